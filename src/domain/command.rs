@@ -1,0 +1,157 @@
+//! A command as it was given: well-formed, but not yet judged.
+//!
+//! Texts are kept as they were sent, because results echo them. Whether they mean anything is
+//! for [`evaluate`](super::evaluate) to say.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+
+/// Most customers that one command may name (contract, status 1060).
+pub const CUSTOMERS_MAX: usize = 50;
+/// Most programs that one customer entry may name (contract, status 2008).
+pub const PROGRAMS_MAX: usize = 50;
+
+/// The three things that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    Link,
+    Update,
+    Delink,
+}
+
+impl Operation {
+    pub const ALL: [Self; 3] = [Self::Link, Self::Update, Self::Delink];
+
+    /// The word in routing keys, tables and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Update => "update",
+            Self::Delink => "delink",
+        }
+    }
+
+    /// The inverse of [`as_str`](Self::as_str).
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| operation.as_str() == word)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One command: customer entries, each with its items, in the order given.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Link(Vec<Entry<LinkItem>>),
+    Update(Vec<Entry<UpdateItem>>),
+    Delink(Vec<Entry<DelinkItem>>),
+}
+
+impl Command {
+    #[must_use]
+    pub const fn operation(&self) -> Operation {
+        match self {
+            Self::Link(_) => Operation::Link,
+            Self::Update(_) => Operation::Update,
+            Self::Delink(_) => Operation::Delink,
+        }
+    }
+
+    /// What each entry gave to identify its customer.
+    pub fn identifiers(&self) -> Box<dyn Iterator<Item = &Identifiers> + '_> {
+        match self {
+            Self::Link(entries) => Box::new(entries.iter().map(|entry| &entry.customer)),
+            Self::Update(entries) => Box::new(entries.iter().map(|entry| &entry.customer)),
+            Self::Delink(entries) => Box::new(entries.iter().map(|entry| &entry.customer)),
+        }
+    }
+
+    /// The number of program items, over all entries.
+    #[must_use]
+    pub fn item_count(&self) -> usize {
+        match self {
+            Self::Link(entries) => entries.iter().map(|entry| entry.items.len()).sum(),
+            Self::Update(entries) => entries.iter().map(|entry| entry.items.len()).sum(),
+            Self::Delink(entries) => entries.iter().map(|entry| entry.items.len()).sum(),
+        }
+    }
+}
+
+/// One customer and what is asked for them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry<I> {
+    pub customer: Identifiers,
+    pub items: Vec<I>,
+}
+
+/// A customer's identifiers as given; `None` where the field was absent or null.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identifiers {
+    pub id: Option<i64>,
+    pub mobile: Option<String>,
+    pub email: Option<String>,
+    pub external_id: Option<String>,
+}
+
+/// `linkToPartnerPrograms[]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinkItem {
+    pub program_name: Option<String>,
+    pub reference: Option<Reference>,
+}
+
+/// `customerPartnerReference`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reference {
+    pub membership_id: Option<String>,
+    pub tier_name: Option<String>,
+    pub tier_expiry: GivenDate,
+}
+
+/// `partnerProgramUpdates[]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdateItem {
+    pub program_name: Option<String>,
+    pub update_type: Option<String>,
+    pub details: Option<UpdateDetails>,
+}
+
+/// `updateDetails`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdateDetails {
+    pub tier_name: Option<String>,
+    pub tier_expiry: GivenDate,
+}
+
+/// `deLinkFromPartnerPrograms[]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DelinkItem {
+    pub program_name: Option<String>,
+    /// Kept in the history.
+    pub reason: Option<String>,
+}
+
+/// A date field after reading; only the domain decides whether an unreadable one matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GivenDate {
+    /// Absent, null or empty.
+    #[default]
+    Absent,
+    /// Given, but not a date with an offset (contract, "Dates"; status 2105).
+    Unreadable,
+    /// In whole microseconds.
+    At(DateTime<Utc>),
+}
+
+/// The text, trimmed; `None` where nothing is left of it.
+#[must_use]
+pub fn given(text: Option<&String>) -> Option<&str> {
+    text.map(|text| text.trim()).filter(|text| !text.is_empty())
+}

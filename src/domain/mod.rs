@@ -1,0 +1,23 @@
+//! What a command means: the rules of the loyalty partner program (contract, all sections but
+//! the wire's).
+//!
+//! Architecture invariant: this room is pure. No IO, no clock, no async, no serde; `now` is a
+//! parameter, facts are values, a decision returns effects. A business failure is a
+//! [`status::Status`], never an `Err`.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod command;
+pub mod identity;
+pub mod program;
+
+pub mod enrolment;
+pub mod status;
+
+pub mod snapshot;
+
+pub mod evaluate;
+mod resolve;
+
+mod delink;
+mod link;
+mod update;

@@ -1,0 +1,95 @@
+//! The catalogue: orgs, their partner programs and tiers, as the worker caches them.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+/// The tenant's key in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrgId(pub i32);
+
+/// A partner program's key, unique over all orgs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProgramId(pub i32);
+
+/// Every org by its code.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    /// The catalogue's version row; a cached copy is good while this has not changed.
+    pub version: i64,
+    pub orgs: HashMap<String, Org>,
+}
+
+/// A tenant and its programs.
+#[derive(Clone, Debug)]
+pub struct Org {
+    pub id: OrgId,
+    pub code: String,
+    /// Digits only, e.g. `91`.
+    pub country_code: String,
+    /// By [`normalised`] name.
+    pub programs: HashMap<String, Program>,
+}
+
+impl Org {
+    /// The program of that name, compared trimmed and case-insensitively.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<&Program> {
+        self.programs.get(&normalised(name))
+    }
+}
+
+/// A partner program of one org.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub id: ProgramId,
+    pub name: String,
+    pub kind: ProgramKind,
+    pub active: bool,
+    /// The end of its validity; `None` means open-ended.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// Lowest first; empty when the program is not tier-based.
+    pub tiers: Vec<Tier>,
+}
+
+impl Program {
+    /// Whether enrolments may begin or change at `now` (contract, status 2104).
+    #[must_use]
+    pub fn is_open(&self, now: DateTime<Utc>) -> bool {
+        self.active && self.ends_at.is_none_or(|end| end > now)
+    }
+
+    #[must_use]
+    pub fn is_tier_based(&self) -> bool {
+        !self.tiers.is_empty()
+    }
+
+    /// The tier of that name, compared like program names.
+    #[must_use]
+    pub fn tier(&self, name: &str) -> Option<&Tier> {
+        let wanted = normalised(name);
+        self.tiers.iter().find(|tier| tier.normalised_name == wanted)
+    }
+}
+
+/// `EXTERNAL` programs are somebody else's and always have a membership id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgramKind {
+    External,
+    Supplementary,
+}
+
+/// A rank within a tier-based program; a higher number is a higher tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    pub number: i16,
+    pub name: String,
+    /// [`normalised`] from `name`.
+    pub normalised_name: String,
+}
+
+/// How names of programs and tiers are compared (contract, "Domain").
+#[must_use]
+pub fn normalised(name: &str) -> String {
+    name.trim().to_lowercase()
+}

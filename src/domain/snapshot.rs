@@ -1,0 +1,118 @@
+//! The facts that a window of commands needs, and what its commands have made of them so far.
+//!
+//! `store` fills it from the database before a window and writes [`Snapshot::changes`] after
+//! it. In between later commands see what earlier ones did. Customers never change here.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::enrolment::{Enrolment, EnrolmentKey};
+use super::identity::{Customer, CustomerId};
+use super::program::{OrgId, ProgramId};
+
+/// Customers, enrolments and holders of membership ids, each with an answer for every question
+/// that the window's commands can ask.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    customers: HashMap<(OrgId, CustomerId), Customer>,
+    by_mobile: HashMap<(OrgId, String), CustomerId>,
+    by_email: HashMap<(OrgId, String), CustomerId>,
+    by_external_id: HashMap<(OrgId, String), CustomerId>,
+    enrolments: HashMap<EnrolmentKey, Enrolment>,
+    holders: HashMap<(OrgId, ProgramId), HashMap<String, CustomerId>>,
+    /// The versions that changed enrolments had when they were loaded; 0 where there was no row.
+    loaded_versions: BTreeMap<EnrolmentKey, i64>,
+}
+
+/// The net change of one enrolment over a window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Change<'a> {
+    pub key: EnrolmentKey,
+    /// The version to find in the database; 0: no row.
+    pub loaded_version: i64,
+    pub after: &'a Enrolment,
+}
+
+impl Snapshot {
+    pub fn add_customer(&mut self, org_id: OrgId, customer: Customer) {
+        if let Some(mobile) = &customer.mobile {
+            self.by_mobile.insert((org_id, mobile.clone()), customer.id);
+        }
+        if let Some(email) = &customer.email {
+            self.by_email.insert((org_id, email.to_lowercase()), customer.id);
+        }
+        if let Some(external_id) = &customer.external_id {
+            self.by_external_id.insert((org_id, external_id.clone()), customer.id);
+        }
+        self.customers.insert((org_id, customer.id), customer);
+    }
+
+    /// Adds an enrolment as it stands in the database.
+    pub fn add_enrolment(&mut self, key: EnrolmentKey, enrolment: Enrolment) {
+        if enrolment.linked
+            && let Some(membership_id) = &enrolment.membership_id
+        {
+            self.add_holder(key.org_id, key.program_id, membership_id.clone(), key.customer_id);
+        }
+        self.enrolments.insert(key, enrolment);
+    }
+
+    /// Adds who holds a membership id among the linked, as it stands in the database.
+    pub fn add_holder(
+        &mut self,
+        org_id: OrgId,
+        program_id: ProgramId,
+        membership_id: String,
+        holder: CustomerId,
+    ) {
+        self.holders.entry((org_id, program_id)).or_default().insert(membership_id, holder);
+    }
+
+    /// What has changed since loading, ordered by key so that any two writers lock rows alike.
+    pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        self.loaded_versions.iter().filter_map(|(key, loaded_version)| {
+            let after = self.enrolments.get(key)?;
+            Some(Change { key: *key, loaded_version: *loaded_version, after })
+        })
+    }
+
+    pub(super) fn customer(&self, org_id: OrgId, id: CustomerId) -> Option<&Customer> {
+        self.customers.get(&(org_id, id))
+    }
+
+    pub(super) fn by_mobile(&self, org_id: OrgId, mobile: String) -> Option<CustomerId> {
+        self.by_mobile.get(&(org_id, mobile)).copied()
+    }
+
+    pub(super) fn by_email(&self, org_id: OrgId, lower_case: String) -> Option<CustomerId> {
+        self.by_email.get(&(org_id, lower_case)).copied()
+    }
+
+    pub(super) fn by_external_id(&self, org_id: OrgId, id: String) -> Option<CustomerId> {
+        self.by_external_id.get(&(org_id, id)).copied()
+    }
+
+    pub(super) fn enrolment(&self, key: EnrolmentKey) -> Option<&Enrolment> {
+        self.enrolments.get(&key)
+    }
+
+    pub(super) fn holder(&self, key: EnrolmentKey, membership_id: &str) -> Option<CustomerId> {
+        self.holders.get(&(key.org_id, key.program_id))?.get(membership_id).copied()
+    }
+
+    /// Puts an enrolment in its new state and keeps who holds which membership id.
+    pub(super) fn put(&mut self, key: EnrolmentKey, after: Enrolment) {
+        let before = self.enrolments.get(&key);
+        self.loaded_versions.entry(key).or_insert(before.map_or(0, |before| before.version));
+        let held_before = before.filter(|before| before.linked).and_then(|b| b.membership_id.clone());
+        let holders = self.holders.entry((key.org_id, key.program_id)).or_default();
+        if let Some(membership_id) = held_before {
+            holders.remove(&membership_id);
+        }
+        if after.linked
+            && let Some(membership_id) = &after.membership_id
+        {
+            holders.insert(membership_id.clone(), key.customer_id);
+        }
+        self.enrolments.insert(key, after);
+    }
+}

@@ -1,0 +1,40 @@
+//! An AMQP message as plain data: what `broker` moves and `wire` reads and writes.
+//!
+//! It stands apart so that neither of those rooms has to know the other. Deliberately absent:
+//! any lapin type, and any meaning of a body.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+/// A message to publish, or one that was delivered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Message {
+    /// The exchange it is published to, or came from; empty for the default exchange.
+    pub exchange: String,
+    pub routing_key: String,
+    pub properties: Properties,
+    pub body: Vec<u8>,
+}
+
+/// The basic properties of AMQP 0-9-1 that this system reads or sets.
+///
+/// Published messages are always persistent; priority and per-message expiry are never set,
+/// because both break the order of a queue.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Properties {
+    pub message_id: Option<String>,
+    pub correlation_id: Option<String>,
+    pub reply_to: Option<String>,
+    /// The property `type`.
+    pub kind: Option<String>,
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    pub app_id: Option<String>,
+    /// On a delivery: the publisher, as the broker authenticated it. Never set when publishing.
+    pub user_id: Option<String>,
+    /// Whole seconds, as AMQP has it.
+    pub timestamp: Option<DateTime<Utc>>,
+    /// Field tables, arrays and scalars as the JSON values nearest to them.
+    pub headers: BTreeMap<String, serde_json::Value>,
+}
