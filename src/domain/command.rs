@@ -33,10 +33,32 @@ impl Operation {
         }
     }
 
+    /// The root key of a command's body, and of its result's.
+    #[must_use]
+    pub const fn root_key(self) -> &'static str {
+        match self {
+            Self::Link => "linkCustomers",
+            Self::Update => "customersPartnerUpdates",
+            Self::Delink => "deLinkCustomers",
+        }
+    }
+
+    /// The key of a customer entry's list of programs.
+    #[must_use]
+    pub const fn list_key(self) -> &'static str {
+        match self {
+            Self::Link => "linkToPartnerPrograms",
+            Self::Update => "partnerProgramUpdates",
+            Self::Delink => "deLinkFromPartnerPrograms",
+        }
+    }
+
     /// The inverse of [`as_str`](Self::as_str).
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|operation| operation.as_str() == word)
+        Self::ALL
+            .into_iter()
+            .find(|operation| operation.as_str() == word)
     }
 }
 

@@ -21,3 +21,6 @@ mod resolve;
 mod delink;
 mod link;
 mod update;
+
+#[cfg(test)]
+mod cells;
