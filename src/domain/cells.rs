@@ -508,7 +508,7 @@ fn unknown_tiers_are_2007() {
         &update(update_item("UPGRADE", "Iron", GivenDate::Absent)),
         Status::TierUnknown,
     );
-    for tier in [None, Some("".into()), Some("Iron".into())] {
+    for tier in [None, Some(String::new()), Some("Iron".into())] {
         let mut item = link_item(TIERED);
         item.reference.as_mut().unwrap().tier_name = tier;
         check(world(), &link(item), Status::TierUnknown);

@@ -43,14 +43,18 @@ pub fn evaluate(
 /// The decision on one command, in the order in which it named customers and programs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
+    /// One for each customer entry.
     pub entries: Vec<EntryOutcome>,
+    /// In the order in which the command was walked.
     pub warnings: Vec<Warning>,
+    /// In the order in which they happened.
     pub effects: Vec<Effect>,
 }
 
 /// The answer for one customer entry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntryOutcome {
+    /// Found, or why not.
     pub customer: CustomerOutcome,
     /// One for each item of the entry.
     pub items: Vec<Status>,
@@ -59,13 +63,16 @@ pub struct EntryOutcome {
 /// Whether the customer of an entry was found and may be acted on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CustomerOutcome {
+    /// Found and active.
     Retrieved(Customer),
+    /// The reason; the items are then 2001.
     Failed(Status),
 }
 
 /// Something the publisher should know although nothing failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
+    /// One of 2201, 2202 and 2203.
     pub status: Status,
     /// JSON pointer into the command's body; empty for the command as a whole.
     pub path: String,
@@ -89,6 +96,7 @@ impl Outcome {
         }
     }
 
+    /// How many items there were and how they went.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let items = self.entries.iter().flat_map(|entry| &entry.items);
@@ -110,14 +118,17 @@ impl Outcome {
 pub enum Verdict {
     /// No item and no customer failed.
     Succeeded,
+    /// Something failed and some item succeeded.
     Partial,
     /// Something failed and no item succeeded.
     Failed,
 }
 
 impl Verdict {
+    /// Every verdict.
     pub const ALL: [Self; 3] = [Self::Succeeded, Self::Partial, Self::Failed];
 
+    /// The word in routing keys, tables and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -139,8 +150,11 @@ impl Verdict {
 /// Numbers of program items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
+    /// All items.
     pub total: u32,
+    /// Those with status 200.
     pub succeeded: u32,
+    /// The others.
     pub failed: u32,
 }
 

@@ -20,32 +20,41 @@ pub struct CustomerId(pub i64);
 /// A registered customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Customer {
+    /// The key.
     pub id: CustomerId,
     /// Digits only.
     pub mobile: Option<String>,
     /// As registered; compared in lower case.
     pub email: Option<String>,
+    /// As registered.
     pub external_id: Option<String>,
+    /// Whether they may be acted on.
     pub state: CustomerState,
 }
 
 /// What the loyalty program says of a customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CustomerState {
+    /// In the loyalty program.
     Active,
     /// Known, but not in the loyalty program.
     NotEnrolled,
     /// Into another account.
     Merged,
+    /// Marked as fraud.
     Fraud,
 }
 
 /// The identifiers of one entry, valid and normalised: what to look customers up by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lookup {
+    /// Looked up first.
     pub id: Option<CustomerId>,
+    /// Looked up second.
     pub mobile: Option<Mobile>,
+    /// Looked up third.
     pub email: Option<Email>,
+    /// Looked up last.
     pub external_id: Option<ExternalId>,
 }
 
@@ -132,6 +141,7 @@ impl Email {
         }
     }
 
+    /// The text to compare.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -143,6 +153,7 @@ impl Email {
 pub struct ExternalId(String);
 
 impl ExternalId {
+    /// Bounds the length and refuses control characters.
     pub fn parse(text: &str) -> Result<Self, Status> {
         if text.chars().count() > EXTERNAL_ID_CHARS_MAX || text.contains(char::is_control) {
             return Err(Status::IdentifierInvalid);
@@ -150,6 +161,7 @@ impl ExternalId {
         Ok(Self(text.to_owned()))
     }
 
+    /// The text to compare.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

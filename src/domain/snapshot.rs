@@ -26,13 +26,16 @@ pub struct Snapshot {
 /// The net change of one enrolment over a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change<'a> {
+    /// Which enrolment.
     pub key: EnrolmentKey,
     /// The version to find in the database; 0: no row.
     pub loaded_version: i64,
+    /// The state to store; its version is the new one.
     pub after: &'a Enrolment,
 }
 
 impl Snapshot {
+    /// Adds a customer as registered.
     pub fn add_customer(&mut self, org_id: OrgId, customer: Customer) {
         if let Some(mobile) = &customer.mobile {
             self.by_mobile.insert((org_id, mobile.clone()), customer.id);

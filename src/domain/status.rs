@@ -3,35 +3,63 @@
 /// The answer for one customer or one item, or the subject of a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
+    /// 1000.
     CustomerRetrieved,
+    /// 1012.
     CustomerUnknown,
+    /// 1013.
     CustomerNotEnrolled,
+    /// 1015.
     NoIdentifier,
+    /// 1042.
     IdentifierInvalid,
+    /// 1047.
     IdentifiersConflict,
+    /// 1060.
     TooManyCustomers,
+    /// 8069.
     CustomerMerged,
+    /// 618.
     CustomerFraud,
 
+    /// 200.
     Success,
+    /// 2001.
     NotProcessed,
+    /// 2002.
     FieldEmpty,
+    /// 2003.
     ExpiryPast,
+    /// 2004.
     NotLinked,
+    /// 2005.
     AlreadyLinked,
+    /// 2006.
     ProgramUnknown,
+    /// 2007.
     TierUnknown,
+    /// 2008.
     TooManyPrograms,
+    /// 2009.
     UpdateTypeUnknown,
+    /// 2101.
     TierMismatch,
+    /// 2102.
     MembershipIdMissing,
+    /// 2103.
     MembershipIdTaken,
+    /// 2104.
     ProgramClosed,
+    /// 2105.
     DateUnreadable,
+    /// 2106.
     ProgramRepeated,
 
+    /// 2201.
     TierFieldsIgnored,
+    /// 2202.
     IdentifierUnmatched,
+    /// 2203.
     NoMessageId,
 }
 
