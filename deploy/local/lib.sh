@@ -155,3 +155,20 @@ delete_folder() {
 
 # An absolute path, for a folder that need not exist yet.
 absolute() { realpath -m -- "$1"; }
+
+# ---- tools -------------------------------------------------------------------------------------
+
+# Tools that are built here are found first.
+PATH="$repository/target/tools/bin:$PATH"
+
+# tool PACKAGE VERSION OPTIONS...: builds a cargo tool unless some version of it is there already.
+tool() {
+    local package=$1 version=$2 program=$1
+    shift 2
+    [ "$package" != sqlx-cli ] || program=cargo-sqlx
+    ! command -v "$program" >/dev/null || return 0
+    say "building $package $version (once)"
+    cargo install --locked --quiet --root "$repository/target/tools" \
+        --target-dir "$repository/target/tools/build" --version "$version" "$@" "$package" &&
+        rm -rf "$repository/target/tools/build"
+}
