@@ -32,7 +32,8 @@ pub(crate) struct Servers {
     pub(crate) database_url: String,
     /// Vhost `/`.
     pub(crate) amqp_url: String,
-    management_url: String,
+    /// The URL of the HTTP API.
+    management: String,
 }
 
 /// The servers that the tests of this process share.
@@ -43,7 +44,7 @@ pub(crate) fn servers() -> &'static Servers {
     static SERVERS: OnceLock<Servers> = OnceLock::new();
     SERVERS.get_or_init(|| {
         let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        if let (Some(database_url), Some(amqp_url), Some(management_url)) = (
+        if let (Some(database_url), Some(amqp_url), Some(management)) = (
             set("DATABASE_URL"),
             set("AMQP_URL"),
             set("PARTNER_PROGRAM_TEST_MANAGEMENT_URL"),
@@ -51,7 +52,7 @@ pub(crate) fn servers() -> &'static Servers {
             return Servers {
                 database_url,
                 amqp_url,
-                management_url,
+                management,
             };
         }
         start_servers(&new_folder())
@@ -100,7 +101,7 @@ impl Place {
         Self {
             database_url: with_path(&servers.database_url, &name),
             amqp_url: with_path(&servers.amqp_url, &name),
-            broker: Broker::create(&servers.management_url, &name),
+            broker: Broker::create(&servers.management, &name),
         }
     }
 }
@@ -322,7 +323,7 @@ fn start_servers(folder: &Path) -> Servers {
     Servers {
         database_url: read("postgres/url"),
         amqp_url: read("rabbitmq/url"),
-        management_url: read("rabbitmq/management_url"),
+        management: read("rabbitmq/management_url"),
     }
 }
 
