@@ -36,7 +36,9 @@ impl Operation {
     /// The inverse of [`as_str`](Self::as_str).
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|operation| operation.as_str() == word)
+        Self::ALL
+            .into_iter()
+            .find(|operation| operation.as_str() == word)
     }
 }
 
@@ -85,7 +87,7 @@ impl Command {
 }
 
 /// One customer and what is asked for them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry<I> {
     pub customer: Identifiers,
     pub items: Vec<I>,

@@ -40,8 +40,10 @@ impl Outcome {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let counts = self.counts();
-        let failed_customers =
-            self.entries.iter().any(|entry| matches!(entry.customer, CustomerOutcome::Failed(_)));
+        let failed_customers = self
+            .entries
+            .iter()
+            .any(|entry| matches!(entry.customer, CustomerOutcome::Failed(_)));
         if counts.failed == 0 && !failed_customers {
             Verdict::Succeeded
         } else if counts.succeeded > 0 {
@@ -59,7 +61,11 @@ impl Outcome {
             total += 1;
             succeeded += u32::from(status.is_success());
         }
-        Counts { total, succeeded, failed: total - succeeded }
+        Counts {
+            total,
+            succeeded,
+            failed: total - succeeded,
+        }
     }
 }
 
@@ -88,7 +94,9 @@ impl Verdict {
     /// The inverse of [`as_str`](Self::as_str).
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|verdict| verdict.as_str() == word)
+        Self::ALL
+            .into_iter()
+            .find(|verdict| verdict.as_str() == word)
     }
 }
 

@@ -46,9 +46,12 @@ pub struct Mobile {
 impl Mobile {
     /// The numbers to try, in this order (contract, "Identifying the customer").
     pub fn candidates(&self, country_code: &str) -> impl Iterator<Item = String> + use<> {
-        [self.digits.clone(), format!("{country_code}{}", self.digits)]
-            .into_iter()
-            .take(if self.international { 1 } else { 2 })
+        [
+            self.digits.clone(),
+            format!("{country_code}{}", self.digits),
+        ]
+        .into_iter()
+        .take(if self.international { 1 } else { 2 })
     }
 }
 
