@@ -5,4 +5,7 @@
 mod harness;
 
 #[cfg(test)]
+mod cli;
+
+#[cfg(test)]
 mod smoke;
