@@ -41,12 +41,7 @@ Exit codes: 0 ok, 1 failure, 2 usage or settings, 3 not found, 5 conflict, 6 par
 #[command(name = "partner-program", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
     /// The settings, in TOML
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "PARTNER_PROGRAM_CONFIG"
-    )]
+    #[arg(long, global = true, value_name = "FILE", env = "PARTNER_PROGRAM_CONFIG")]
     #[arg(hide_env_values = true)]
     config: Option<PathBuf>,
 
@@ -121,11 +116,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit>
     Cli::try_parse_from(arguments).map_err(|error| {
         // If even this can't be written there is nobody to tell.
         let _unprintable = error.print();
-        if error.use_stderr() {
-            Exit::Usage
-        } else {
-            Exit::Success
-        }
+        if error.use_stderr() { Exit::Usage } else { Exit::Success }
     })
 }
 
@@ -147,12 +138,7 @@ pub fn fail(text: &str, exit: Exit) -> Exit {
 }
 
 async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
-    let Cli {
-        config,
-        output,
-        log,
-        command,
-    } = cli;
+    let Cli { config, output, log, command } = cli;
     let output = Output::new(output);
     match command {
         Command::Completions(args) => return completions::run(&args, output),
@@ -186,10 +172,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
             return Exit::Usage;
         }
         // Whoever read the output has seen enough, as `head` does.
-        if cause
-            .downcast_ref()
-            .is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe)
-        {
+        if cause.downcast_ref().is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) {
             return Exit::Success;
         }
     }

@@ -38,10 +38,7 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn new(format: Format) -> Self {
-        Self {
-            format,
-            out: Box::new(io::stdout()),
-        }
+        Self { format, out: Box::new(io::stdout()) }
     }
 
     pub(super) fn is_table(&self) -> bool {
@@ -84,11 +81,7 @@ impl Output {
         match self.format {
             Format::Table => {
                 let mut table = table();
-                table.add_rows(
-                    cells
-                        .iter()
-                        .map(|(name, cell)| [(*name).to_owned(), cell.clone()]),
-                );
+                table.add_rows(cells.iter().map(|(name, cell)| [(*name).to_owned(), cell.clone()]));
                 self.lines(&table)
             }
             Format::Json => self.document(value),
@@ -166,12 +159,7 @@ impl Progress {
                 .with_style(style)
                 .with_message(label)
         });
-        Self {
-            bar,
-            label,
-            done: 0,
-            told: Instant::now(),
-        }
+        Self { bar, label, done: 0, told: Instant::now() }
     }
 
     pub(super) fn add(&mut self, count: u64) {

@@ -31,25 +31,12 @@ struct Key {
 }
 
 const fn key(name: &'static str, variable: &'static str) -> Key {
-    Key {
-        name,
-        variable,
-        customary: None,
-        secret: false,
-    }
+    Key { name, variable, customary: None, secret: false }
 }
 
 const KEYS: [Key; 15] = [
-    Key {
-        customary: Some("DATABASE_URL"),
-        secret: true,
-        ..key("database_url", "DATABASE_URL")
-    },
-    Key {
-        customary: Some("AMQP_URL"),
-        secret: true,
-        ..key("amqp_url", "AMQP_URL")
-    },
+    Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
+    Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     key("worker_id", "WORKER_ID"),
     key("window", "WINDOW"),
     key("window_items", "WINDOW_ITEMS"),
@@ -59,10 +46,7 @@ const KEYS: [Key; 15] = [
     key("attempts_limit", "ATTEMPTS_LIMIT"),
     key("hold_ms", "HOLD_MS"),
     key("retention_days", "RETENTION_DAYS"),
-    Key {
-        customary: Some("RUST_LOG"),
-        ..key("log", "LOG")
-    },
+    Key { customary: Some("RUST_LOG"), ..key("log", "LOG") },
     key("log_format", "LOG_FORMAT"),
     key("lane", "LANES"),
     key("publishers", "PUBLISHERS"),
@@ -81,10 +65,7 @@ struct Problem {
 }
 
 fn problem<T>(problem: impl Into<String>, remedy: impl Into<String>) -> Result<T, Problem> {
-    Err(Problem {
-        problem: problem.into(),
-        remedy: remedy.into(),
-    })
+    Err(Problem { problem: problem.into(), remedy: remedy.into() })
 }
 
 impl Config {
@@ -100,11 +81,7 @@ impl Config {
             for (name, value) in table(origin, text)? {
                 let Some(key) = KEYS.iter().find(|key| key.name == name) else {
                     let nearest = nearest(&name, KEYS.iter().map(|key| key.name.to_owned()));
-                    return Err(Error::UnknownKey {
-                        key: name,
-                        origin: origin.into(),
-                        nearest,
-                    });
+                    return Err(Error::UnknownKey { key: name, origin: origin.into(), nearest });
                 };
                 set(&mut config, key, Given::Toml(value)).map_err(|p| p.at(&name, origin))?;
             }
@@ -159,13 +136,7 @@ impl Config {
             });
         }
         if !self.lanes.iter().any(|lane| lane.name == MAIN_LANE) {
-            self.lanes.insert(
-                0,
-                Lane {
-                    name: MAIN_LANE.to_owned(),
-                    bindings: Vec::new(),
-                },
-            );
+            self.lanes.insert(0, Lane { name: MAIN_LANE.to_owned(), bindings: Vec::new() });
         }
         Ok(self)
     }
@@ -174,12 +145,7 @@ impl Config {
 impl Problem {
     fn at(self, name: &str, origin: &str) -> Error {
         let Self { problem, remedy } = self;
-        Error::Value {
-            name: name.to_owned(),
-            origin: origin.to_owned(),
-            problem,
-            remedy,
-        }
+        Error::Value { name: name.to_owned(), origin: origin.to_owned(), problem, remedy }
     }
 }
 
@@ -188,8 +154,7 @@ fn table(origin: &str, text: &str) -> Result<toml::Table, Error> {
     text.parse::<toml::Table>().map_err(|error| Error::Syntax {
         origin: origin.to_owned(),
         line: error.span().map_or(1, |span| {
-            text.get(..span.start)
-                .map_or(1, |before| before.matches('\n').count() + 1)
+            text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)
         }),
         problem: error.message().to_owned(),
     })
@@ -199,9 +164,7 @@ fn refuse_unknown_variables(env: &BTreeMap<String, String>) -> Result<(), Error>
     let known = || {
         KEYS.iter().flat_map(|key| {
             let file = key.secret.then(|| format!("{PREFIX}{}_FILE", key.variable));
-            [format!("{PREFIX}{}", key.variable)]
-                .into_iter()
-                .chain(file)
+            [format!("{PREFIX}{}", key.variable)].into_iter().chain(file)
         })
     };
     for variable in env.keys() {
@@ -275,19 +238,14 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
 fn string(given: Given) -> Result<String, Problem> {
     match given {
         Given::Text(text) | Given::Toml(Value::String(text)) => Ok(text),
-        Given::Toml(other) => problem(
-            format!("is of type {}", other.type_str()),
-            "write a string in quotes",
-        ),
+        Given::Toml(other) => {
+            problem(format!("is of type {}", other.type_str()), "write a string in quotes")
+        }
     }
 }
 
 fn integer<T: TryFrom<i64>>(given: Given, range: RangeInclusive<i64>) -> Result<T, Problem> {
-    let remedy = format!(
-        "write a whole number from {} to {}",
-        range.start(),
-        range.end()
-    );
+    let remedy = format!("write a whole number from {} to {}", range.start(), range.end());
     let number = match given {
         Given::Toml(Value::Integer(number)) => number,
         Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), remedy),
@@ -308,10 +266,7 @@ fn url(given: Given, schemes: &[&str], example: &str) -> Result<SecretUrl, Probl
     let text = string(given)?.trim().to_owned();
     match Url::parse(&text) {
         Ok(url) if schemes.contains(&url.scheme()) => Ok(SecretUrl(text)),
-        Ok(url) => problem(
-            format!("is an address of scheme `{}`", url.scheme()),
-            example,
-        ),
+        Ok(url) => problem(format!("is an address of scheme `{}`", url.scheme()), example),
         Err(error) => problem(format!("is not an address: {error}"), example),
     }
 }
@@ -319,10 +274,7 @@ fn url(given: Given, schemes: &[&str], example: &str) -> Result<SecretUrl, Probl
 fn worker_id(given: Given) -> Result<String, Problem> {
     let id = string(given)?;
     if id.is_empty() || id.len() > 100 || id.chars().any(char::is_control) {
-        return problem(
-            "is empty, too long or not printable",
-            "write 1 to 100 printable bytes",
-        );
+        return problem("is empty, too long or not printable", "write 1 to 100 printable bytes");
     }
     Ok(id)
 }
@@ -331,10 +283,7 @@ fn log_format(given: Given) -> Result<LogFormat, Problem> {
     match string(given)?.as_str() {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        other => problem(
-            format!("`{other}` is no log format"),
-            "write \"text\" or \"json\"",
-        ),
+        other => problem(format!("`{other}` is no log format"), "write \"text\" or \"json\""),
     }
 }
 
@@ -342,10 +291,9 @@ fn lanes(given: Given) -> Result<Vec<Lane>, Problem> {
     let example = "write [[lane]] with name = \"acme\" and bindings = [\"acme.*\"]";
     let lanes = match structured(given)? {
         Given::Text(text) => groups(&text)?,
-        Given::Toml(Value::Array(tables)) => tables
-            .into_iter()
-            .map(lane_of_table)
-            .collect::<Result<_, _>>()?,
+        Given::Toml(Value::Array(tables)) => {
+            tables.into_iter().map(lane_of_table).collect::<Result<_, _>>()?
+        }
         Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), example),
     };
     let mut seen = BTreeSet::new();
@@ -356,19 +304,11 @@ fn lanes(given: Given) -> Result<Vec<Lane>, Problem> {
             return problem(format!("`{name}` is no lane name"), rule);
         }
         if !seen.insert(name) {
-            return problem(
-                format!("lane `{name}` stands twice"),
-                "put its bindings in one place",
-            );
+            return problem(format!("lane `{name}` stands twice"), "put its bindings in one place");
         }
-        bindings
-            .iter()
-            .try_for_each(|pattern| check_pattern(pattern))?;
+        bindings.iter().try_for_each(|pattern| check_pattern(pattern))?;
     }
-    Ok(lanes
-        .into_iter()
-        .map(|(name, bindings)| Lane { name, bindings })
-        .collect())
+    Ok(lanes.into_iter().map(|(name, bindings)| Lane { name, bindings }).collect())
 }
 
 fn lane_of_table(value: Value) -> Result<(String, Vec<String>), Problem> {
@@ -381,10 +321,7 @@ fn lane_of_table(value: Value) -> Result<(String, Vec<String>), Problem> {
     let bindings = table.remove("bindings").map_or(Ok(Vec::new()), strings)?;
     if let Some(other) = table.keys().next() {
         let nearest = nearest(other, ["name", "bindings"].map(str::to_owned).into_iter());
-        return problem(
-            format!("a lane has no key `{other}`"),
-            format!("write `{nearest}`"),
-        );
+        return problem(format!("a lane has no key `{other}`"), format!("write `{nearest}`"));
     }
     Ok((string(Given::Toml(name))?, bindings))
 }
@@ -444,35 +381,27 @@ fn groups(text: &str) -> Result<Vec<(String, Vec<String>)>, Problem> {
     text.split(';')
         .filter_map(trimmed)
         .map(|group| match group.split_once('=') {
-            Some((name, values)) => Ok((
-                name.trim().to_owned(),
-                values.split(',').filter_map(trimmed).collect(),
-            )),
-            None => problem(
-                format!("`{group}` has no `=`"),
-                "write `name=value,value;name2=value`",
-            ),
+            Some((name, values)) => {
+                Ok((name.trim().to_owned(), values.split(',').filter_map(trimmed).collect()))
+            }
+            None => {
+                problem(format!("`{group}` has no `=`"), "write `name=value,value;name2=value`")
+            }
         })
         .collect()
 }
 
 fn strings(value: Value) -> Result<Vec<String>, Problem> {
     match value {
-        Value::Array(values) => values
-            .into_iter()
-            .map(|value| string(Given::Toml(value)))
-            .collect(),
-        other => problem(
-            format!("is of type {}", other.type_str()),
-            "write a list: [\"…\"]",
-        ),
+        Value::Array(values) => {
+            values.into_iter().map(|value| string(Given::Toml(value))).collect()
+        }
+        other => problem(format!("is of type {}", other.type_str()), "write a list: [\"…\"]"),
     }
 }
 
 fn nearest(given: &str, known: impl Iterator<Item = String>) -> String {
-    known
-        .min_by_key(|candidate| edits(given, candidate))
-        .unwrap_or_default()
+    known.min_by_key(|candidate| edits(given, candidate)).unwrap_or_default()
 }
 
 /// The Levenshtein distance.

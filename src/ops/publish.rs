@@ -86,23 +86,14 @@ pub struct Document {
 impl<R: AsyncRead + Unpin> Documents<R> {
     /// Reads `input` from where it stands.
     pub fn new(input: R) -> Self {
-        Self {
-            input,
-            buffer: Vec::new(),
-            start: 0,
-            ended: false,
-            count: 0,
-        }
+        Self { input, buffer: Vec::new(), start: 0, ended: false, count: 0 }
     }
 
     /// The next document; `None` at the end. Never holds more than one and a chunk.
     pub async fn next(&mut self) -> Result<Option<Document>, Error> {
         loop {
             let rest = self.buffer.get(self.start..).unwrap_or_default();
-            let blank = rest
-                .iter()
-                .take_while(|byte| byte.is_ascii_whitespace())
-                .count();
+            let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             self.start += blank;
             let rest = rest.get(blank..).unwrap_or_default();
             let number = self.count + 1;
@@ -149,15 +140,13 @@ impl Document {
     /// The operation that the root key names (contract, "A command message").
     pub fn operation(&self) -> Result<Operation, Error> {
         let found: Option<Operation> =
-            Root::deserialize(&mut serde_json::Deserializer::from_slice(&self.body))
-                .ok()
-                .and_then(|root| {
+            Root::deserialize(&mut serde_json::Deserializer::from_slice(&self.body)).ok().and_then(
+                |root| {
                     let mut keys = root.0.keys().filter_map(|key| operation_of(key));
                     keys.next().filter(|_| keys.next().is_none())
-                });
-        found.ok_or(Error::NoOperation {
-            number: self.number,
-        })
+                },
+            );
+        found.ok_or(Error::NoOperation { number: self.number })
     }
 }
 
@@ -210,40 +199,26 @@ impl Envelope {
     /// Refuses names that would make another routing key than meant.
     pub fn check(&self) -> Result<(), Error> {
         let word = "it is one word of the routing key: not empty, without dot, `*`, `#` and space";
-        let words = [
-            ("org", Some(&self.org_code)),
-            ("bucket", self.bucket.as_ref()),
-        ];
+        let words = [("org", Some(&self.org_code)), ("bucket", self.bucket.as_ref())];
         for (what, value) in words {
             if let Some(value) = value
                 && (value.is_empty() || value.contains(['.', '*', '#', ' ']) || value.len() > 100)
             {
-                return Err(Error::Name {
-                    what,
-                    value: value.clone(),
-                    remedy: word,
-                });
+                return Err(Error::Name { what, value: value.clone(), remedy: word });
             }
         }
         let id = match &self.ids {
             Ids::Given(id) | Ids::Numbered(id) => Some(id),
             Ids::Random | Ids::Absent => None,
         };
-        let shorts = [
-            ("message id", id),
-            ("correlation id", self.correlation_id.as_ref()),
-        ];
+        let shorts = [("message id", id), ("correlation id", self.correlation_id.as_ref())];
         for (what, value) in shorts {
             // The result's message id is this one and a suffix; the number comes on top.
             if let Some(value) = value
                 && (value.is_empty() || value.len() > SHORT_BYTES_MAX - 30)
             {
                 let remedy = "write 1 to 225 bytes";
-                return Err(Error::Name {
-                    what,
-                    value: value.clone(),
-                    remedy,
-                });
+                return Err(Error::Name { what, value: value.clone(), remedy });
             }
         }
         Ok(())
@@ -289,9 +264,7 @@ mod tests {
     use crate::domain::command::Operation;
 
     fn split(input: &[u8]) -> Result<Vec<String>, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut documents = Documents::new(input);
             let mut bodies = Vec::new();
@@ -306,19 +279,13 @@ mod tests {
     fn one_several_and_line_by_line_are_all_split() {
         assert_eq!(split(b"").unwrap(), Vec::<String>::new());
         assert_eq!(split(b" {\n\"a\": 1 }\n").unwrap(), ["{\n\"a\": 1 }"]);
-        assert_eq!(
-            split(b"{}{}\n[1] 2 3").unwrap(),
-            ["{}", "{}", "[1]", "2", "3"]
-        );
+        assert_eq!(split(b"{}{}\n[1] 2 3").unwrap(), ["{}", "{}", "[1]", "2", "3"]);
     }
 
     #[test]
     fn what_breaks_off_names_its_document() {
         let error = split(b"{}\n{\"a\":").unwrap_err();
-        assert!(
-            error.to_string().starts_with("document 2 is not JSON"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("document 2 is not JSON"), "{error}");
     }
 
     proptest! {
@@ -339,23 +306,11 @@ mod tests {
 
     #[test]
     fn the_operation_follows_from_the_one_root_key() {
-        let operation = |body: &str| {
-            Document {
-                number: 1,
-                body: body.as_bytes().to_vec(),
-            }
-            .operation()
-            .ok()
-        };
+        let operation =
+            |body: &str| Document { number: 1, body: body.as_bytes().to_vec() }.operation().ok();
         assert_eq!(operation(r#"{"linkCustomers":[]}"#), Some(Operation::Link));
-        assert_eq!(
-            operation(r#"{"note":1,"deLinkCustomers":[]}"#),
-            Some(Operation::Delink)
-        );
-        assert_eq!(
-            operation(r#"{"linkCustomers":[],"deLinkCustomers":[]}"#),
-            None
-        );
+        assert_eq!(operation(r#"{"note":1,"deLinkCustomers":[]}"#), Some(Operation::Delink));
+        assert_eq!(operation(r#"{"linkCustomers":[],"deLinkCustomers":[]}"#), None);
         assert_eq!(operation("[]"), None);
     }
 
@@ -370,17 +325,11 @@ mod tests {
             correlation_id: None,
             reply_to: None,
         };
-        let document = Document {
-            number: 3,
-            body: br#"{"linkCustomers":[]}"#.to_vec(),
-        };
+        let document = Document { number: 3, body: br#"{"linkCustomers":[]}"#.to_vec() };
         let message = envelope.message(document, chrono::Utc::now()).unwrap();
         assert_eq!(message.routing_key, "acme.link.7");
         assert_eq!(message.properties.message_id.as_deref(), Some("batch-3"));
-        let other = Envelope {
-            org_code: "acme.link".to_owned(),
-            ..envelope
-        };
+        let other = Envelope { org_code: "acme.link".to_owned(), ..envelope };
         assert!(other.check().is_err());
     }
 }

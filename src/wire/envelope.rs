@@ -100,22 +100,13 @@ fn clean(name: &str, text: Option<&str>) -> Result<Option<String>, Rejection> {
 }
 
 fn check_content(properties: &Properties) -> Result<(), Rejection> {
-    let encoding = properties
-        .content_encoding
-        .as_deref()
-        .unwrap_or_default()
-        .trim();
+    let encoding = properties.content_encoding.as_deref().unwrap_or_default().trim();
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
         let detail = "content_encoding: only identity is taken";
         return Err(Rejection::new(Reason::UnsupportedContent, detail));
     }
     let content_type = properties.content_type.as_deref().unwrap_or_default();
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let json = essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"));
     if !content_type.is_empty() && !json {

@@ -35,11 +35,7 @@ impl Reader {
         &self,
         from: &mut A,
     ) -> Result<Option<T>, A::Error> {
-        from.next_value_seed(Object {
-            reader: self,
-            nullable: true,
-            fields: PhantomData,
-        })
+        from.next_value_seed(Object { reader: self, nullable: true, fields: PhantomData })
     }
 
     /// A list of objects.
@@ -47,10 +43,7 @@ impl Reader {
         &self,
         from: &mut A,
     ) -> Result<Vec<T>, A::Error> {
-        from.next_value_seed(List {
-            reader: self,
-            element: PhantomData,
-        })
+        from.next_value_seed(List { reader: self, element: PhantomData })
     }
 
     /// The next key, if it is one of `names`; `Some(None)` for any other.
@@ -95,11 +88,7 @@ impl<'de, T: Fields> Visitor<'de> for Object<'_, T> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        if self.nullable {
-            Ok(None)
-        } else {
-            Err(self.refused("null"))
-        }
+        if self.nullable { Ok(None) } else { Err(self.refused("null")) }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -123,15 +112,10 @@ impl<'de, T: Fields> Visitor<'de> for Object<'_, T> {
             seen |= bit;
         }
         if let Some(name) = T::REQUIRED
-            && T::NAMES
-                .iter()
-                .position(|n| *n == name)
-                .is_none_or(|index| seen & (1 << index) == 0)
+            && T::NAMES.iter().position(|n| *n == name).is_none_or(|index| seen & (1 << index) == 0)
         {
-            let absent = reader.fail(
-                Reason::NotAnArray,
-                "expected an array, found nothing".to_owned(),
-            );
+            let absent =
+                reader.fail(Reason::NotAnArray, "expected an array, found nothing".to_owned());
             return reader.within(Step::Field(name), Err(absent));
         }
         Ok(Some(object))
@@ -147,10 +131,7 @@ struct List<'r, T> {
 
 impl<T> List<'_, T> {
     fn refused<E: de::Error>(&self, found: &str) -> E {
-        self.reader.fail(
-            Reason::NotAnArray,
-            format!("expected an array, found {found}"),
-        )
+        self.reader.fail(Reason::NotAnArray, format!("expected an array, found {found}"))
     }
 }
 
@@ -173,11 +154,7 @@ impl<'de, T: Fields> Visitor<'de> for List<'_, T> {
         let reader = self.reader;
         let mut list = Vec::new();
         loop {
-            let element = Object {
-                reader,
-                nullable: false,
-                fields: PhantomData,
-            };
+            let element = Object { reader, nullable: false, fields: PhantomData };
             let next = seq.next_element_seed(element);
             match reader.within(Step::Element(list.len()), next)? {
                 Some(element) => {

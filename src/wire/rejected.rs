@@ -117,25 +117,13 @@ pub fn dead_letter(
     let said = [
         ("x-dead-letter-id", Value::from(id.to_string())),
         ("x-reason", Value::from(rejection.reason.as_str())),
-        (
-            "x-detail",
-            Value::from(cut(&rejection.detail, DETAIL_BYTES_MAX)),
-        ),
-        (
-            "x-original-exchange",
-            Value::from(original.exchange.as_str()),
-        ),
-        (
-            "x-original-routing-key",
-            Value::from(original.routing_key.as_str()),
-        ),
+        ("x-detail", Value::from(cut(&rejection.detail, DETAIL_BYTES_MAX))),
+        ("x-original-exchange", Value::from(original.exchange.as_str())),
+        ("x-original-routing-key", Value::from(original.routing_key.as_str())),
         ("x-lane", Value::from(origin.lane)),
         ("x-worker", Value::from(origin.worker)),
         ("x-attempts", Value::from(origin.attempts)),
-        (
-            "x-dead-lettered-at",
-            Value::from(origin.at.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
-        ),
+        ("x-dead-lettered-at", Value::from(origin.at.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
     ];
     headers.extend(said.map(|(name, value)| (name.to_owned(), value)));
     letter

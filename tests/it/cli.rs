@@ -50,10 +50,7 @@ fn a_bad_setting_exits_with_2_and_says_what_to_write() {
     let complaints: Vec<String> = cases
         .iter()
         .map(|(variable, value)| {
-            let output = partner_program(&["run"])
-                .env(variable, value)
-                .output()
-                .unwrap();
+            let output = partner_program(&["run"]).env(variable, value).output().unwrap();
             assert_eq!(output.status.code(), Some(2), "{variable}");
             text(&output.stderr)
         })
