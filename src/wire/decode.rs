@@ -77,13 +77,8 @@ impl<'de> Visitor<'de> for Root<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Command, A::Error> {
         let reader = self.0;
         let mut command: Option<Command> = None;
-        while let Some(key) = Reader::key(&mut map, ROOT_KEYS)? {
-            let Some((operation, name)) =
-                key.and_then(|index| Some((*Operation::ALL.get(index)?, *ROOT_KEYS.get(index)?)))
-            else {
-                Reader::skip(&mut map)?;
-                continue;
-            };
+        while let Some(index) = Reader::next_field(&mut map, ROOT_KEYS)? {
+            let (operation, name) = (Operation::ALL[index], ROOT_KEYS[index]);
             let read = match &command {
                 Some(earlier) if earlier.operation() == operation => {
                     Err(reader.fail(Reason::DuplicateKey, "given twice".to_owned()))
@@ -284,3 +279,6 @@ fn read_date<'de, A: MapAccess<'de>>(from: &mut A, reader: &Reader) -> Result<Gi
     let text = reader.cow(from, "a string")?;
     Ok(text.map_or(GivenDate::Absent, |text| date::read(&text)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,12 +46,18 @@ impl Reader {
         from.next_value_seed(List { reader: self, element: PhantomData })
     }
 
-    /// The next key, if it is one of `names`; `Some(None)` for any other.
-    pub(super) fn key<'de, A: MapAccess<'de>>(
+    /// Moves to the value of the next field among `names`, past all others; gives its index.
+    pub(super) fn next_field<'de, A: MapAccess<'de>>(
         from: &mut A,
         names: &'static [&'static str],
-    ) -> Result<Option<Option<usize>>, A::Error> {
-        from.next_key_seed(Key(names))
+    ) -> Result<Option<usize>, A::Error> {
+        while let Some(key) = from.next_key_seed(Key(names))? {
+            match key {
+                FieldKey::Read(index) => return Ok(Some(index)),
+                FieldKey::Other => Self::skip(from)?,
+            }
+        }
+        Ok(None)
     }
 
     /// Skips a value that nobody asked for.
@@ -96,12 +102,8 @@ impl<'de, T: Fields> Visitor<'de> for Object<'_, T> {
         let mut object = T::default();
         // A bit for each name; no object has more than a few.
         let mut seen = 0_u64;
-        while let Some(key) = Reader::key(&mut map, T::NAMES)? {
-            let Some((index, name)) = key.and_then(|index| Some((index, *T::NAMES.get(index)?)))
-            else {
-                Reader::skip(&mut map)?;
-                continue;
-            };
+        while let Some(index) = Reader::next_field(&mut map, T::NAMES)? {
+            let name = T::NAMES[index];
             let bit = 1 << index;
             let read = if seen & bit == 0 {
                 object.read(name, &mut map, reader)
@@ -171,8 +173,14 @@ impl<'de, T: Fields> Visitor<'de> for List<'_, T> {
 
 struct Key(&'static [&'static str]);
 
+/// A key of an object: one of those that are read, by its index, or any other.
+enum FieldKey {
+    Read(usize),
+    Other,
+}
+
 impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Option<usize>;
+    type Value = FieldKey;
 
     fn deserialize<D: de::Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
         from.deserialize_str(self)
@@ -180,13 +188,14 @@ impl<'de> DeserializeSeed<'de> for Key {
 }
 
 impl Visitor<'_> for Key {
-    type Value = Option<usize>;
+    type Value = FieldKey;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|name| *name == key))
+        let index = self.0.iter().position(|name| *name == key);
+        Ok(index.map_or(FieldKey::Other, FieldKey::Read))
     }
 }

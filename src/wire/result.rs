@@ -19,17 +19,25 @@ const SHORT_STRING_BYTES_MAX: usize = 255;
 /// What a result event says beside its body.
 #[derive(Clone, Debug)]
 pub struct ResultHeader<'a> {
+    /// The org's word in the routing key.
     pub org_code: &'a str,
+    /// The operation's word in the routing key.
     pub operation: Operation,
+    /// How the command went.
     pub verdict: Verdict,
+    /// Of the command's items.
     pub counts: Counts,
     /// The command's message id, or the one that was made up for it.
     pub command_id: &'a str,
+    /// The command's; without one the event has the command's id.
     pub correlation_id: Option<&'a str>,
+    /// The command's.
     pub app_id: Option<&'a str>,
     /// The command's publisher. It goes to a header: the property would claim to be ours.
     pub user_id: Option<&'a str>,
+    /// When the command was sent, as its publisher says.
     pub sent_at: Option<DateTime<Utc>>,
+    /// The command's W3C trace context.
     pub traceparent: Option<&'a str>,
 }
 
@@ -127,7 +135,7 @@ pub fn event(exchange: &str, header: &ResultHeader<'_>, body: Vec<u8>) -> Messag
 pub fn reply(event: &Message, reply_to: &str, correlation_id: Option<&str>) -> Message {
     let mut reply = event.clone();
     reply.exchange.clear();
-    reply.routing_key = reply_to.to_owned();
+    reply_to.clone_into(&mut reply.routing_key);
     if let Some(correlation_id) = correlation_id {
         reply.properties.correlation_id = Some(correlation_id.to_owned());
     }
@@ -139,7 +147,8 @@ fn message_id(id: &str, suffix: &str) -> String {
     if id.len() + suffix.len() <= SHORT_STRING_BYTES_MAX {
         return format!("{id}{suffix}");
     }
-    let hex: String = Sha256::digest(id).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex =
+        Sha256::digest(id).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     format!("sha256-{hex}{suffix}")
 }
 
@@ -281,3 +290,6 @@ impl<'a> WarningView<'a> {
         Self { status: false, code: status.code(), message: status.message(), path }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,26 +4,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts since the worker's start. Written by the tasks of one lane, read by any.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(super) struct Counters {
     /// Commands whose effects this worker committed.
-    pub applied: AtomicU64,
+    pub(super) applied: AtomicU64,
     /// Commands answered from the inbox.
-    pub duplicates: AtomicU64,
+    pub(super) duplicates: AtomicU64,
     /// Commands that went to the dead letters.
-    pub rejected: AtomicU64,
+    pub(super) rejected: AtomicU64,
     /// Windows that had to be done again.
-    pub repeated_windows: AtomicU64,
+    pub(super) repeated_windows: AtomicU64,
     /// Results that no queue was bound for.
-    pub unroutable_results: AtomicU64,
+    pub(super) unroutable_results: AtomicU64,
 }
 
 impl Counters {
-    pub fn add(counter: &AtomicU64, count: usize) {
+    pub(super) fn add(counter: &AtomicU64, count: usize) {
         counter.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     #[must_use]
-    pub fn get(counter: &AtomicU64) -> u64 {
+    pub(super) fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
     }
 }

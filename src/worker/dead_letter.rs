@@ -34,6 +34,6 @@ pub(super) fn write(taken: &Taken, rejection: &Rejection, origin: &Origin<'_>) -
 
 /// What a delivery's attempts are counted under: the id that its letter would have.
 #[must_use]
-pub fn id(taken: &Taken) -> Uuid {
+pub(super) fn id(taken: &Taken) -> Uuid {
     rejected::dead_letter_id(&taken.message, Reason::ProcessingFailed)
 }

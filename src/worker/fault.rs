@@ -5,7 +5,7 @@ use crate::{broker, store};
 /// A fault after which a lane starts over: new connections, new channel, redelivery from the
 /// queue's front. Nothing is lost by one: whatever was not acked comes again.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub(super) enum Fault {
     #[error("broker: {0}")]
     Broker(#[from] broker::error::Error),
     #[error("database: {0}")]

@@ -16,33 +16,33 @@ use crate::config::Config;
 use crate::domain::command::Command;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::message::Message;
+use crate::wire::decode;
 use crate::wire::envelope::Envelope;
-use crate::wire::{body_hash, decode};
 
 /// A delivery after reading.
-pub struct Taken {
+pub(super) struct Taken {
     /// The delivery tag, for the ack.
-    pub tag: u64,
+    pub(super) tag: u64,
     /// Whether the broker has delivered it before; it may have been applied then.
-    pub redelivered: bool,
+    pub(super) redelivered: bool,
     /// As delivered: a dead letter keeps it whole.
-    pub message: Message,
-    pub read: Result<Read, Rejection>,
+    pub(super) message: Message,
+    pub(super) read: Result<Read, Rejection>,
 }
 
 /// A well-formed command and where it came from.
-pub struct Read {
-    pub envelope: Envelope,
+pub(super) struct Read {
+    pub(super) envelope: Envelope,
     /// The publisher's message id, or one made up.
-    pub command_id: String,
-    pub body_hash: [u8; 32],
-    pub command: Command,
+    pub(super) command_id: String,
+    pub(super) body_hash: [u8; 32],
+    pub(super) command: Command,
 }
 
 impl Taken {
     /// How many items it adds to a window.
     #[must_use]
-    pub fn item_count(&self) -> usize {
+    pub(super) fn item_count(&self) -> usize {
         self.read.as_ref().map_or(0, |read| read.command.item_count())
     }
 }
@@ -90,7 +90,7 @@ fn read(
         Some(id) => id.clone(),
         None => Uuid::now_v7().to_string(),
     };
-    Ok(Read { command_id, body_hash: body_hash(&message.body), command, envelope })
+    Ok(Read { command_id, body_hash: decode::body_hash(&message.body), command, envelope })
 }
 
 /// Whether the publisher, as the broker authenticated it, may act for the org. Without a

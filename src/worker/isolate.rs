@@ -120,7 +120,7 @@ impl Isolation {
     async fn try_part(
         &mut self,
         taken: &[Taken],
-        counted: &HashMap<Uuid, u32>,
+        counted: &HashMap<Uuid, i32>,
     ) -> Result<Tried, Fault> {
         let attempts: Vec<Uuid> = counted.keys().copied().collect();
         let held_since = Instant::now();
@@ -213,7 +213,7 @@ impl Isolation {
         }
     }
 
-    async fn known_attempts(&mut self, taken: &[Taken]) -> Result<HashMap<Uuid, u32>, Fault> {
+    async fn known_attempts(&mut self, taken: &[Taken]) -> Result<HashMap<Uuid, i32>, Fault> {
         let ids: Vec<Uuid> = redelivered(taken).collect();
         self.counts(&ids, Counting::Read).await
     }
@@ -223,8 +223,8 @@ impl Isolation {
     async fn count_attempts(
         &mut self,
         taken: &[Taken],
-        known: &HashMap<Uuid, u32>,
-    ) -> Result<HashMap<Uuid, u32>, Fault> {
+        known: &HashMap<Uuid, i32>,
+    ) -> Result<HashMap<Uuid, i32>, Fault> {
         let ids: Vec<Uuid> = redelivered(taken).collect();
         let counted = self.counts(&ids, Counting::AddOne).await?;
         if let Some(most) = known.values().max().filter(|most| **most > 1) {
@@ -241,7 +241,7 @@ impl Isolation {
         &mut self,
         ids: &[Uuid],
         counting: Counting,
-    ) -> Result<HashMap<Uuid, u32>, Fault> {
+    ) -> Result<HashMap<Uuid, i32>, Fault> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -281,8 +281,8 @@ fn redelivered(taken: &[Taken]) -> impl Iterator<Item = Uuid> {
 /// Cuts a window into parts that are the smaller the more often their commands were tried: a
 /// command that kills the process is alone long before its tries are used up, and those around
 /// it are applied. The first part is last: a stack.
-fn parts(taken: &[Taken], known: &HashMap<Uuid, u32>, window: usize) -> Vec<Range<usize>> {
-    let most = known.values().copied().max().unwrap_or(0);
+fn parts(taken: &[Taken], known: &HashMap<Uuid, i32>, window: usize) -> Vec<Range<usize>> {
+    let most = known.values().copied().max().unwrap_or(0).unsigned_abs();
     let size = (window >> most.saturating_mul(SHRINK_BITS).min(usize::BITS - 1)).max(1);
     let starts = (0..taken.len()).step_by(size);
     let mut parts: Vec<_> = starts.map(|start| start..(start + size).min(taken.len())).collect();

@@ -154,7 +154,11 @@ impl Lane {
         let url = &self.places.amqp_url;
         let consuming = Connection::open(url, &format!("{name} consuming")).await?;
         let publishing = Connection::open(url, &format!("{name} publishing")).await?;
-        let topology = Topology { lanes: self.config.lanes.iter().map(lane).collect() };
+        let lanes = self.config.lanes.iter().map(|lane| topology::Lane {
+            name: lane.name.clone(),
+            bindings: lane.bindings.clone(),
+        });
+        let topology = Topology { lanes: lanes.collect() };
         topology::ensure(&publishing, &topology).await?;
         let publisher = Publisher::open(&publishing).await?;
         let queue = topology::lane_queue(&self.name);
@@ -219,7 +223,7 @@ impl Lane {
             lane: &self.name,
             worker: &self.config.worker_id,
             at: self.clock.now(),
-            attempts: 0,
+            attempts: 1,
         };
         let mut outgoing = Vec::with_capacity(settled.len());
         for (taken, settled) in window.iter().zip(settled) {

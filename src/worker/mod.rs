@@ -5,15 +5,15 @@
 //! the queue, and the inbox makes the repetition harmless. Deliberately absent: any state that
 //! outlives a channel generation.
 
-pub mod announce;
-pub mod counters;
-pub mod dead_letter;
-pub mod fault;
-pub mod intake;
-pub mod isolate;
-pub mod lane;
-pub mod retention;
-pub mod window;
+mod announce;
+mod counters;
+mod dead_letter;
+mod fault;
+mod intake;
+mod isolate;
+mod lane;
+mod retention;
+pub(crate) mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub enum Error {
 }
 
 /// Where a worker's servers are.
-pub(crate) struct Places {
+struct Places {
     database_url: String,
     amqp_url: String,
 }

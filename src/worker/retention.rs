@@ -15,7 +15,7 @@ use crate::worker::Places;
 const INTERVAL: Duration = Duration::from_hours(1);
 
 /// Maintains the partitions until `shutdown`. A failure is logged and tried again next time.
-pub async fn run(config: Arc<Config>, places: Arc<Places>, shutdown: CancellationToken) {
+pub(super) async fn run(config: Arc<Config>, places: Arc<Places>, shutdown: CancellationToken) {
     loop {
         if let Err(error) = maintain(&config, &places).await {
             tracing::warn!(%error, "partitions could not be maintained, trying again later: {error}");

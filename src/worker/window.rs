@@ -28,24 +28,24 @@ use crate::wire::result;
 use crate::worker::intake::{Read, Taken};
 
 /// What came of one delivery.
-pub enum Settled {
+pub(super) enum Settled {
     Answered(Answer),
     Rejected(Rejection),
 }
 
 /// The result of a command, ready to announce.
-pub struct Answer {
-    pub event: Message,
+pub(super) struct Answer {
+    pub(super) event: Message,
     /// The copy for `reply_to`.
-    pub reply: Option<Message>,
+    pub(super) reply: Option<Message>,
     /// Whether it was found in the inbox.
-    pub duplicate: bool,
+    pub(super) duplicate: bool,
 }
 
 /// Why a window was not applied. Nothing of it is in the database then, unless the connection
 /// broke during the commit.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Store(#[from] store::error::Error),
     #[error("processing panicked: {0}")]
@@ -216,7 +216,7 @@ fn answer(key: &CommandKey, stored: &Stored, read: &Read, duplicate: bool) -> An
 
 /// The result event of a stored command.
 #[must_use]
-pub fn result_event(key: &CommandKey, stored: &Stored) -> Message {
+pub(crate) fn result_event(key: &CommandKey, stored: &Stored) -> Message {
     let header = result::ResultHeader {
         org_code: &stored.org_code,
         operation: stored.operation,
