@@ -99,10 +99,11 @@ impl Envelope {
         Ok(())
     }
 
-    /// The message that carries the document.
+    /// The message that carries the document; `number` counts over all inputs.
     pub fn message(
         &self,
         document: Document,
+        number: u64,
         now: DateTime<Utc>,
     ) -> Result<Message, documents::Error> {
         let operation = self.operation.map_or_else(|| document.operation(), Ok)?;
@@ -114,7 +115,7 @@ impl Envelope {
         let message_id = match &self.ids {
             Ids::Random => Some(Uuid::now_v7().to_string()),
             Ids::Given(id) => Some(id.clone()),
-            Ids::Numbered(prefix) => Some(format!("{prefix}{}", document.number)),
+            Ids::Numbered(prefix) => Some(format!("{prefix}{number}")),
             Ids::Absent => None,
         };
         Ok(Message {
@@ -153,7 +154,7 @@ mod tests {
             number: 3,
             body: br#"{"linkCustomers":[]}"#.to_vec(),
         };
-        let message = envelope.message(document, chrono::Utc::now()).unwrap();
+        let message = envelope.message(document, 3, chrono::Utc::now()).unwrap();
         assert_eq!(message.routing_key, "acme.link.7");
         assert_eq!(message.properties.message_id.as_deref(), Some("batch-3"));
         let other = Envelope {
