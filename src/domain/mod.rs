@@ -11,6 +11,7 @@ pub mod identity;
 pub mod program;
 
 pub mod enrolment;
+pub mod rejection;
 pub mod status;
 
 pub mod snapshot;
@@ -21,3 +22,6 @@ mod resolve;
 mod delink;
 mod link;
 mod update;
+
+#[cfg(test)]
+mod cells;

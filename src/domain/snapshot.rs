@@ -26,22 +26,27 @@ pub struct Snapshot {
 /// The net change of one enrolment over a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change<'a> {
+    /// Which enrolment.
     pub key: EnrolmentKey,
     /// The version to find in the database; 0: no row.
     pub loaded_version: i64,
+    /// The state to store; its version is the new one.
     pub after: &'a Enrolment,
 }
 
 impl Snapshot {
+    /// Adds a customer as registered.
     pub fn add_customer(&mut self, org_id: OrgId, customer: Customer) {
         if let Some(mobile) = &customer.mobile {
             self.by_mobile.insert((org_id, mobile.clone()), customer.id);
         }
         if let Some(email) = &customer.email {
-            self.by_email.insert((org_id, email.to_lowercase()), customer.id);
+            self.by_email
+                .insert((org_id, email.to_lowercase()), customer.id);
         }
         if let Some(external_id) = &customer.external_id {
-            self.by_external_id.insert((org_id, external_id.clone()), customer.id);
+            self.by_external_id
+                .insert((org_id, external_id.clone()), customer.id);
         }
         self.customers.insert((org_id, customer.id), customer);
     }
@@ -51,7 +56,12 @@ impl Snapshot {
         if enrolment.linked
             && let Some(membership_id) = &enrolment.membership_id
         {
-            self.add_holder(key.org_id, key.program_id, membership_id.clone(), key.customer_id);
+            self.add_holder(
+                key.org_id,
+                key.program_id,
+                membership_id.clone(),
+                key.customer_id,
+            );
         }
         self.enrolments.insert(key, enrolment);
     }
@@ -64,15 +74,24 @@ impl Snapshot {
         membership_id: String,
         holder: CustomerId,
     ) {
-        self.holders.entry((org_id, program_id)).or_default().insert(membership_id, holder);
+        self.holders
+            .entry((org_id, program_id))
+            .or_default()
+            .insert(membership_id, holder);
     }
 
     /// What has changed since loading, ordered by key so that any two writers lock rows alike.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        self.loaded_versions.iter().filter_map(|(key, loaded_version)| {
-            let after = self.enrolments.get(key)?;
-            Some(Change { key: *key, loaded_version: *loaded_version, after })
-        })
+        self.loaded_versions
+            .iter()
+            .filter_map(|(key, loaded_version)| {
+                let after = self.enrolments.get(key)?;
+                Some(Change {
+                    key: *key,
+                    loaded_version: *loaded_version,
+                    after,
+                })
+            })
     }
 
     pub(super) fn customer(&self, org_id: OrgId, id: CustomerId) -> Option<&Customer> {
@@ -96,15 +115,25 @@ impl Snapshot {
     }
 
     pub(super) fn holder(&self, key: EnrolmentKey, membership_id: &str) -> Option<CustomerId> {
-        self.holders.get(&(key.org_id, key.program_id))?.get(membership_id).copied()
+        self.holders
+            .get(&(key.org_id, key.program_id))?
+            .get(membership_id)
+            .copied()
     }
 
     /// Puts an enrolment in its new state and keeps who holds which membership id.
     pub(super) fn put(&mut self, key: EnrolmentKey, after: Enrolment) {
         let before = self.enrolments.get(&key);
-        self.loaded_versions.entry(key).or_insert(before.map_or(0, |before| before.version));
-        let held_before = before.filter(|before| before.linked).and_then(|b| b.membership_id.clone());
-        let holders = self.holders.entry((key.org_id, key.program_id)).or_default();
+        self.loaded_versions
+            .entry(key)
+            .or_insert(before.map_or(0, |before| before.version));
+        let held_before = before
+            .filter(|before| before.linked)
+            .and_then(|b| b.membership_id.clone());
+        let holders = self
+            .holders
+            .entry((key.org_id, key.program_id))
+            .or_default();
         if let Some(membership_id) = held_before {
             holders.remove(&membership_id);
         }
