@@ -79,13 +79,13 @@ pub(super) fn of(config: &Config) -> Result<Topology, Refusal> {
             bindings: lane.bindings.clone(),
         })
         .collect();
-    match topology::overlapping(&lanes) {
-        None => Ok(Topology { lanes }),
-        Some((one, other)) => Err(Refusal::Usage(format!(
-            "lane: the patterns `{one}` and `{other}` of two lanes match the same routing key, so \
-             its commands would be applied in both; narrow one of them"
-        ))),
+    if let Some([(lane, pattern), (other_lane, other)]) = topology::overlapping(&lanes) {
+        return Err(Refusal::Usage(format!(
+            "lane: `{pattern}` of lane `{lane}` and `{other}` of lane `{other_lane}` match the \
+             same routing key, so its commands would be applied in both; narrow one of them"
+        )));
     }
+    Ok(Topology { lanes })
 }
 
 #[derive(Serialize)]
