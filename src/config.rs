@@ -8,6 +8,7 @@
 mod read;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -8,6 +8,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
+/// lapin reports as an error what its caller gets as one, and handles; a filter that names it wins.
+const QUIET: &str = "lapin=off";
+
 /// Why logging can't begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

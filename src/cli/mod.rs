@@ -5,9 +5,13 @@
 //! `worker` and the rooms below, and this room decides only how that is asked for and shown.
 
 mod completions;
+mod doctor;
 mod man;
 mod output;
+mod publish;
+mod results;
 mod run;
+mod topology;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -21,6 +25,9 @@ use crate::config;
 use crate::config::Config;
 use crate::telemetry;
 use output::{Format, Output};
+
+/// Where the help shows the options of every subcommand.
+const EVERYWHERE: &str = "Options of every command";
 
 const AFTER_HELP: &str = "\
 From nothing to running:
@@ -41,16 +48,22 @@ Exit codes: 0 ok, 1 failure, 2 usage or settings, 3 not found, 5 conflict, 6 par
 #[command(name = "partner-program", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
     /// The settings, in TOML
-    #[arg(long, global = true, value_name = "FILE", env = "PARTNER_PROGRAM_CONFIG")]
+    #[arg(
+        long,
+        global = true, help_heading = EVERYWHERE,
+        value_name = "FILE",
+        env = "PARTNER_PROGRAM_CONFIG"
+    )]
     #[arg(hide_env_values = true)]
     config: Option<PathBuf>,
 
-    /// How data is printed; json is one document, ndjson one line for each row
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    /// How data is printed: table, json (one document) or ndjson (one line a row)
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, value_enum)]
+    #[arg(default_value_t = Format::Table, hide_possible_values = true)]
     output: Format,
 
     /// What is logged, in the syntax of `RUST_LOG`: `debug`, or `warn,partner_program_worker=debug`
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILTER")]
     log: Option<String>,
 
     #[command(subcommand)]
@@ -60,6 +73,12 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    #[command(subcommand)]
+    Topology(topology::Action),
+    Publish(publish::Args),
+    #[command(subcommand)]
+    Results(results::Action),
+    Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -95,6 +114,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// A refusal that has an exit code of its own; everything else is a failure.
+#[allow(dead_code, reason = "`show`, `import` and `migrate` refuse in these ways, too")]
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("{0}")]
@@ -132,6 +152,7 @@ pub async fn run(cli: Cli) -> Exit {
 }
 
 /// Prints the complaint.
+#[must_use]
 pub fn fail(text: &str, exit: Exit) -> Exit {
     output::note(&format!("partner-program: {text}"));
     exit
@@ -155,6 +176,10 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
     let mut context = Context { config, output };
     match command {
         Command::Run(args) => run::run(&args, &mut context).await,
+        Command::Topology(action) => topology::run(&action, &mut context).await,
+        Command::Publish(args) => publish::run(args, &mut context).await,
+        Command::Results(action) => results::run(action, &mut context).await,
+        Command::Doctor(args) => doctor::run(&args, &mut context).await,
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Success),
     }
 }

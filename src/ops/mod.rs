@@ -2,4 +2,5 @@
 //!
 //! Deliberately absent: arguments, tables and pages (`cli` has those), and the worker's loop.
 
+pub mod documents;
 pub mod publish;

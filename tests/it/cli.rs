@@ -86,4 +86,14 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 /// Every command with a help page of its own; the first is the program itself.
-const COMMANDS: &[&str] = &["", "run", "completions", "man"];
+const COMMANDS: &[&str] = &[
+    "",
+    "run",
+    "topology",
+    "publish",
+    "results",
+    "results follow",
+    "doctor",
+    "completions",
+    "man",
+];
