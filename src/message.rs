@@ -12,8 +12,11 @@ use chrono::{DateTime, Utc};
 pub struct Message {
     /// The exchange it is published to, or came from; empty for the default exchange.
     pub exchange: String,
+    /// At most 255 bytes.
     pub routing_key: String,
+    /// The basic properties.
     pub properties: Properties,
+    /// Any bytes.
     pub body: Vec<u8>,
 }
 
@@ -23,13 +26,19 @@ pub struct Message {
 /// because both break the order of a queue.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Properties {
+    /// The publisher's id of the message.
     pub message_id: Option<String>,
+    /// What the message answers or belongs to.
     pub correlation_id: Option<String>,
+    /// The queue that wants an answer.
     pub reply_to: Option<String>,
     /// The property `type`.
     pub kind: Option<String>,
+    /// A MIME type.
     pub content_type: Option<String>,
+    /// How the body is packed.
     pub content_encoding: Option<String>,
+    /// The publishing application.
     pub app_id: Option<String>,
     /// On a delivery: the publisher, as the broker authenticated it. Never set when publishing.
     pub user_id: Option<String>,

@@ -15,12 +15,16 @@ pub const PROGRAMS_MAX: usize = 50;
 /// The three things that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
+    /// Join programs.
     Link,
+    /// Change or renew a tier.
     Update,
+    /// Leave programs.
     Delink,
 }
 
 impl Operation {
+    /// Every operation.
     pub const ALL: [Self; 3] = [Self::Link, Self::Update, Self::Delink];
 
     /// The word in routing keys, tables and logs.
@@ -30,6 +34,26 @@ impl Operation {
             Self::Link => "link",
             Self::Update => "update",
             Self::Delink => "delink",
+        }
+    }
+
+    /// The root key of a command's body, and of its result's.
+    #[must_use]
+    pub const fn root_key(self) -> &'static str {
+        match self {
+            Self::Link => "linkCustomers",
+            Self::Update => "customersPartnerUpdates",
+            Self::Delink => "deLinkCustomers",
+        }
+    }
+
+    /// The key of a customer entry's list of programs.
+    #[must_use]
+    pub const fn list_key(self) -> &'static str {
+        match self {
+            Self::Link => "linkToPartnerPrograms",
+            Self::Update => "partnerProgramUpdates",
+            Self::Delink => "deLinkFromPartnerPrograms",
         }
     }
 
@@ -49,12 +73,16 @@ impl fmt::Display for Operation {
 /// One command: customer entries, each with its items, in the order given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
+    /// `linkCustomers`.
     Link(Vec<Entry<LinkItem>>),
+    /// `customersPartnerUpdates`.
     Update(Vec<Entry<UpdateItem>>),
+    /// `deLinkCustomers`.
     Delink(Vec<Entry<DelinkItem>>),
 }
 
 impl Command {
+    /// Which of the three it asks for.
     #[must_use]
     pub const fn operation(&self) -> Operation {
         match self {
@@ -65,6 +93,7 @@ impl Command {
     }
 
     /// What each entry gave to identify its customer.
+    #[must_use]
     pub fn identifiers(&self) -> Box<dyn Iterator<Item = &Identifiers> + '_> {
         match self {
             Self::Link(entries) => Box::new(entries.iter().map(|entry| &entry.customer)),
@@ -85,54 +114,71 @@ impl Command {
 }
 
 /// One customer and what is asked for them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry<I> {
+    /// Who is meant.
     pub customer: Identifiers,
+    /// What is asked for, a program each.
     pub items: Vec<I>,
 }
 
 /// A customer's identifiers as given; `None` where the field was absent or null.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identifiers {
+    /// The org's own key of the customer.
     pub id: Option<i64>,
+    /// In any of the spellings that the contract takes.
     pub mobile: Option<String>,
+    /// In any case.
     pub email: Option<String>,
+    /// The upstream's key of the customer.
     pub external_id: Option<String>,
 }
 
 /// `linkToPartnerPrograms[]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinkItem {
+    /// `partnerProgramName`.
     pub program_name: Option<String>,
+    /// `customerPartnerReference`.
     pub reference: Option<Reference>,
 }
 
 /// `customerPartnerReference`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reference {
+    /// `partnerMembershipId`.
     pub membership_id: Option<String>,
+    /// `partnerTierName`.
     pub tier_name: Option<String>,
+    /// `partnerTierExpiryDate`.
     pub tier_expiry: GivenDate,
 }
 
 /// `partnerProgramUpdates[]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdateItem {
+    /// `partnerProgramName`.
     pub program_name: Option<String>,
+    /// `updateType`.
     pub update_type: Option<String>,
+    /// `updateDetails`.
     pub details: Option<UpdateDetails>,
 }
 
 /// `updateDetails`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdateDetails {
+    /// `updatedTierName`.
     pub tier_name: Option<String>,
+    /// `updatedTierExpiryDate`.
     pub tier_expiry: GivenDate,
 }
 
 /// `deLinkFromPartnerPrograms[]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DelinkItem {
+    /// `partnerProgramName`.
     pub program_name: Option<String>,
     /// Kept in the history.
     pub reason: Option<String>,

@@ -1,1 +1,22 @@
-//! delink
+//! Delink: a customer leaves a program, open or not (contract, "Delink" and "Effects by state").
+
+use super::command::{DelinkItem, given};
+use super::enrolment::{EffectKind, Enrolment};
+use super::evaluate::{Checked, Decision, Item, Standing};
+use super::status::Status;
+
+impl Item for DelinkItem {
+    const NEEDS_OPEN_PROGRAM: bool = false;
+
+    fn program_name(&self) -> Option<&String> {
+        self.program_name.as_ref()
+    }
+
+    fn decide(&self, standing: &Standing<'_>) -> Checked<Decision> {
+        let enrolment = standing.linked().ok_or(Status::NotLinked)?;
+        let after =
+            Enrolment { linked: false, version: standing.next_version(), ..enrolment.clone() };
+        let reason = given(self.reason.as_ref()).map(ToOwned::to_owned);
+        Ok(Decision { kind: EffectKind::Delink, after, reason, warning: None })
+    }
+}

@@ -11,8 +11,10 @@ pub mod identity;
 pub mod program;
 
 pub mod enrolment;
+pub mod rejection;
 pub mod status;
 
+pub mod needs;
 pub mod snapshot;
 
 pub mod evaluate;
@@ -21,3 +23,6 @@ mod resolve;
 mod delink;
 mod link;
 mod update;
+
+#[cfg(test)]
+mod cells;

@@ -17,13 +17,16 @@ pub struct ProgramId(pub i32);
 pub struct Catalogue {
     /// The catalogue's version row; a cached copy is good while this has not changed.
     pub version: i64,
+    /// By code.
     pub orgs: HashMap<String, Org>,
 }
 
 /// A tenant and its programs.
 #[derive(Clone, Debug)]
 pub struct Org {
+    /// The key.
     pub id: OrgId,
+    /// The first word of routing keys.
     pub code: String,
     /// Digits only, e.g. `91`.
     pub country_code: String,
@@ -42,9 +45,13 @@ impl Org {
 /// A partner program of one org.
 #[derive(Clone, Debug)]
 pub struct Program {
+    /// The key.
     pub id: ProgramId,
+    /// As imported.
     pub name: String,
+    /// Whose program it is.
     pub kind: ProgramKind,
+    /// Switched off programs take nobody in.
     pub active: bool,
     /// The end of its validity; `None` means open-ended.
     pub ends_at: Option<DateTime<Utc>>,
@@ -59,6 +66,7 @@ impl Program {
         self.active && self.ends_at.is_none_or(|end| end > now)
     }
 
+    /// Whether enrolments have a tier.
     #[must_use]
     pub fn is_tier_based(&self) -> bool {
         !self.tiers.is_empty()
@@ -75,14 +83,18 @@ impl Program {
 /// `EXTERNAL` programs are somebody else's and always have a membership id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramKind {
+    /// A partner's.
     External,
+    /// The org's own.
     Supplementary,
 }
 
 /// A rank within a tier-based program; a higher number is a higher tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {
+    /// From 1 upwards.
     pub number: i16,
+    /// As imported.
     pub name: String,
     /// [`normalised`] from `name`.
     pub normalised_name: String,

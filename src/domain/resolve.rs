@@ -1,1 +1,69 @@
-//! resolve
+//! Finds the customer that an entry means (contract, "Identifying the customer").
+
+use super::command::Identifiers;
+use super::evaluate::Checked;
+use super::identity::{Customer, CustomerId, CustomerState, Lookup};
+use super::program::Org;
+use super::snapshot::Snapshot;
+use super::status::Status;
+
+/// The customer, who may be acted on.
+pub(super) struct Resolved {
+    pub(super) customer: Customer,
+    /// The fields of further identifiers that match nobody.
+    pub(super) unmatched: Vec<&'static str>,
+}
+
+/// The highest identifier given decides: where it matches nobody the customer is unknown,
+/// whoever the further ones match, so that a mistyped id never acts on somebody else.
+pub(super) fn resolve(
+    org: &Org,
+    snapshot: &Snapshot,
+    identifiers: &Identifiers,
+) -> Checked<Resolved> {
+    let lookup = Lookup::parse(identifiers)?;
+    let mut matches = matches(org, snapshot, &lookup).into_iter();
+    let (_, decisive) = matches.next().ok_or(Status::NoIdentifier)?;
+    let id = decisive.ok_or(Status::CustomerUnknown)?;
+    let mut unmatched = Vec::new();
+    for (field, further) in matches {
+        match further {
+            None => unmatched.push(field),
+            Some(other) if other != id => return Err(Status::IdentifiersConflict),
+            Some(_) => {}
+        }
+    }
+    let customer = snapshot.customer(org.id, id).ok_or(Status::CustomerUnknown)?;
+    match customer.state {
+        CustomerState::Active => Ok(Resolved { customer: customer.clone(), unmatched }),
+        CustomerState::NotEnrolled => Err(Status::CustomerNotEnrolled),
+        CustomerState::Merged => Err(Status::CustomerMerged),
+        CustomerState::Fraud => Err(Status::CustomerFraud),
+    }
+}
+
+/// Whom each given identifier matches, in order of precedence.
+fn matches(
+    org: &Org,
+    snapshot: &Snapshot,
+    lookup: &Lookup,
+) -> Vec<(&'static str, Option<CustomerId>)> {
+    let by_id = lookup.id.map(|id| {
+        let found = snapshot.customer(org.id, id).map(|customer| customer.id);
+        ("id", found)
+    });
+    let by_mobile = lookup.mobile.as_ref().map(|mobile| {
+        let found = mobile
+            .candidates(&org.country_code)
+            .find_map(|number| snapshot.by_mobile(org.id, number));
+        ("mobile", found)
+    });
+    let by_email = lookup
+        .email
+        .as_ref()
+        .map(|email| ("email", snapshot.by_email(org.id, email.as_str().to_owned())));
+    let by_external_id = lookup.external_id.as_ref().map(|external_id| {
+        ("externalId", snapshot.by_external_id(org.id, external_id.as_str().to_owned()))
+    });
+    [by_id, by_mobile, by_email, by_external_id].into_iter().flatten().collect()
+}

@@ -19,20 +19,26 @@ pub struct Snapshot {
     by_external_id: HashMap<(OrgId, String), CustomerId>,
     enrolments: HashMap<EnrolmentKey, Enrolment>,
     holders: HashMap<(OrgId, ProgramId), HashMap<String, CustomerId>>,
-    /// The versions that changed enrolments had when they were loaded; 0 where there was no row.
-    loaded_versions: BTreeMap<EnrolmentKey, i64>,
+    /// How the enrolments that have changed were loaded; `None` where there was no row.
+    loaded: BTreeMap<EnrolmentKey, Option<Enrolment>>,
 }
 
 /// The net change of one enrolment over a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change<'a> {
+    /// Which enrolment.
     pub key: EnrolmentKey,
     /// The version to find in the database; 0: no row.
     pub loaded_version: i64,
+    /// The state to store; its version is the new one.
     pub after: &'a Enrolment,
+    /// Whether the membership id that it held when loaded belongs to another enrolment now: it
+    /// has to let go before the other one is stored.
+    pub membership_id_passes_on: bool,
 }
 
 impl Snapshot {
+    /// Adds a customer as registered.
     pub fn add_customer(&mut self, org_id: OrgId, customer: Customer) {
         if let Some(mobile) = &customer.mobile {
             self.by_mobile.insert((org_id, mobile.clone()), customer.id);
@@ -48,10 +54,9 @@ impl Snapshot {
 
     /// Adds an enrolment as it stands in the database.
     pub fn add_enrolment(&mut self, key: EnrolmentKey, enrolment: Enrolment) {
-        if enrolment.linked
-            && let Some(membership_id) = &enrolment.membership_id
-        {
-            self.add_holder(key.org_id, key.program_id, membership_id.clone(), key.customer_id);
+        if let Some(membership_id) = held_membership_id(&enrolment) {
+            let membership_id = membership_id.to_owned();
+            self.add_holder(key.org_id, key.program_id, membership_id, key.customer_id);
         }
         self.enrolments.insert(key, enrolment);
     }
@@ -68,11 +73,22 @@ impl Snapshot {
     }
 
     /// What has changed since loading, ordered by key so that any two writers lock rows alike.
-    pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        self.loaded_versions.iter().filter_map(|(key, loaded_version)| {
-            let after = self.enrolments.get(key)?;
-            Some(Change { key: *key, loaded_version: *loaded_version, after })
-        })
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change<'_>> {
+        self.loaded
+            .iter()
+            .filter_map(|(key, loaded)| {
+                let loaded = loaded.as_ref();
+                let held = loaded.and_then(held_membership_id);
+                let holder = held.and_then(|membership_id| self.holder(*key, membership_id));
+                Some(Change {
+                    key: *key,
+                    loaded_version: loaded.map_or(0, |loaded| loaded.version),
+                    after: self.enrolments.get(key)?,
+                    membership_id_passes_on: holder.is_some_and(|holder| holder != key.customer_id),
+                })
+            })
+            .collect()
     }
 
     pub(super) fn customer(&self, org_id: OrgId, id: CustomerId) -> Option<&Customer> {
@@ -101,18 +117,20 @@ impl Snapshot {
 
     /// Puts an enrolment in its new state and keeps who holds which membership id.
     pub(super) fn put(&mut self, key: EnrolmentKey, after: Enrolment) {
-        let before = self.enrolments.get(&key);
-        self.loaded_versions.entry(key).or_insert(before.map_or(0, |before| before.version));
-        let held_before = before.filter(|before| before.linked).and_then(|b| b.membership_id.clone());
         let holders = self.holders.entry((key.org_id, key.program_id)).or_default();
-        if let Some(membership_id) = held_before {
-            holders.remove(&membership_id);
+        let before = self.enrolments.get(&key);
+        if let Some(membership_id) = before.and_then(held_membership_id) {
+            holders.remove(membership_id);
         }
-        if after.linked
-            && let Some(membership_id) = &after.membership_id
-        {
-            holders.insert(membership_id.clone(), key.customer_id);
+        if let Some(membership_id) = held_membership_id(&after) {
+            holders.insert(membership_id.to_owned(), key.customer_id);
         }
-        self.enrolments.insert(key, after);
+        let before = self.enrolments.insert(key, after);
+        self.loaded.entry(key).or_insert(before);
     }
+}
+
+/// The membership id that an enrolment keeps others from.
+fn held_membership_id(enrolment: &Enrolment) -> Option<&str> {
+    enrolment.membership_id.as_deref().filter(|_| enrolment.linked)
 }

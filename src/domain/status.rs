@@ -3,35 +3,63 @@
 /// The answer for one customer or one item, or the subject of a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
+    /// 1000.
     CustomerRetrieved,
+    /// 1012.
     CustomerUnknown,
+    /// 1013.
     CustomerNotEnrolled,
+    /// 1015.
     NoIdentifier,
+    /// 1042.
     IdentifierInvalid,
+    /// 1047.
     IdentifiersConflict,
+    /// 1060.
     TooManyCustomers,
+    /// 8069.
     CustomerMerged,
+    /// 618.
     CustomerFraud,
 
+    /// 200.
     Success,
+    /// 2001.
     NotProcessed,
+    /// 2002.
     FieldEmpty,
+    /// 2003.
     ExpiryPast,
+    /// 2004.
     NotLinked,
+    /// 2005.
     AlreadyLinked,
+    /// 2006.
     ProgramUnknown,
+    /// 2007.
     TierUnknown,
+    /// 2008.
     TooManyPrograms,
+    /// 2009.
     UpdateTypeUnknown,
+    /// 2101.
     TierMismatch,
+    /// 2102.
     MembershipIdMissing,
+    /// 2103.
     MembershipIdTaken,
+    /// 2104.
     ProgramClosed,
+    /// 2105.
     DateUnreadable,
+    /// 2106.
     ProgramRepeated,
 
+    /// 2201.
     TierFieldsIgnored,
+    /// 2202.
     IdentifierUnmatched,
+    /// 2203.
     NoMessageId,
 }
 
@@ -117,7 +145,9 @@ impl Status {
                 (2103, "Partner membership id is already linked to another customer")
             }
             Self::ProgramClosed => (2104, "Partner program is inactive or has ended"),
-            Self::DateUnreadable => (2105, "The date can't be read: RFC 3339 with an offset is needed"),
+            Self::DateUnreadable => {
+                (2105, "The date can't be read: RFC 3339 with an offset is needed")
+            }
             Self::ProgramRepeated => (2106, "Partner program is named twice for this customer"),
             Self::TierFieldsIgnored => (2201, "Tier fields are ignored: the program has no tiers"),
             Self::IdentifierUnmatched => (2202, "A further identifier matches no customer"),

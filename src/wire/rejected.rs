@@ -1,0 +1,255 @@
+//! What becomes of a command that can't be processed: the event that tells its publisher, and the
+//! dead letter that keeps it (contract, "The result event"; architecture, "Dead letters").
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::envelope;
+use super::result::json;
+use crate::domain::command::Operation;
+use crate::domain::rejection::{Reason, Rejection};
+use crate::message::{Message, Properties};
+
+/// Longest detail in a dead letter's header, in bytes.
+const DETAIL_BYTES_MAX: usize = 1024;
+
+/// Who rejected a command, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The lane that it came through.
+    pub lane: &'a str,
+    /// The worker's id.
+    pub worker: &'a str,
+    /// How often processing was tried.
+    pub attempts: u32,
+    /// When it was rejected.
+    pub at: DateTime<Utc>,
+}
+
+/// The id of a dead letter, from what was rejected and why: a letter that is published twice,
+/// because its command was delivered again before the ack, has the same id both times.
+#[must_use]
+pub fn dead_letter_id(message: &Message, reason: Reason) -> Uuid {
+    let properties = &message.properties;
+    let timestamp = properties.timestamp.map(|at| at.timestamp().to_string());
+    let replay_of = properties.headers.get("replay-of").map(Value::to_string);
+    let parts = [
+        Some(message.routing_key.as_bytes()),
+        properties.message_id.as_deref().map(str::as_bytes),
+        timestamp.as_deref().map(str::as_bytes),
+        replay_of.as_deref().map(str::as_bytes),
+        Some(reason.as_str().as_bytes()),
+        Some(&message.body),
+    ];
+    let mut hash = Sha256::new();
+    for part in parts {
+        // With its length before it, no part can pass for the end of another.
+        match part {
+            Some(part) => {
+                hash.update([1]);
+                hash.update(part.len().to_be_bytes());
+                hash.update(part);
+            }
+            None => hash.update([0]),
+        }
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let (first, _) = digest.split_at(16);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(first);
+    Uuid::new_v8(bytes)
+}
+
+/// The event that tells subscribers of a rejected command, to the given exchange.
+#[must_use]
+pub fn event(exchange: &str, original: &Message, rejection: &Rejection, id: Uuid) -> Message {
+    let from = &original.properties;
+    let command_id = from.message_id.as_deref().filter(|id| !id.is_empty());
+    let correlation_id = from.correlation_id.as_deref().filter(|id| !id.is_empty());
+    let body = json(&Rejected {
+        command_id,
+        reason: rejection.reason.as_str(),
+        detail: &rejection.detail,
+        dead_letter_id: id.to_string(),
+    });
+    let traceparent = envelope::traceparent(from).map(Value::from);
+    Message {
+        exchange: exchange.to_owned(),
+        routing_key: format!(
+            "{}.{}.rejected",
+            envelope::org(&original.routing_key).unwrap_or("unknown"),
+            envelope::operation(&original.routing_key).map_or("unknown", Operation::as_str)
+        ),
+        properties: Properties {
+            message_id: Some(format!("{id}.rejected")),
+            correlation_id: correlation_id.or(command_id).map(str::to_owned),
+            kind: Some("partner-program.rejected.v1".to_owned()),
+            content_type: Some("application/json".to_owned()),
+            app_id: from.app_id.clone(),
+            timestamp: from.timestamp,
+            headers: traceparent
+                .map(|value| ("traceparent".to_owned(), value))
+                .into_iter()
+                .collect(),
+            ..Properties::default()
+        },
+        body,
+    }
+}
+
+/// The dead letter, to the given exchange: the original, and in `x-` headers what became of it.
+#[must_use]
+pub fn dead_letter(
+    exchange: &str,
+    original: &Message,
+    rejection: &Rejection,
+    id: Uuid,
+    origin: &Origin<'_>,
+) -> Message {
+    let mut letter = original.clone();
+    exchange.clone_into(&mut letter.exchange);
+    let headers = &mut letter.properties.headers;
+    // The lane queue's own count; the dead letters' queue starts another.
+    headers.remove("x-delivery-count");
+    // The broker would refuse another's name in the property, and a publisher may not forge it.
+    headers.remove("x-user-id");
+    if let Some(user_id) = letter.properties.user_id.take() {
+        headers.insert("x-user-id".to_owned(), Value::from(user_id));
+    }
+    let said = [
+        ("x-dead-letter-id", Value::from(id.to_string())),
+        ("x-reason", Value::from(rejection.reason.as_str())),
+        ("x-detail", Value::from(cut(&rejection.detail, DETAIL_BYTES_MAX))),
+        ("x-original-exchange", Value::from(original.exchange.as_str())),
+        ("x-original-routing-key", Value::from(original.routing_key.as_str())),
+        ("x-lane", Value::from(origin.lane)),
+        ("x-worker", Value::from(origin.worker)),
+        ("x-attempts", Value::from(origin.attempts)),
+        ("x-dead-lettered-at", Value::from(origin.at.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
+    ];
+    headers.extend(said.map(|(name, value)| (name.to_owned(), value)));
+    letter
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rejected<'a> {
+    command_id: Option<&'a str>,
+    reason: &'static str,
+    detail: &'a str,
+    dead_letter_id: String,
+}
+
+/// The text's beginning, of at most so many bytes.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn original() -> Message {
+        let headers = [("x-user-id", "forged"), ("x-delivery-count", "3"), ("own", "kept")];
+        Message {
+            exchange: "commands".to_owned(),
+            routing_key: "acme.link".to_owned(),
+            properties: Properties {
+                message_id: Some("c-1".to_owned()),
+                headers: headers.map(|(name, value)| (name.to_owned(), value.into())).into(),
+                ..Properties::default()
+            },
+            body: b"nonsense".to_vec(),
+        }
+    }
+
+    fn letter(original: &Message, detail: &str) -> Message {
+        let rejection = Rejection::new(Reason::NotJson, detail);
+        let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let origin = Origin { lane: "main", worker: "w-1", attempts: 2, at };
+        dead_letter("dead", original, &rejection, Uuid::nil(), &origin)
+    }
+
+    #[test]
+    fn subscribers_are_told_of_a_rejection() {
+        let rejection = Rejection::new(Reason::NotJson, "line 1, column 2");
+        let event = event("results", &original(), &rejection, Uuid::nil());
+        assert_eq!(
+            String::from_utf8(event.body).unwrap(),
+            r#"{"commandId":"c-1","reason":"not-json","detail":"line 1, column 2","deadLetterId":"00000000-0000-0000-0000-000000000000"}"#
+        );
+        assert_eq!(event.routing_key, "acme.link.rejected");
+        assert_eq!(event.properties.kind.as_deref(), Some("partner-program.rejected.v1"));
+        assert_eq!(event.properties.correlation_id.as_deref(), Some("c-1"));
+    }
+
+    #[test]
+    fn a_rejections_routing_key_names_what_is_known() {
+        for (key, expected) in [
+            ("", "unknown.unknown.rejected"),
+            ("acme", "acme.unknown.rejected"),
+            ("acme.nonsense", "acme.unknown.rejected"),
+            (".update", "unknown.update.rejected"),
+            ("acme.delink.7.8", "acme.delink.rejected"),
+        ] {
+            let message = Message { routing_key: key.to_owned(), ..Message::default() };
+            let rejection = Rejection::new(Reason::RoutingKey, "");
+            let event = event("results", &message, &rejection, Uuid::nil());
+            assert_eq!(event.routing_key, expected, "{key:?}");
+            assert!(event.body.starts_with(br#"{"commandId":null,"#));
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_the_original_and_says_what_became_of_it() {
+        let mut original = original();
+        let letter = letter(&original, "line 1");
+        assert_eq!((&letter.body, &letter.routing_key), (&original.body, &original.routing_key));
+        assert_eq!(letter.properties.message_id, original.properties.message_id);
+        assert_eq!(
+            serde_json::to_string(&letter.properties.headers).unwrap(),
+            concat!(
+                r#"{"own":"kept","x-attempts":2,"x-dead-letter-id":"00000000-0000-0000-0000-000000000000","#,
+                r#""x-dead-lettered-at":"2023-11-14T22:13:20Z","x-detail":"line 1","x-lane":"main","#,
+                r#""x-original-exchange":"commands","x-original-routing-key":"acme.link","#,
+                r#""x-reason":"not-json","x-worker":"w-1"}"#,
+            )
+        );
+        original.properties.user_id = Some("upstream".to_owned());
+        let letter = super::tests::letter(&original, "line 1");
+        assert_eq!(letter.properties.user_id, None);
+        assert_eq!(letter.properties.headers["x-user-id"], "upstream");
+    }
+
+    #[test]
+    fn a_long_detail_is_cut_between_characters() {
+        let letter = letter(&original(), &format!("a{}", "é".repeat(1000)));
+        assert_eq!(letter.properties.headers["x-detail"].as_str().unwrap().len(), 1023);
+    }
+
+    #[test]
+    fn a_letters_id_depends_on_what_was_rejected_and_why() {
+        let message = original();
+        let id = dead_letter_id(&message, Reason::NotJson);
+        assert_eq!(id, dead_letter_id(&message.clone(), Reason::NotJson));
+        assert_eq!(id.get_version_num(), 8);
+        assert_ne!(id, dead_letter_id(&message, Reason::NotUtf8));
+        let changes: [fn(&mut Message); 5] = [
+            |m| m.routing_key.push('x'),
+            |m| m.properties.message_id = None,
+            |m| m.properties.timestamp = DateTime::from_timestamp(1, 0),
+            |m| m.body.push(b'x'),
+            |m| {
+                m.properties.headers.extend([("replay-of".to_owned(), "x".into())]);
+            },
+        ];
+        for change in changes {
+            let mut other = message.clone();
+            change(&mut other);
+            assert_ne!(id, dead_letter_id(&other, Reason::NotJson));
+        }
+    }
+}
