@@ -153,8 +153,8 @@ async fn release_membership_ids(
     all_rows(released.rows_affected(), keys.org_ids.len())
 }
 
-/// Changed rows first, then new ones: a new row may take a membership id that a known one
-/// has let go.
+/// Changed rows first, then new ones: a new row may take a membership id that a changed
+/// one has let go.
 async fn write_enrolments(
     connection: &mut Connection,
     changes: &[Change<'_>],

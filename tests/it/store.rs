@@ -14,6 +14,7 @@ use partner_program_worker::store::connection::{self, Connection};
 use partner_program_worker::store::error::Error;
 use partner_program_worker::store::fence::{self, Fence};
 use partner_program_worker::store::{attempts, catalogue, load, retention};
+use sqlx::error::DatabaseError;
 use sqlx::{AssertSqlSafe, Executor, raw_sql};
 use uuid::Uuid;
 
@@ -21,10 +22,16 @@ use crate::harness::servers::Place;
 
 const SEED: &str = "
     insert into org (id, code, name, country_code) values (1, 'acme', 'Acme', '91');
-    insert into customer (org_id, id, mobile, state)
-        select 1, n, '91000000000' || n, 'active' from generate_series(1, 4) n;
+    insert into customer (org_id, id, mobile, email, external_id, state)
+        select 1, n, '91000000000' || n, 'U' || n || '@x.example', 'e' || n, 'active' from generate_series(1, 4) n;
     insert into partner_program (org_id, id, name, normalised_name, kind)
         values (1, 1, 'Miles', 'miles', 'EXTERNAL');";
+
+const BOUNDS: &str = "select lower_on || '/' || upper_on
+    from partition_bounds('command_log') order by lower_on";
+
+/// The SQLSTATE of a missing right.
+const DENIED: &str = "42501";
 
 /// A database with four customers and one program, and a worker that has the lane.
 struct Scene {
@@ -112,7 +119,7 @@ impl Scene {
         let sql = format!("begin; set local role {role}; {sql}; commit");
         let done = raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await;
         let state = done.err().map(|error| {
-            error.as_database_error().and_then(|e| e.code()).unwrap_or_default().into_owned()
+            error.as_database_error().and_then(DatabaseError::code).unwrap_or_default().into_owned()
         });
         self.connection.execute(raw_sql("rollback")).await.unwrap();
         state
@@ -128,9 +135,13 @@ fn customer(id: i64) -> Identifiers {
 }
 
 fn link(id: i64, membership_id: &str) -> Command {
+    link_of(customer(id), membership_id)
+}
+
+fn link_of(customer: Identifiers, membership_id: &str) -> Command {
     let reference = Reference { membership_id: Some(membership_id.into()), ..Reference::default() };
     let item = LinkItem { program_name: Some("miles".into()), reference: Some(reference) };
-    Command::Link(vec![Entry { customer: customer(id), items: vec![item] }])
+    Command::Link(vec![Entry { customer, items: vec![item] }])
 }
 
 fn delink(id: i64) -> Command {
@@ -148,10 +159,7 @@ async fn two_customers_swap_membership_ids_within_one_window() {
         .unwrap();
     assert_eq!(scene.enrolments().await, ["1:t:b:3", "2:t:a:3"]);
     let history = scene
-        .texts(
-            "select concat_ws(':', command_id, customer_id, kind, version)
-             from enrolment_history order by id",
-        )
+        .texts("select concat_ws(':', command_id, customer_id, kind, version) from enrolment_history order by id")
         .await;
     assert_eq!(
         history,
@@ -164,6 +172,21 @@ async fn two_customers_swap_membership_ids_within_one_window() {
             "6:2:ENROLMENT:3"
         ]
     );
+}
+
+#[tokio::test]
+async fn a_customer_is_found_by_each_identifier() {
+    let mut scene = Scene::new("identifiers").await;
+    let given = |text: &str| Some(text.to_owned());
+    let none = Identifiers::default;
+    let by_mobile = Identifiers { mobile: given("910000000002"), ..none() };
+    let by_email = Identifiers { email: given("u3@X.example"), ..none() };
+    let by_external_id = Identifiers { external_id: given("e4"), ..none() };
+    let identifiers = [customer(1), by_mobile, by_email, by_external_id];
+    for (id, identifiers) in ["0", "1", "2", "3"].into_iter().zip(identifiers) {
+        scene.apply(&[(id, link_of(identifiers, id))]).await.unwrap();
+    }
+    assert_eq!(scene.enrolments().await, ["1:t:0:1", "2:t:1:1", "3:t:2:1", "4:t:3:1"]);
 }
 
 #[tokio::test]
@@ -267,8 +290,6 @@ async fn attempts_are_counted_once_a_call_and_forgotten_with_the_window() {
 #[tokio::test]
 async fn maintenance_leaves_no_gap_drops_what_is_over_and_repeats_without_effect() {
     let mut scene = Scene::new("partitions").await;
-    const BOUNDS: &str = "select lower_on || '/' || upper_on
-        from partition_bounds('command_log') order by lower_on";
     retention::maintain(&mut scene.connection, 30).await.unwrap();
     let first = scene.texts(BOUNDS).await;
     retention::maintain(&mut scene.connection, 30).await.unwrap();
@@ -315,7 +336,6 @@ async fn a_worker_s_role_stores_windows_and_has_partitions_made() {
 async fn no_role_does_more_than_it_should() {
     let mut scene = Scene::new("roles").await;
     scene.apply(&[("1", link(1, "a"))]).await.unwrap();
-    const DENIED: &str = "42501";
     for (role, sql) in [
         ("partner_program_worker", "delete from enrolment"),
         ("partner_program_worker", "update customer set state = 'fraud'"),
@@ -362,10 +382,23 @@ async fn the_history_can_t_be_changed_even_by_its_owner() {
 #[tokio::test]
 async fn a_read_only_server_is_an_outage() {
     let scene = Scene::new("read_only").await;
-    let separator = if scene.place.database_url.contains('?') { '&' } else { '?' };
-    let url = format!(
-        "{}{separator}options=-c%20default_transaction_read_only=on",
-        scene.place.database_url
-    );
+    let url = with_option(&scene.place.database_url, "default_transaction_read_only", "on");
     assert!(matches!(connection::connect(&url, "test").await, Err(Error::Outage(_))));
+}
+
+#[tokio::test]
+async fn a_session_flushes_its_commits_whatever_the_url_says() {
+    let scene = Scene::new("flush").await;
+    for (asked, expected) in [("off", "on"), ("remote_apply", "remote_apply")] {
+        let url = with_option(&scene.place.database_url, "synchronous_commit", asked);
+        let mut connection = connection::connect(&url, "test").await.unwrap();
+        let set: String =
+            sqlx::query_scalar("show synchronous_commit").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(set, expected);
+    }
+}
+
+fn with_option(url: &str, name: &str, value: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}options=-c%20{name}={value}")
 }
