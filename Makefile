@@ -1,0 +1,25 @@
+# Everything that a person or a machine does with this repository, by name.
+# `deploy/local/install.sh` installs what is missing when run as root on Debian 12.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint doc prepare
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: ## build and show the system at work on private servers (KEEP=1 leaves them running)
+	@deploy/local/demo.sh
+
+test: ## run all tests on private servers
+	@deploy/local/install.sh
+	SQLX_OFFLINE=true cargo test --locked
+
+lint: ## run every other gate: format, clippy, documentation, dependencies, queries
+	@deploy/local/install.sh
+	@deploy/local/lint.sh
+
+doc: ## build the documentation, private items included, into target/doc
+	SQLX_OFFLINE=true cargo doc --locked --no-deps --document-private-items
+
+prepare: ## write .sqlx anew after a query or a migration has changed
+	@deploy/local/prepare.sh

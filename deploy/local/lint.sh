@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Every gate but the tests: format, clippy, documentation, file length, dependencies, and the
+# queries against a migrated database. Goes on after a failure and names all that failed.
+set -euo pipefail
+# shellcheck source=deploy/local/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$repository"
+
+readonly longest_file_lines=500
+readonly advisories_seconds=120
+failures=()
+
+step() {
+    local title=$1
+    shift
+    say ''
+    say "--- $title"
+    "$@" || failures+=("$title")
+}
+
+file_length() {
+    local file lines long=no
+    while IFS= read -r -d '' file; do
+        lines=$(wc -l <"$file")
+        if [ "$lines" -gt "$longest_file_lines" ]; then
+            say "$file has $lines lines, $longest_file_lines are allowed"
+            long=yes
+        fi
+    done < <(find src tests -name '*.rs' -print0)
+    [ "$long" = no ]
+}
+
+documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet; }
+
+# The advisory database is on a Git host that may be out of reach, which says nothing about this
+# repository; whatever cargo-deny finds in it does.
+dependencies() {
+    tool cargo-deny 0.20.2 || return 1
+    cargo deny --locked --log-level warn check bans licenses sources || return 1
+    if timeout "$advisories_seconds" cargo deny --locked fetch db >/dev/null 2>&1; then
+        cargo deny --locked --log-level warn check --disable-fetch advisories
+    else
+        say 'SKIPPED: advisories, because the advisory database could not be fetched'
+    fi
+}
+
+queries() {
+    tool sqlx-cli 0.9.0 --no-default-features --features postgres,rustls || return 1
+    if [ ! -d migrations ]; then
+        say 'SKIPPED: there are no migrations yet'
+        return
+    fi
+    "$local_scripts/prepare.sh" --check
+}
+
+unset SQLX_OFFLINE
+step 'format' cargo fmt --all --check
+step "files of at most $longest_file_lines lines" file_length
+export SQLX_OFFLINE=true
+step 'clippy' cargo clippy --locked --all-targets --quiet -- -D warnings
+step 'documentation' documentation
+unset SQLX_OFFLINE
+step 'dependencies' dependencies
+step 'queries' queries
+
+say ''
+if [ "${#failures[@]}" -gt 0 ]; then
+    die "failed: $(printf '%s; ' "${failures[@]}")"
+fi
+say 'all gates passed'

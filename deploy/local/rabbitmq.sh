@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# rabbitmq.sh start|stop|kill|restart DIR
+#
+# A private RabbitMQ node in a throw-away folder, with the management API: 127.0.0.1 only, user and
+# password guest, its own cookie, name, ports and port mapper (epmd), so any number of them run
+# beside each other and beside a system's one. Data and ports outlive stop and kill. Prints its
+# URL, which DIR/url keeps; DIR/management_url has the HTTP API's; logs are DIR/*.log.
+set -euo pipefail
+# shellcheck source=deploy/local/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+usage='usage: rabbitmq.sh start|stop|kill|restart DIR'
+action=${1:?$usage}
+dir=$(absolute "${2:?$usage}")
+readonly start_seconds=120 stop_seconds=40
+
+choose_ports() {
+    amqp_port=$(free_port)
+    management_port=$(free_port)
+    dist_port=$(free_port)
+    epmd_port=$(free_port)
+    mkdir -p "$dir/home"
+    printf '[rabbitmq_management].\n' >"$dir/plugins"
+    printf '[].\n' >"$dir/advanced.config"
+    # Statistics twice a second, so that whoever asks the HTTP API need not wait five.
+    cat >"$dir/rabbitmq.conf" <<-CONFIG
+		listeners.tcp.1 = 127.0.0.1:$amqp_port
+		management.tcp.ip = 127.0.0.1
+		management.tcp.port = $management_port
+		collect_statistics_interval = 500
+		disk_free_limit.absolute = 50MB
+		vm_memory_high_watermark.absolute = 1GB
+		log.file.level = info
+	CONFIG
+}
+
+save_ports() { printf '%s %s %s %s\n' "$amqp_port" "$management_port" "$dist_port" "$epmd_port" >"$dir/ports"; }
+
+# Started by us, not by the node, because it outlives the node and has to be stopped too.
+launch_epmd() {
+    process_ended "$dir/epmd.pid" || return 0
+    (cd / && exec setsid epmd -port "$epmd_port" -address 127.0.0.1) \
+        </dev/null >>"$dir/epmd.log" 2>&1 3>&- &
+    remember_process "$dir/epmd.pid" $! || return 1
+    wait_until 10 port_answers "$epmd_port"
+}
+
+# RUNNING_UNDER_SYSTEMD makes the launcher replace itself by the node, so that $! is the node.
+launch() {
+    launch_epmd || return 1
+    (
+        cd /
+        exec setsid env -i PATH="$PATH" HOME="$dir/home" LANG=C.UTF-8 \
+            RUNNING_UNDER_SYSTEMD=true \
+            ERL_EPMD_PORT="$epmd_port" ERL_EPMD_ADDRESS=127.0.0.1 \
+            RABBITMQ_CONF_ENV_FILE=/dev/null \
+            RABBITMQ_NODENAME="partner-program-$amqp_port@localhost" \
+            RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf" \
+            RABBITMQ_ADVANCED_CONFIG_FILE="$dir/advanced.config" \
+            RABBITMQ_GENERATED_CONFIG_DIR="$dir/generated" \
+            RABBITMQ_ENABLED_PLUGINS_FILE="$dir/plugins" \
+            RABBITMQ_MNESIA_BASE="$dir/data" \
+            RABBITMQ_LOG_BASE="$dir/log" \
+            RABBITMQ_DIST_PORT="$dist_port" \
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='+S 2:2 -kernel inet_dist_use_interface {127,0,0,1}' \
+            "$rabbitmq_server"
+    ) </dev/null >>"$dir/rabbitmq.log" 2>&1 3>&- &
+    remember_process "$dir/pid" $! || true
+    wait_until "$start_seconds" ready_or_ended && ! process_ended "$dir/pid" && ready
+}
+
+ready() {
+    port_answers "$amqp_port" &&
+        curl --silent --fail --max-time 2 --noproxy '*' --user guest:guest --output /dev/null \
+            "http://127.0.0.1:$management_port/api/overview"
+}
+ready_or_ended() { ready || process_ended "$dir/pid"; }
+
+start() {
+    [ -x "$rabbitmq_server" ] || die 'RabbitMQ is missing: run deploy/local/install.sh'
+    mark_folder "$dir"
+    if [ -s "$dir/ports" ]; then
+        read -r amqp_port management_port dist_port epmd_port <"$dir/ports"
+        process_ended "$dir/pid" || { cat "$dir/url"; return; }
+        launch || failed
+    else
+        # Somebody may take a port between the choice and its use.
+        local started=no
+        for _ in 1 2 3; do
+            choose_ports
+            if launch; then
+                started=yes
+                break
+            fi
+            stop
+            rm -rf "$dir/data"
+        done
+        [ "$started" = yes ] || failed
+        save_ports
+    fi
+    printf 'http://127.0.0.1:%s\n' "$management_port" >"$dir/management_url"
+    printf 'amqp://guest:guest@127.0.0.1:%s/%%2f\n' "$amqp_port" | tee "$dir/url"
+}
+
+failed() {
+    tail -n 20 "$dir/rabbitmq.log" >&2
+    stop
+    die "RabbitMQ was not ready within $start_seconds s; see above and the logs in $dir"
+}
+
+stop() {
+    terminate "$dir/pid" TERM "$stop_seconds"
+    terminate "$dir/epmd.pid" TERM 5
+}
+
+# The node only: epmd stays for the next start, as it does on a real machine.
+kill_now() {
+    local id
+    id=$(running_process "$dir/pid") || die "no RabbitMQ runs in $dir"
+    kill -9 "$id"
+    wait_until 10 process_ended "$dir/pid" || die "process $id can't be killed"
+    rm -f "$dir/pid"
+}
+
+case $action in
+start) start ;;
+stop) stop ;;
+kill) kill_now ;;
+restart) stop && start ;;
+*) die "$usage" ;;
+esac

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# servers.sh start DIR [--with-pid PID] | stop DIR | delete DIR
+#
+# Both private servers at once, in DIR/postgres and DIR/rabbitmq. DIR/env holds their URLs, ready
+# to be sourced. With --with-pid a detached watcher stops both and deletes DIR once process PID has
+# ended, however it ended. `stop` is graceful and keeps DIR; `delete` does not wait and deletes it.
+set -euo pipefail
+# shellcheck source=deploy/local/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+usage='usage: servers.sh start DIR [--with-pid PID] | stop DIR | delete DIR'
+action=${1:?$usage}
+dir=$(absolute "${2:?$usage}")
+
+# The watcher waits for this script as well, lest it stop servers that are still being started.
+watch() {
+    # shellcheck disable=SC2016
+    setsid bash -c '
+        tail --pid="$1" --sleep-interval=0.2 -f /dev/null
+        tail --pid="$2" --sleep-interval=0.2 -f /dev/null
+        exec "$3/servers.sh" delete "$4"
+    ' watcher "$1" $$ "$local_scripts" "$dir" </dev/null >/dev/null 2>&1 3>&- &
+}
+
+start() {
+    local postgres rabbitmq failed=no
+    mark_folder "$dir"
+    if [ -n "$1" ]; then
+        [ -d "/proc/$1" ] || die "--with-pid: there is no process $1"
+        watch "$1"
+    fi
+    "$local_scripts/postgres.sh" start "$dir/postgres" >/dev/null &
+    postgres=$!
+    "$local_scripts/rabbitmq.sh" start "$dir/rabbitmq" >/dev/null &
+    rabbitmq=$!
+    wait "$postgres" || failed=yes
+    wait "$rabbitmq" || failed=yes
+    if [ "$failed" = yes ]; then
+        stop || true
+        exit 1
+    fi
+    cat >"$dir/env" <<-ENV
+		export DATABASE_URL=$(<"$dir/postgres/url")
+		export AMQP_URL=$(<"$dir/rabbitmq/url")
+		export PARTNER_PROGRAM_TEST_MANAGEMENT_URL=$(<"$dir/rabbitmq/management_url")
+	ENV
+}
+
+stop() {
+    local postgres rabbitmq failed=no
+    "$local_scripts/postgres.sh" stop "$dir/postgres" &
+    postgres=$!
+    "$local_scripts/rabbitmq.sh" stop "$dir/rabbitmq" &
+    rabbitmq=$!
+    wait "$postgres" || failed=yes
+    wait "$rabbitmq" || failed=yes
+    [ "$failed" = no ]
+}
+
+# Nothing in a folder that goes away is worth a graceful end. `stop` is left to end epmd.
+delete() {
+    [ -d "$dir" ] || return 0
+    "$local_scripts/postgres.sh" kill "$dir/postgres" 2>/dev/null || true
+    "$local_scripts/rabbitmq.sh" kill "$dir/rabbitmq" 2>/dev/null || true
+    stop
+    delete_folder "$dir"
+}
+
+case $action in
+start)
+    case ${3:-} in
+    '') start '' ;;
+    --with-pid) start "${4:?$usage}" ;;
+    *) die "$usage" ;;
+    esac
+    ;;
+stop) stop ;;
+delete) delete ;;
+*) die "$usage" ;;
+esac

@@ -1,0 +1,26 @@
+//! What the tests share: servers, places of their own on them, and waiting without sleeping.
+
+pub(crate) mod servers;
+
+use std::time::{Duration, Instant};
+
+/// Between two looks of [`eventually`].
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Looks until the closure has an answer, and fails the test when the deadline has passed.
+///
+/// The only wait of the tests: each names what it waits for and how long that may take.
+pub(crate) async fn eventually<T>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(answer) = look().await {
+            return answer;
+        }
+        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

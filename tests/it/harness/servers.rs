@@ -1,0 +1,436 @@
+//! A private Postgres and a private RabbitMQ, and a place of its own on them for each test.
+//!
+//! The servers are those of `deploy/local/servers.sh`: started when the first test asks for
+//! them, shared by all, and deleted by a watcher when this process has ended, however it ended.
+//! Tests that stop or kill servers start [`OwnServers`], so that they disturb nobody.
+//! With `DATABASE_URL`, `AMQP_URL` and `PARTNER_PROGRAM_TEST_MANAGEMENT_URL` set (as by
+//! `KEEP=1 deploy/local/with-servers.sh`), those servers are used instead.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use uuid::Uuid;
+
+/// How long a script may take, in seconds; the scripts themselves give up earlier.
+const SCRIPT_SECONDS: &str = "240";
+
+/// How long one answer of the management API may take.
+const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `guest:guest`, as HTTP basic authentication has it.
+const GUEST: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";
+
+/// Where servers are reached; no database or vhost of any test.
+#[derive(Clone, Debug)]
+pub(crate) struct Servers {
+    /// Database `postgres`, as a superuser.
+    pub(crate) database_url: String,
+    /// Vhost `/`.
+    pub(crate) amqp_url: String,
+    /// The URL of the HTTP API.
+    management: String,
+}
+
+/// The servers that the tests of this process share.
+///
+/// # Panics
+/// When they can't be started; the scripts' words are in the message.
+pub(crate) fn servers() -> &'static Servers {
+    static SERVERS: OnceLock<Servers> = OnceLock::new();
+    SERVERS.get_or_init(|| {
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        if let (Some(database_url), Some(amqp_url), Some(management)) = (
+            set("DATABASE_URL"),
+            set("AMQP_URL"),
+            set("PARTNER_PROGRAM_TEST_MANAGEMENT_URL"),
+        ) {
+            return Servers {
+                database_url,
+                amqp_url,
+                management,
+            };
+        }
+        start_servers(&new_folder())
+    })
+}
+
+/// A database and a vhost for one test.
+///
+/// The vhost, with all its connections, goes when this is dropped; the database goes with the
+/// servers.
+pub(crate) struct Place {
+    pub(crate) database_url: String,
+    pub(crate) amqp_url: String,
+    pub(crate) broker: Broker,
+}
+
+impl Place {
+    /// On the shared servers, with all migrations applied.
+    pub(crate) async fn new(name: &str) -> Self {
+        Self::on(servers(), name).await
+    }
+
+    /// On the given servers, with all migrations applied.
+    pub(crate) async fn on(servers: &Servers, name: &str) -> Self {
+        let template = migrated_template(&servers.database_url).await;
+        Self::copy_of(&template, servers, name).await
+    }
+
+    /// On the shared servers, with an empty database: for tests of the migrations.
+    pub(crate) async fn without_migrations(name: &str) -> Self {
+        Self::copy_of("template1", servers(), name).await
+    }
+
+    async fn copy_of(template: &str, servers: &Servers, name: &str) -> Self {
+        let name = unique(name);
+        let mut admin = PgConnection::connect(&servers.database_url)
+            .await
+            .expect("the private Postgres answers");
+        sqlx::raw_sql(AssertSqlSafe(format!(
+            "create database {name} template {template}"
+        )))
+        .execute(&mut admin)
+        .await
+        .expect("the test's database is created");
+        admin.close().await.expect("the connection closes");
+        Self {
+            database_url: with_path(&servers.database_url, &name),
+            amqp_url: with_path(&servers.amqp_url, &name),
+            broker: Broker::create(&servers.management, &name),
+        }
+    }
+}
+
+/// The management API of one vhost.
+pub(crate) struct Broker {
+    agent: ureq::Agent,
+    management_url: String,
+    vhost: String,
+}
+
+/// What the broker knows about a queue. Its numbers are up to a second old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Depth {
+    /// Waiting to be delivered.
+    pub(crate) ready: u64,
+    /// Delivered and not acknowledged.
+    pub(crate) unacked: u64,
+}
+
+impl Broker {
+    fn create(management_url: &str, vhost: &str) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(MANAGEMENT_TIMEOUT))
+            .proxy(None)
+            .build()
+            .into();
+        let broker = Self {
+            agent,
+            management_url: management_url.to_owned(),
+            vhost: vhost.to_owned(),
+        };
+        broker.put(&format!("vhosts/{vhost}"), &json!({}));
+        broker.put(
+            &format!("permissions/{vhost}/guest"),
+            &json!({ "configure": ".*", "write": ".*", "read": ".*" }),
+        );
+        broker
+    }
+
+    /// The depth of a queue; `None` if there is no such queue or it has no figures yet.
+    pub(crate) fn depth(&self, queue: &str) -> Option<Depth> {
+        let queue = self.get(&format!("queues/{}/{}", self.vhost, encode(queue)))?;
+        Some(Depth {
+            ready: queue.get("messages_ready")?.as_u64()?,
+            unacked: queue.get("messages_unacknowledged")?.as_u64()?,
+        })
+    }
+
+    /// The connections to this vhost: the broker's name of each, and the one that its client
+    /// gave (`connection_name`; empty if none).
+    pub(crate) fn connections(&self) -> Vec<(String, String)> {
+        let connections = self.get(&format!("vhosts/{}/connections", self.vhost));
+        let text = |value: &Value, pointer| {
+            let text = value.pointer(pointer).and_then(Value::as_str);
+            text.unwrap_or_default().to_owned()
+        };
+        let named = |value: &Value| {
+            (
+                text(value, "/name"),
+                text(value, "/client_properties/connection_name"),
+            )
+        };
+        connections
+            .iter()
+            .flat_map(|all| all.as_array().into_iter().flatten())
+            .map(named)
+            .collect()
+    }
+
+    /// Closes a connection, by the broker's name of it, as an operator would.
+    pub(crate) fn close_connection(&self, name: &str) {
+        self.delete(&format!("connections/{}", encode(name)));
+    }
+
+    /// Deletes a queue, whatever is in it and whoever consumes from it.
+    pub(crate) fn delete_queue(&self, queue: &str) {
+        self.delete(&format!("queues/{}/{}", self.vhost, encode(queue)));
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/{path}", self.management_url)
+    }
+
+    fn get(&self, path: &str) -> Option<Value> {
+        let answer = self
+            .agent
+            .get(self.url(path))
+            .header("authorization", GUEST)
+            .call();
+        match answer {
+            Ok(mut answer) => Some(
+                answer
+                    .body_mut()
+                    .read_json()
+                    .expect("the management API answers with JSON"),
+            ),
+            Err(ureq::Error::StatusCode(404)) => None,
+            Err(error) => panic!("management API, get {path}: {error}"),
+        }
+    }
+
+    fn put(&self, path: &str, body: &Value) {
+        self.agent
+            .put(self.url(path))
+            .header("authorization", GUEST)
+            .send_json(body)
+            .unwrap_or_else(|error| panic!("management API, put {path}: {error}"));
+    }
+
+    /// What is gone already is as good as deleted.
+    fn delete(&self, path: &str) {
+        match self.try_delete(path) {
+            Ok(_) | Err(ureq::Error::StatusCode(404)) => {}
+            Err(error) => panic!("management API, delete {path}: {error}"),
+        }
+    }
+
+    fn try_delete(&self, path: &str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        self.agent
+            .delete(self.url(path))
+            .header("authorization", GUEST)
+            .call()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // The server may have been killed by the test: then the vhost goes with its folder.
+        drop(self.try_delete(&format!("vhosts/{}", self.vhost)));
+    }
+}
+
+/// Servers of one test, to be stopped, killed and started again; deleted when dropped.
+pub(crate) struct OwnServers {
+    pub(crate) servers: Servers,
+    pub(crate) postgres: Server,
+    pub(crate) rabbitmq: Server,
+    folder: PathBuf,
+}
+
+impl OwnServers {
+    /// Takes some ten seconds.
+    pub(crate) async fn start() -> Self {
+        let folder = new_folder();
+        let servers = blocking({
+            let folder = folder.clone();
+            move || start_servers(&folder)
+        })
+        .await;
+        Self {
+            servers,
+            postgres: Server {
+                script: "postgres.sh",
+                folder: folder.join("postgres"),
+            },
+            rabbitmq: Server {
+                script: "rabbitmq.sh",
+                folder: folder.join("rabbitmq"),
+            },
+            folder,
+        }
+    }
+}
+
+impl Drop for OwnServers {
+    fn drop(&mut self) {
+        if let Err(error) = try_script("servers.sh", &["delete", text(&self.folder)]) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// One server of [`OwnServers`]. Its data and its URL outlive `stop` and `kill`.
+pub(crate) struct Server {
+    script: &'static str,
+    folder: PathBuf,
+}
+
+impl Server {
+    /// As the machine's loss of power would end it.
+    pub(crate) async fn kill(&self) {
+        self.run("kill").await;
+    }
+
+    /// Gracefully.
+    pub(crate) async fn stop(&self) {
+        self.run("stop").await;
+    }
+
+    /// Returns when it is ready.
+    pub(crate) async fn start(&self) {
+        self.run("start").await;
+    }
+
+    async fn run(&self, action: &'static str) {
+        let (program, folder) = (self.script, self.folder.clone());
+        blocking(move || script(program, &[action, text(&folder)])).await;
+    }
+}
+
+/// Keeps the test's runtime going, for what it observes meanwhile.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .expect("the script succeeds")
+}
+
+fn start_servers(folder: &Path) -> Servers {
+    let own_pid = std::process::id().to_string();
+    script(
+        "servers.sh",
+        &["start", text(folder), "--with-pid", &own_pid],
+    );
+    let read = |name: &str| {
+        let url = std::fs::read_to_string(folder.join(name)).expect("the script wrote the URL");
+        url.trim().to_owned()
+    };
+    Servers {
+        database_url: read("postgres/url"),
+        amqp_url: read("rabbitmq/url"),
+        management: read("rabbitmq/management_url"),
+    }
+}
+
+/// Below `/var/tmp`, where the user that Postgres runs as may go. The scripts delete it.
+fn new_folder() -> PathBuf {
+    tempfile::Builder::new()
+        .prefix("partner-program-test-")
+        .tempdir_in("/var/tmp")
+        .expect("/var/tmp is writable")
+        .keep()
+}
+
+fn script(name: &str, arguments: &[&str]) {
+    try_script(name, arguments).unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn try_script(name: &str, arguments: &[&str]) -> Result<(), String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy/local")
+        .join(name);
+    let output = Command::new("timeout")
+        .args(["--kill-after=10", SCRIPT_SECONDS])
+        .arg(path)
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("{name} can't be run: {error}"))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        let words = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{name} {arguments:?}: {}\n{words}", output.status))
+    }
+}
+
+/// The name of a database that holds the migrations of this tree and nothing else.
+///
+/// Copying it is faster than migrating again, and what migrations create for the whole server
+/// (roles) is created once, not by all tests at the same time.
+async fn migrated_template(database_url: &str) -> String {
+    static LOCK: tokio::sync::Mutex<Vec<(String, String)>> = tokio::sync::Mutex::const_new(vec![]);
+    let mut templates = LOCK.lock().await;
+    if let Some((_, template)) = templates.iter().find(|(url, _)| url == database_url) {
+        return template.clone();
+    }
+    let template = unique("migrated");
+    let mut admin = PgConnection::connect(database_url)
+        .await
+        .expect("the private Postgres answers");
+    sqlx::raw_sql(AssertSqlSafe(format!("create database {template}")))
+        .execute(&mut admin)
+        .await
+        .expect("the template is created");
+    admin.close().await.expect("the connection closes");
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    if migrations.is_dir() {
+        let mut connection = PgConnection::connect(&with_path(database_url, &template))
+            .await
+            .expect("the template answers");
+        Migrator::new(migrations)
+            .await
+            .expect("the migrations are readable")
+            .run(&mut connection)
+            .await
+            .expect("the migrations apply");
+        // A template with connections can't be copied.
+        connection.close().await.expect("the connection closes");
+    }
+    templates.push((database_url.to_owned(), template.clone()));
+    template
+}
+
+/// A name that is good for a database and a vhost, and that no other run uses.
+fn unique(name: &str) -> String {
+    let name: String = name
+        .chars()
+        .map(|char| {
+            if char.is_ascii_alphanumeric() {
+                char.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        })
+        .take(40)
+        .collect();
+    let suffix = Uuid::new_v4().simple().to_string();
+    format!("t_{name}_{}", &suffix[..8])
+}
+
+fn with_path(url: &str, path: &str) -> String {
+    let (server, _) = url.rsplit_once('/').expect("the URL has a path");
+    format!("{server}/{path}")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the folder's name is UTF-8")
+}
+
+/// As one segment of a URL's path.
+fn encode(segment: &str) -> String {
+    segment
+        .bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
