@@ -116,7 +116,7 @@ impl Command {
 }
 
 /// One customer and what is asked for them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry<I> {
     /// Who is meant.
     pub customer: Identifiers,

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod program;
 
 pub mod enrolment;
+pub mod rejection;
 pub mod status;
 
 pub mod snapshot;
