@@ -1,1 +1,242 @@
-//! Configuration.
+//! The settings: one TOML file, every key also by environment, read once at the start.
+//!
+//! The environment wins over the file, the file over the defaults. A key that is not known is an
+//! error, because a misspelt setting that is silently ignored shows itself only under load.
+//! Deliberately absent: reloading, and any use of a setting. Lanes are plain data here; whether
+//! their patterns overlap is for `broker::topology` to say.
+
+mod read;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+/// The lane that takes whatever no other lane is bound to; it always exists.
+pub const MAIN_LANE: &str = "main";
+
+/// Everything that can be set. The fields are called like their keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where Postgres is; `None` until a command needs it, see [`Config::database_url`].
+    pub database_url: Option<SecretUrl>,
+    /// Where RabbitMQ is; `None` until a command needs it, see [`Config::amqp_url`].
+    pub amqp_url: Option<SecretUrl>,
+    /// Who holds a lane, as the fence and the logs name it. Default: host name and process id.
+    pub worker_id: String,
+    /// Most commands in one transaction.
+    pub window: usize,
+    /// Most program items in one transaction; a command may hold 2,500.
+    pub window_items: usize,
+    /// How long a window that is not full waits for more, in milliseconds.
+    pub linger_ms: u64,
+    /// Most unacknowledged deliveries of a lane; at least `window`. Default: two and a half windows.
+    pub prefetch: u16,
+    /// How long a drain may take after the first signal, in milliseconds.
+    pub shutdown_deadline_ms: u64,
+    /// How often a command that fails alone is tried before it is a dead letter.
+    pub attempts_limit: i32,
+    /// How long a lane holds deliveries through an outage before it closes its channel, in
+    /// milliseconds; below the broker's acknowledgement timeout of 30 minutes.
+    pub hold_ms: u64,
+    /// How long command ids and their results are kept, in days.
+    pub retention_days: i32,
+    /// What is logged, in the syntax of `RUST_LOG`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// The lanes, each one ordered log; `main` is always among them.
+    pub lanes: Vec<Lane>,
+    /// Which authenticated user may publish for which orgs. Empty: everybody for every org.
+    pub publishers: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A lane and the routing keys that it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Lower-case letters, digits and hyphens, at most 40.
+    pub name: String,
+    /// Topic patterns such as `acme.*` or `acme.*.7`.
+    pub bindings: Vec<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads the file at `path`, or the one that `PARTNER_PROGRAM_CONFIG` names, or none, and
+    /// then the environment.
+    pub fn load(
+        path: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        let env: BTreeMap<String, String> = env.into_iter().collect();
+        let named = env
+            .get("PARTNER_PROGRAM_CONFIG")
+            .filter(|name| !name.is_empty());
+        let path = path
+            .map(Path::to_path_buf)
+            .or_else(|| named.map(PathBuf::from));
+        let file = match path {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read_to_string(&path).map_err(|source| Error::File {
+                    path: path.clone(),
+                    source,
+                })?;
+                Some((path.display().to_string(), text))
+            }
+        };
+        let mut config = Self::read(
+            file.as_ref()
+                .map(|(name, text)| (name.as_str(), text.as_str())),
+            &env,
+            &|path| std::fs::read_to_string(path),
+        )?;
+        if config.worker_id.is_empty() {
+            config.worker_id = format!("{}-{}", host_name(&env), std::process::id());
+        }
+        Ok(config)
+    }
+
+    /// The database's address, or an error that says how to set it.
+    pub fn database_url(&self) -> Result<&str, Error> {
+        self.database_url
+            .as_ref()
+            .map(SecretUrl::expose)
+            .ok_or(Error::Missing {
+                key: "database_url",
+                remedy: "set DATABASE_URL=postgres://user:password@host:5432/database",
+            })
+    }
+
+    /// The broker's address, or an error that says how to set it.
+    pub fn amqp_url(&self) -> Result<&str, Error> {
+        self.amqp_url
+            .as_ref()
+            .map(SecretUrl::expose)
+            .ok_or(Error::Missing {
+                key: "amqp_url",
+                remedy: "set AMQP_URL=amqp://user:password@host:5672/%2f",
+            })
+    }
+
+    /// Whether the user, as the broker authenticated it, may publish for the org.
+    #[must_use]
+    pub fn may_publish(&self, user_id: Option<&str>, org_code: &str) -> bool {
+        self.publishers.is_empty()
+            || user_id
+                .and_then(|user| self.publishers.get(user))
+                .is_some_and(|orgs| orgs.contains(org_code))
+    }
+}
+
+fn host_name(env: &BTreeMap<String, String>) -> String {
+    let from_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    env.get("HOSTNAME")
+        .cloned()
+        .or_else(from_kernel)
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "worker".to_owned())
+}
+
+/// An address that may hold a password; shown without it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(String);
+
+impl SecretUrl {
+    /// The address as it was given, for connecting only.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(url) = Url::parse(&self.0) else {
+            return f.write_str("(not shown)");
+        };
+        // The query may hold a password, too, so it is left out as a whole.
+        write!(f, "{}://", url.scheme())?;
+        if !url.username().is_empty() {
+            write!(f, "{}@", url.username())?;
+        }
+        write!(f, "{}", url.host_str().unwrap_or_default())?;
+        if let Some(port) = url.port() {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(url.path())
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretUrl({self})")
+    }
+}
+
+/// A setting that can't be taken. None of the texts holds a value that may be secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration file.
+    #[error("can't read the configuration file {path}")]
+    File {
+        /// As it was given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{origin}, line {line}: not TOML: {problem}")]
+    Syntax {
+        /// The file.
+        origin: String,
+        /// Counted from 1.
+        line: usize,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A key or variable that nothing reads.
+    #[error("unknown key `{key}` in {origin}: did you mean `{nearest}`?")]
+    UnknownKey {
+        /// As it was given.
+        key: String,
+        /// The file or the environment.
+        origin: String,
+        /// The known key that looks most like it.
+        nearest: String,
+    },
+    /// A known key with a value that can't be taken.
+    #[error("{name} ({origin}): {problem}; {remedy}")]
+    Value {
+        /// The key, or the variable's name.
+        name: String,
+        /// The file or the environment.
+        origin: String,
+        /// What is wrong with the value.
+        problem: String,
+        /// What to write.
+        remedy: String,
+    },
+    /// A key that this command needs.
+    #[error("{key} is not set: {remedy}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// What to write.
+        remedy: &'static str,
+    },
+}

@@ -1,1 +1,210 @@
-//! Command line.
+//! The command line: one file a subcommand, each with its `Args` and its `run`.
+//!
+//! Data goes to standard output, everything else to standard error, so that a pipe gets data
+//! only. Deliberately absent: any rule of the domain and any SQL; the subcommands call `ops`,
+//! `worker` and the rooms below, and this room decides only how that is asked for and shown.
+
+mod completions;
+mod man;
+mod output;
+mod run;
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+use crate::config::Config;
+use crate::telemetry;
+use output::{Format, Output};
+
+const AFTER_HELP: &str = "\
+From nothing to running:
+  export DATABASE_URL=postgres://user:password@localhost/app AMQP_URL=amqp://localhost
+  partner-program migrate
+  partner-program topology apply
+  partner-program doctor
+  partner-program run
+
+Settings come from the file, every key also from PARTNER_PROGRAM_<KEY>; the environment wins.
+Secrets may be files: DATABASE_URL_FILE, AMQP_URL_FILE.
+
+Exit codes: 0 ok, 1 failure, 2 usage or settings, 3 not found, 5 conflict, 6 partly failed.";
+
+/// Applies link, update and delink commands of a loyalty partner program, exactly once and in
+/// order, and answers each with a result event.
+#[derive(Parser)]
+#[command(name = "partner-program", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// The settings, in TOML
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PARTNER_PROGRAM_CONFIG"
+    )]
+    #[arg(hide_env_values = true)]
+    config: Option<PathBuf>,
+
+    /// How data is printed; json is one document, ndjson one line for each row
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+
+    /// What is logged, in the syntax of `RUST_LOG`: `debug`, or `warn,partner_program_worker=debug`
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// What the process answers to whoever started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All done.
+    Success,
+    /// Something broke; the text on standard error says what.
+    Failure,
+    /// The arguments or the settings.
+    Usage,
+    /// What was asked for does not exist.
+    NotFound,
+    /// Something is in the way: other contents, pending migrations, a differing topology.
+    Conflict,
+    /// Some of it was done, some was not; the output says which.
+    PartlyFailed,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Success => 0_u8,
+            Exit::Failure => 1,
+            Exit::Usage => 2,
+            Exit::NotFound => 3,
+            Exit::Conflict => 5,
+            Exit::PartlyFailed => 6,
+        })
+    }
+}
+
+/// A refusal that has an exit code of its own; everything else is a failure.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// What every subcommand has at hand.
+struct Context {
+    config: Config,
+    output: Output,
+}
+
+/// Reads the arguments. Help, version and complaints are printed here, hence only the exit code.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
+    Cli::try_parse_from(arguments).map_err(|error| {
+        // If even this can't be written there is nobody to tell.
+        let _unprintable = error.print();
+        if error.use_stderr() {
+            Exit::Usage
+        } else {
+            Exit::Success
+        }
+    })
+}
+
+/// Does what was asked for, and says on standard error why it could not.
+pub async fn run(cli: Cli) -> Exit {
+    match attempt(cli).await {
+        Ok(exit) => exit,
+        Err(error) => match exit_of(&error) {
+            Exit::Success => Exit::Success,
+            exit => fail(&one_line(&error), exit),
+        },
+    }
+}
+
+/// Prints the complaint.
+pub fn fail(text: &str, exit: Exit) -> Exit {
+    output::note(&format!("partner-program: {text}"));
+    exit
+}
+
+async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
+    let Cli {
+        config,
+        output,
+        log,
+        command,
+    } = cli;
+    let output = Output::new(output);
+    match command {
+        Command::Completions(args) => return completions::run(&args, output),
+        Command::Man(args) => return man::run(&args, output),
+        _ => {}
+    }
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut config = Config::load(config.as_deref(), env)?;
+    if let Some(log) = log {
+        config.log = log;
+    }
+    telemetry::init(&config.log, config.log_format)?;
+    let mut context = Context { config, output };
+    match command {
+        Command::Run(args) => run::run(&args, &mut context).await,
+        Command::Completions(_) | Command::Man(_) => Ok(Exit::Success),
+    }
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if let Some(refusal) = cause.downcast_ref() {
+            return match refusal {
+                Refusal::Usage(_) => Exit::Usage,
+                Refusal::NotFound(_) => Exit::NotFound,
+                Refusal::Conflict(_) => Exit::Conflict,
+            };
+        }
+        if cause.is::<config::Error>() || cause.is::<telemetry::Error>() {
+            return Exit::Usage;
+        }
+        // Whoever read the output has seen enough, as `head` does.
+        if cause
+            .downcast_ref()
+            .is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe)
+        {
+            return Exit::Success;
+        }
+    }
+    Exit::Failure
+}
+
+/// The error and its causes; those that the text before has said already are left out.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !line.contains(&cause) {
+            let separator = if line.is_empty() { "" } else { ": " };
+            // Writing to a String can't fail.
+            let _infallible = write!(line, "{separator}{}", cause.replace('\n', " "));
+        }
+    }
+    line
+}

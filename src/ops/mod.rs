@@ -1,1 +1,6 @@
-//! Use-cases.
+//! Use-cases that more than one front end offers: what is done, not how it is asked for.
+//!
+//! Deliberately absent: arguments, tables and pages (`cli` has those), and the worker's loop.
+
+pub mod documents;
+pub mod publish;

@@ -1,0 +1,83 @@
+//! `partner-program run`
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Exit};
+use crate::clock::Clock;
+use crate::worker;
+
+/// Work: take commands off the lanes, apply them, announce the results
+#[derive(clap::Args)]
+#[command(after_help = "\
+Runs until SIGTERM or SIGINT (Ctrl-C): then it takes no more, finishes what it has begun, announces
+and acknowledges that, and exits with 0. A second signal exits at once with 1; nothing is lost by
+it, because what was not acknowledged is delivered again and counts once.
+
+It waits for a database or broker that is away, for as long as it takes. Start as many as you like:
+each lane has one active worker, the others stand by.
+
+Examples:
+  partner-program run
+  partner-program run --config /etc/partner-program.toml --log info
+  PARTNER_PROGRAM_LANES='acme=acme.*;globex=globex.*' partner-program run")]
+pub(super) struct Args {}
+
+pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<Exit> {
+    let config = &context.config;
+    config.database_url()?;
+    config.amqp_url()?;
+    let mut signals = Signals::listen()?;
+    let lanes: Vec<&str> = config.lanes.iter().map(|lane| lane.name.as_str()).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        worker.id = config.worker_id,
+        lanes = lanes.join(","),
+        "partner-program {} starts as {} on the lanes {}",
+        env!("CARGO_PKG_VERSION"),
+        config.worker_id,
+        lanes.join(", "),
+    );
+    let shutdown = CancellationToken::new();
+    let kill = CancellationToken::new();
+    let working = worker::run(config, Clock::system(), shutdown.clone(), kill.clone());
+    let stopping = async {
+        signals.next().await;
+        tracing::info!("finishing what has begun; a second signal exits at once");
+        shutdown.cancel();
+        signals.next().await;
+        kill.cancel();
+    };
+    tokio::select! {
+        done = working => {
+            done?;
+            tracing::info!("finished");
+            Ok(Exit::Success)
+        }
+        () = stopping => {
+            tracing::warn!("exiting at once; what was not acknowledged is delivered again");
+            Ok(Exit::Failure)
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Reading the settings: a pure function of the file's text and the environment.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::values::{self, Given, Problem, integer, nearest, problem, string};
+use super::{Config, Error, Lane, LogFormat, MAIN_LANE};
+
+const PREFIX: &str = "PARTNER_PROGRAM_";
+const ENVIRONMENT: &str = "environment";
+/// Where window and prefetch end: RabbitMQ's quorum queues slow down from 2,000 on.
+const PREFETCH_MAX: u16 = 1_999;
+
+/// A setting's names.
+struct Key {
+    /// In the file.
+    name: &'static str,
+    /// In the environment, behind [`PREFIX`].
+    variable: &'static str,
+    /// What others call it in the environment, too; the prefixed one wins.
+    customary: Option<&'static str>,
+    /// Whether it may be given as a file that holds the value (`…_FILE`).
+    secret: bool,
+}
+
+const fn key(name: &'static str, variable: &'static str) -> Key {
+    Key {
+        name,
+        variable,
+        customary: None,
+        secret: false,
+    }
+}
+
+const KEYS: [Key; 15] = [
+    Key {
+        customary: Some("DATABASE_URL"),
+        secret: true,
+        ..key("database_url", "DATABASE_URL")
+    },
+    Key {
+        customary: Some("AMQP_URL"),
+        secret: true,
+        ..key("amqp_url", "AMQP_URL")
+    },
+    key("worker_id", "WORKER_ID"),
+    key("window", "WINDOW"),
+    key("window_items", "WINDOW_ITEMS"),
+    key("linger_ms", "LINGER_MS"),
+    key("prefetch", "PREFETCH"),
+    key("shutdown_deadline_ms", "SHUTDOWN_DEADLINE_MS"),
+    key("attempts_limit", "ATTEMPTS_LIMIT"),
+    key("hold_ms", "HOLD_MS"),
+    key("retention_days", "RETENTION_DAYS"),
+    Key {
+        customary: Some("RUST_LOG"),
+        ..key("log", "LOG")
+    },
+    key("log_format", "LOG_FORMAT"),
+    key("lane", "LANES"),
+    key("publishers", "PUBLISHERS"),
+];
+
+impl Config {
+    /// Reads a file, given by name and text, and the environment. `read_secret` reads the files
+    /// that `…_FILE` variables name. `worker_id` stays empty where it is not set.
+    pub(super) fn read(
+        file: Option<(&str, &str)>,
+        env: &BTreeMap<String, String>,
+        read_secret: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<Self, Error> {
+        let mut config = Self::unset();
+        if let Some((origin, text)) = file {
+            for (name, value) in table(origin, text)? {
+                let Some(key) = KEYS.iter().find(|key| key.name == name) else {
+                    let nearest = nearest(&name, KEYS.iter().map(|key| key.name.to_owned()));
+                    return Err(Error::UnknownKey {
+                        key: name,
+                        origin: origin.into(),
+                        nearest,
+                    });
+                };
+                set(&mut config, key, Given::Toml(value)).map_err(|p| p.at(&name, origin))?;
+            }
+        }
+        refuse_unknown_variables(env)?;
+        for key in &KEYS {
+            let own = format!("{PREFIX}{}", key.variable);
+            for variable in key.customary.into_iter().chain([own.as_str()]) {
+                let given = variable_text(env, variable, key.secret, read_secret);
+                if let Some(text) = given.map_err(|p| p.at(variable, ENVIRONMENT))? {
+                    set(&mut config, key, Given::Text(text))
+                        .map_err(|p| p.at(variable, ENVIRONMENT))?;
+                }
+            }
+        }
+        config.finish()
+    }
+
+    /// The defaults; 0 in `prefetch` stands for "not set" until [`finish`](Self::finish).
+    fn unset() -> Self {
+        Self {
+            database_url: None,
+            amqp_url: None,
+            worker_id: String::new(),
+            window: 512,
+            window_items: 4_096,
+            linger_ms: 2,
+            prefetch: 0,
+            shutdown_deadline_ms: 25_000,
+            attempts_limit: 5,
+            hold_ms: 600_000,
+            retention_days: 30,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            lanes: Vec::new(),
+            publishers: BTreeMap::new(),
+        }
+    }
+
+    /// Fills in what depends on other keys.
+    fn finish(mut self) -> Result<Self, Error> {
+        let window = u16::try_from(self.window).unwrap_or(PREFETCH_MAX);
+        if self.prefetch == 0 {
+            self.prefetch = window.saturating_mul(5).div_ceil(2).min(PREFETCH_MAX);
+        }
+        if self.prefetch < window {
+            return Err(Error::Value {
+                name: "prefetch".to_owned(),
+                origin: "with `window`".to_owned(),
+                problem: format!("{} is less than the window of {window}", self.prefetch),
+                remedy: format!("write {window} to {PREFETCH_MAX}, or a smaller window"),
+            });
+        }
+        if !self.lanes.iter().any(|lane| lane.name == MAIN_LANE) {
+            self.lanes.insert(
+                0,
+                Lane {
+                    name: MAIN_LANE.to_owned(),
+                    bindings: Vec::new(),
+                },
+            );
+        }
+        Ok(self)
+    }
+}
+
+impl Problem {
+    fn at(self, name: &str, origin: &str) -> Error {
+        let Self { problem, remedy } = self;
+        Error::Value {
+            name: name.to_owned(),
+            origin: origin.to_owned(),
+            problem,
+            remedy,
+        }
+    }
+}
+
+fn table(origin: &str, text: &str) -> Result<toml::Table, Error> {
+    // The parser's own rendering quotes the line, which may hold a password.
+    text.parse::<toml::Table>().map_err(|error| Error::Syntax {
+        origin: origin.to_owned(),
+        line: error.span().map_or(1, |span| {
+            text.get(..span.start)
+                .map_or(1, |before| before.matches('\n').count() + 1)
+        }),
+        problem: error.message().to_owned(),
+    })
+}
+
+fn refuse_unknown_variables(env: &BTreeMap<String, String>) -> Result<(), Error> {
+    let known = || {
+        KEYS.iter().flat_map(|key| {
+            let file = key.secret.then(|| format!("{PREFIX}{}_FILE", key.variable));
+            [format!("{PREFIX}{}", key.variable)]
+                .into_iter()
+                .chain(file)
+        })
+    };
+    for variable in env.keys() {
+        let Some(rest) = variable.strip_prefix(PREFIX) else {
+            continue;
+        };
+        if rest == "CONFIG" || rest.starts_with("TEST_") || known().any(|name| name == *variable) {
+            continue;
+        }
+        return Err(Error::UnknownKey {
+            key: variable.clone(),
+            origin: "the environment".to_owned(),
+            nearest: nearest(variable, known()),
+        });
+    }
+    Ok(())
+}
+
+/// The variable's value, or the content of the file that `…_FILE` names; an empty one counts as
+/// not set.
+fn variable_text(
+    env: &BTreeMap<String, String>,
+    variable: &str,
+    secret: bool,
+    read_secret: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Option<String>, Problem> {
+    let set = |name: &str| env.get(name).filter(|text| !text.is_empty()).cloned();
+    let file = format!("{variable}_FILE");
+    match (set(variable), secret.then(|| set(&file)).flatten()) {
+        (Some(_), Some(_)) => problem(format!("{file} is set as well"), "unset one of the two"),
+        (Some(text), None) => Ok(Some(text)),
+        (None, Some(path)) => match read_secret(Path::new(&path)) {
+            Ok(text) => Ok(Some(text.trim_end().to_owned())),
+            Err(error) => problem(
+                format!("{file} names {path}, which can't be read: {error}"),
+                "name a file that this user may read",
+            ),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
+    match key.name {
+        "database_url" => {
+            let example = "write postgres://user:password@host:5432/database";
+            config.database_url = Some(values::url(given, &["postgres", "postgresql"], example)?);
+        }
+        "amqp_url" => {
+            let example = "write amqp://user:password@host:5672/%2f";
+            config.amqp_url = Some(values::url(given, &["amqp", "amqps"], example)?);
+        }
+        "worker_id" => config.worker_id = values::worker_id(given)?,
+        "window" => config.window = integer(given, 1..=i64::from(PREFETCH_MAX))?,
+        "window_items" => config.window_items = integer(given, 1..=100_000)?,
+        "linger_ms" => config.linger_ms = integer(given, 0..=1_000)?,
+        "prefetch" => config.prefetch = integer(given, 1..=i64::from(PREFETCH_MAX))?,
+        "shutdown_deadline_ms" => config.shutdown_deadline_ms = integer(given, 0..=600_000)?,
+        "attempts_limit" => config.attempts_limit = integer(given, 1..=50)?,
+        "hold_ms" => config.hold_ms = integer(given, 1_000..=1_500_000)?,
+        "retention_days" => config.retention_days = integer(given, 1..=3_650)?,
+        "log" => config.log = string(given)?,
+        "log_format" => config.log_format = values::log_format(given)?,
+        "lane" => config.lanes = values::lanes(given)?,
+        "publishers" => config.publishers = values::publishers(given)?,
+        other => return problem(format!("nothing reads `{other}`"), "leave it out"),
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+use std::collections::BTreeMap;
+use std::io;
+
+use proptest::prelude::{any, prop_assert, proptest};
+
+use super::{Config, LogFormat};
+
+fn read(file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+    let env: BTreeMap<String, String> = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Config::read(
+        Some(("test.toml", file)),
+        &env,
+        &|path| match path.to_str() {
+            Some("/run/secrets/db") => Ok("postgres://u:file-secret@db/app\n".to_owned()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        },
+    )
+    .map_err(|error| error.to_string())
+}
+
+#[test]
+fn nothing_set_gives_the_defaults() {
+    let config = read("", &[]).unwrap();
+    assert_eq!(
+        (
+            config.window,
+            config.window_items,
+            config.linger_ms,
+            config.prefetch
+        ),
+        (512, 4_096, 2, 1_280)
+    );
+    assert_eq!((config.attempts_limit, config.retention_days), (5, 30));
+    assert_eq!(
+        config
+            .lanes
+            .iter()
+            .map(|lane| lane.name.as_str())
+            .collect::<Vec<_>>(),
+        ["main"]
+    );
+    assert!(config.may_publish(None, "acme"));
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let config = read(
+        "window = 100\nlog = \"debug\"",
+        &[
+            ("PARTNER_PROGRAM_WINDOW", "200"),
+            ("PARTNER_PROGRAM_LOG_FORMAT", "json"),
+        ],
+    )
+    .unwrap();
+    assert_eq!((config.window, config.log.as_str()), (200, "debug"));
+    assert_eq!(config.log_format, LogFormat::Json);
+}
+
+#[test]
+fn the_own_variable_wins_over_the_customary_one() {
+    let config = read(
+        "",
+        &[
+            ("DATABASE_URL", "postgres://u:p@customary/app"),
+            ("PARTNER_PROGRAM_DATABASE_URL", "postgres://u:p@own/app"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        config.database_url.unwrap().to_string(),
+        "postgres://u@own/app"
+    );
+}
+
+#[test]
+fn a_secret_comes_from_a_file_and_is_never_shown() {
+    let config = read("", &[("DATABASE_URL_FILE", "/run/secrets/db")]).unwrap();
+    assert_eq!(
+        config.database_url().unwrap(),
+        "postgres://u:file-secret@db/app"
+    );
+    assert!(!format!("{config:?}").contains("file-secret"));
+}
+
+#[test]
+fn lanes_read_alike_from_file_text_and_json() {
+    let file = "[[lane]]\nname = \"acme\"\nbindings = [\"acme.*\", \"acme.*.7\"]";
+    let from_file = read(file, &[]).unwrap();
+    let from_text = read("", &[("PARTNER_PROGRAM_LANES", "acme=acme.*, acme.*.7;")]).unwrap();
+    let json = r#"[{"name":"acme","bindings":["acme.*","acme.*.7"]}]"#;
+    let from_json = read("", &[("PARTNER_PROGRAM_LANES", json)]).unwrap();
+    assert_eq!(from_file, from_text);
+    assert_eq!(from_file, from_json);
+    assert_eq!(from_file.lanes.len(), 2);
+}
+
+#[test]
+fn publishers_bind_users_to_orgs() {
+    let config = read("[publishers]\nacme-app = [\"acme\"]", &[]).unwrap();
+    assert!(config.may_publish(Some("acme-app"), "acme"));
+    assert!(!config.may_publish(Some("acme-app"), "globex"));
+    assert!(!config.may_publish(None, "acme"));
+}
+
+#[test]
+fn a_bad_setting_is_named_with_its_remedy() {
+    let cases: &[(&str, &[(&str, &str)])] = &[
+        ("windw = 3", &[]),
+        ("window = \"many\"", &[]),
+        ("window = 0", &[]),
+        ("window = 100\nprefetch = 50", &[]),
+        ("log_format = \"xml\"", &[]),
+        ("database_url = \"mysql://u:hidden@db/app\"", &[]),
+        ("database_url = \"postgres://u:hidden@db/app", &[]),
+        ("[[lane]]\nname = \"Acme\"", &[]),
+        ("[[lane]]\nname = \"a\"\nbinding = []", &[]),
+        ("[[lane]]\nname = \"a\"\nbindings = [\"#\"]", &[]),
+        ("[[lane]]\nname = \"a\"\nbindings = [\"a..b\"]", &[]),
+        ("[[lane]]\nname = \"a\"\n[[lane]]\nname = \"a\"", &[]),
+        ("", &[("PARTNER_PROGRAM_PREFECH", "3")]),
+        ("", &[("PARTNER_PROGRAM_LINGER_MS", "soon")]),
+        ("", &[("PARTNER_PROGRAM_LANES", "acme")]),
+        ("", &[("AMQP_URL_FILE", "/nowhere")]),
+        (
+            "",
+            &[("AMQP_URL", "amqp://x"), ("AMQP_URL_FILE", "/nowhere")],
+        ),
+    ];
+    let texts: Vec<String> = cases
+        .iter()
+        .map(|(file, env)| read(file, env).expect_err("a bad setting"))
+        .collect();
+    assert!(
+        !texts.iter().any(|text| text.contains("hidden")),
+        "a password is shown: {texts:#?}"
+    );
+    insta::assert_snapshot!("bad_settings", texts.join("\n"));
+}
+
+#[test]
+fn variables_of_tests_and_of_others_are_left_alone() {
+    read(
+        "",
+        &[
+            ("PARTNER_PROGRAM_TEST_SERVERS", "1"),
+            ("PARTNER", "x"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+}
+
+proptest! {
+    #[test]
+    fn a_window_is_taken_or_refused_but_always_fits_the_prefetch(window in any::<i32>()) {
+        if let Ok(config) = read(&format!("window = {window}"), &[]) {
+            prop_assert!(usize::from(config.prefetch) >= config.window);
+            prop_assert!(config.prefetch <= 1_999);
+        } else {
+            prop_assert!(!(1..=1_999).contains(&window));
+        }
+    }
+}

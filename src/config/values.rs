@@ -1,0 +1,257 @@
+//! Reading one value, from the file or from text, with what to write where it can't be taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+use toml::Value;
+use url::Url;
+
+use super::{Lane, LogFormat, SecretUrl};
+
+const LANE_NAME_MAX: usize = 40;
+/// AMQP's limit of a short string.
+const BINDING_BYTES_MAX: usize = 255;
+
+/// A value as the file or the environment has it.
+pub(super) enum Given {
+    Toml(Value),
+    Text(String),
+}
+
+/// What is wrong with a value, and what to write instead.
+pub(super) struct Problem {
+    pub(super) problem: String,
+    pub(super) remedy: String,
+}
+
+pub(super) fn problem<T>(
+    problem: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Result<T, Problem> {
+    Err(Problem {
+        problem: problem.into(),
+        remedy: remedy.into(),
+    })
+}
+
+pub(super) fn string(given: Given) -> Result<String, Problem> {
+    match given {
+        Given::Text(text) | Given::Toml(Value::String(text)) => Ok(text),
+        Given::Toml(other) => problem(
+            format!("is of type {}", other.type_str()),
+            "write a string in quotes",
+        ),
+    }
+}
+
+pub(super) fn integer<T: TryFrom<i64>>(
+    given: Given,
+    range: RangeInclusive<i64>,
+) -> Result<T, Problem> {
+    let remedy = format!(
+        "write a whole number from {} to {}",
+        range.start(),
+        range.end()
+    );
+    let number = match given {
+        Given::Toml(Value::Integer(number)) => number,
+        Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), remedy),
+        Given::Text(text) => match text.trim().parse() {
+            Ok(number) => number,
+            Err(_) => return problem(format!("`{text}` is not a whole number"), remedy),
+        },
+    };
+    if range.contains(&number)
+        && let Ok(taken) = T::try_from(number)
+    {
+        return Ok(taken);
+    }
+    problem(format!("{number} is out of range"), remedy)
+}
+
+pub(super) fn url(given: Given, schemes: &[&str], example: &str) -> Result<SecretUrl, Problem> {
+    let text = string(given)?.trim().to_owned();
+    match Url::parse(&text) {
+        Ok(url) if schemes.contains(&url.scheme()) => Ok(SecretUrl(text)),
+        Ok(url) => problem(
+            format!("is an address of scheme `{}`", url.scheme()),
+            example,
+        ),
+        Err(error) => problem(format!("is not an address: {error}"), example),
+    }
+}
+
+pub(super) fn worker_id(given: Given) -> Result<String, Problem> {
+    let id = string(given)?;
+    if id.is_empty() || id.len() > 100 || id.chars().any(char::is_control) {
+        return problem(
+            "is empty, too long or not printable",
+            "write 1 to 100 printable bytes",
+        );
+    }
+    Ok(id)
+}
+
+pub(super) fn log_format(given: Given) -> Result<LogFormat, Problem> {
+    match string(given)?.as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => problem(
+            format!("`{other}` is no log format"),
+            "write \"text\" or \"json\"",
+        ),
+    }
+}
+
+pub(super) fn lanes(given: Given) -> Result<Vec<Lane>, Problem> {
+    let example = "write [[lane]] with name = \"acme\" and bindings = [\"acme.*\"]";
+    let lanes = match structured(given)? {
+        Given::Text(text) => groups(&text)?,
+        Given::Toml(Value::Array(tables)) => tables
+            .into_iter()
+            .map(lane_of_table)
+            .collect::<Result<_, _>>()?,
+        Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), example),
+    };
+    let mut seen = BTreeSet::new();
+    for (name, bindings) in &lanes {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || name.len() > LANE_NAME_MAX || !name.chars().all(allowed) {
+            let rule = "write 1 to 40 of the characters a-z, 0-9 and hyphen";
+            return problem(format!("`{name}` is no lane name"), rule);
+        }
+        if !seen.insert(name) {
+            return problem(
+                format!("lane `{name}` stands twice"),
+                "put its bindings in one place",
+            );
+        }
+        bindings
+            .iter()
+            .try_for_each(|pattern| check_pattern(pattern))?;
+    }
+    Ok(lanes
+        .into_iter()
+        .map(|(name, bindings)| Lane { name, bindings })
+        .collect())
+}
+
+fn lane_of_table(value: Value) -> Result<(String, Vec<String>), Problem> {
+    let Value::Table(mut table) = value else {
+        return problem("a lane is not a table", "write [[lane]]");
+    };
+    let Some(name) = table.remove("name") else {
+        return problem("a lane has no name", "add name = \"…\" to it");
+    };
+    let bindings = table.remove("bindings").map_or(Ok(Vec::new()), strings)?;
+    if let Some(other) = table.keys().next() {
+        let nearest = nearest(other, ["name", "bindings"].map(str::to_owned).into_iter());
+        return problem(
+            format!("a lane has no key `{other}`"),
+            format!("write `{nearest}`"),
+        );
+    }
+    Ok((string(Given::Toml(name))?, bindings))
+}
+
+fn check_pattern(pattern: &str) -> Result<(), Problem> {
+    if pattern == "#" {
+        let remedy = "leave it out: the lane `main` takes whatever no other lane takes";
+        return problem("the pattern `#` would take every command", remedy);
+    }
+    let word_is_fine = |word: &str| {
+        matches!(word, "*" | "#")
+            || !word.is_empty() && !word.contains(['*', '#']) && !word.contains(char::is_whitespace)
+    };
+    if pattern.len() > BINDING_BYTES_MAX || !pattern.split('.').all(word_is_fine) {
+        let remedy = "write words between dots, e.g. `acme.*` or `acme.*.7`";
+        return problem(format!("`{pattern}` is no topic pattern"), remedy);
+    }
+    Ok(())
+}
+
+pub(super) fn publishers(given: Given) -> Result<BTreeMap<String, BTreeSet<String>>, Problem> {
+    let example = "write [publishers] with user = [\"org\"]";
+    let pairs = match structured(given)? {
+        Given::Text(text) => groups(&text)?,
+        Given::Toml(Value::Table(table)) => table
+            .into_iter()
+            .map(|(user, orgs)| Ok((user, strings(orgs)?)))
+            .collect::<Result<_, _>>()?,
+        Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), example),
+    };
+    let mut publishers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (user, orgs) in pairs {
+        publishers.entry(user).or_default().extend(orgs);
+    }
+    Ok(publishers)
+}
+
+/// Text that is JSON becomes the structure that the file would have.
+fn structured(given: Given) -> Result<Given, Problem> {
+    match given {
+        Given::Text(text) if text.trim_start().starts_with(['[', '{']) => {
+            match serde_json::from_str(&text) {
+                Ok(value) => Ok(Given::Toml(value)),
+                Err(error) => problem(
+                    format!("is not JSON at column {}", error.column()),
+                    "write JSON, or `name=value,value;name2=value`",
+                ),
+            }
+        }
+        other => Ok(other),
+    }
+}
+
+/// `name=value,value;name2=value`
+fn groups(text: &str) -> Result<Vec<(String, Vec<String>)>, Problem> {
+    let trimmed = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    text.split(';')
+        .filter_map(trimmed)
+        .map(|group| match group.split_once('=') {
+            Some((name, values)) => Ok((
+                name.trim().to_owned(),
+                values.split(',').filter_map(trimmed).collect(),
+            )),
+            None => problem(
+                format!("`{group}` has no `=`"),
+                "write `name=value,value;name2=value`",
+            ),
+        })
+        .collect()
+}
+
+fn strings(value: Value) -> Result<Vec<String>, Problem> {
+    match value {
+        Value::Array(values) => values
+            .into_iter()
+            .map(|value| string(Given::Toml(value)))
+            .collect(),
+        other => problem(
+            format!("is of type {}", other.type_str()),
+            "write a list: [\"…\"]",
+        ),
+    }
+}
+
+pub(super) fn nearest(given: &str, known: impl Iterator<Item = String>) -> String {
+    known
+        .min_by_key(|candidate| edits(given, candidate))
+        .unwrap_or_default()
+}
+
+/// The Levenshtein distance.
+fn edits(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, b) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}

@@ -1,0 +1,92 @@
+//! The command line as people meet it: help, exit codes, complaints.
+
+use std::process::{Command, Output};
+
+fn partner_program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_partner-program"));
+    command.args(arguments).env_clear();
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    partner_program(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn help_is_kind_to_people_on_call() {
+    for command in COMMANDS {
+        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        arguments.push("--help");
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        let name = format!("help_{}", command.replace(' ', "_"));
+        insta::assert_snapshot!(name, text(&output.stdout));
+    }
+}
+
+#[test]
+fn a_usage_error_exits_with_2() {
+    for arguments in [&["rnu"][..], &["man", "--colour"], &[]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_bad_setting_exits_with_2_and_says_what_to_write() {
+    let cases = [
+        ("PARTNER_PROGRAM_WINDOW", "none"),
+        ("PARTNER_PROGRAM_WINDOWS", "5"),
+        ("PARTNER_PROGRAM_CONFIG", "/nowhere/worker.toml"),
+        ("PARTNER_PROGRAM_LOG", "worker=loud"),
+        ("PARTNER_PROGRAM_LINGER_MS", ""),
+    ];
+    let complaints: Vec<String> = cases
+        .iter()
+        .map(|(variable, value)| {
+            let output = partner_program(&["run"])
+                .env(variable, value)
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(2), "{variable}");
+            text(&output.stderr)
+        })
+        .collect();
+    insta::assert_snapshot!("bad_settings", complaints.concat());
+}
+
+#[test]
+fn completions_and_manual_pages_are_printed() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = run(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        assert!(text(&output.stdout).contains("partner-program"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&["man", "--dir", folder.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(folder.path().join("partner-program-run.1").exists());
+    assert!(text(&run(&["man"]).stdout).contains(".TH partner-program"));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let mut child = partner_program(&["completions", "bash"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty());
+}
+
+/// Every command with a help page of its own; the first is the program itself.
+const COMMANDS: &[&str] = &["", "run", "completions", "man"];
