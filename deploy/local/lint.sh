@@ -37,8 +37,8 @@ documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --docu
 dependencies() {
     tool cargo-deny 0.20.2 || return 1
     cargo deny --locked --log-level warn check bans licenses sources || return 1
-    if timeout "$advisories_seconds" cargo deny --locked fetch db >/dev/null 2>&1; then
-        cargo deny --locked --log-level warn check --disable-fetch advisories
+    if GIT_TERMINAL_PROMPT=0 timeout "$advisories_seconds" cargo deny --locked fetch db >/dev/null 2>&1; then
+        cargo deny --locked --log-level warn check advisories
     else
         say 'SKIPPED: advisories, because the advisory database could not be fetched'
     fi

@@ -8,7 +8,8 @@ use lapin::{BasicProperties, ConnectionProperties};
 use sqlx::{Connection, PgConnection};
 
 use crate::harness::eventually;
-use crate::harness::servers::{Depth, OwnServers, Place};
+use crate::harness::management::Depth;
+use crate::harness::servers::{OwnServers, Place};
 
 const SOON: Duration = Duration::from_secs(20);
 

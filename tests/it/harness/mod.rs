@@ -1,5 +1,6 @@
 //! What the tests share: servers, places of their own on them, and waiting without sleeping.
 
+pub(crate) mod management;
 pub(crate) mod servers;
 
 pub(crate) mod collector;

@@ -1,0 +1,126 @@
+//! One connection, from its opening to its first fault.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::uri::AMQPUri;
+use lapin::{Channel, ConnectionProperties, Event};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::broker::error::Error;
+
+/// Bounds the whole handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bounds a request to the broker, and a polite goodbye.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon a silent peer counts as gone, where the URL does not say otherwise.
+const HEARTBEAT_S: u16 = 10;
+/// AMQP's reply code of a close without a fault.
+const REPLY_SUCCESS: u16 = 200;
+
+/// An open connection. It is never mended: after a fault a new one is opened.
+pub struct Connection {
+    inner: lapin::Connection,
+    lost: CancellationToken,
+    /// Tells `lost` when lapin reports an error.
+    _watch: AbortOnDropHandle<()>,
+}
+
+impl Connection {
+    /// Connects to `url` under a `name` that the broker's management shows. Bounded by 15 s.
+    pub async fn open(url: &str, name: &str) -> Result<Self, Error> {
+        let mut uri: AMQPUri = url.parse().map_err(|why| {
+            Error::Refused(format!(
+                "amqp_url can't be read ({why}): write amqp://user:password@host:5672/vhost"
+            ))
+        })?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
+        let what = format!(
+            "connecting to {}:{}",
+            uri.authority.host, uri.authority.port
+        );
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let connecting = lapin::Connection::connect_uri(uri, properties);
+        let inner = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .map_err(|_elapsed| Error::timeout(&what, CONNECT_TIMEOUT))?
+            .map_err(|error| Error::of(&what, &error))?;
+        let lost = CancellationToken::new();
+        let watch = watch(inner.events_listener(), lost.clone());
+        let watch = AbortOnDropHandle::new(tokio::spawn(watch));
+        Ok(Self {
+            inner,
+            lost,
+            _watch: watch,
+        })
+    }
+
+    /// Waits until the connection is lost, and says so.
+    pub async fn closed(&self) -> Error {
+        self.lost.cancelled().await;
+        Error::Outage("the connection was lost".into())
+    }
+
+    /// Whether the broker has stopped taking writes (memory or disk alarm).
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.inner.status().blocked()
+    }
+
+    /// Says goodbye, within a bound; a connection that is lost already is fine.
+    pub async fn close(self) {
+        let goodbye = self.inner.close(REPLY_SUCCESS, "done".into());
+        if !matches!(
+            tokio::time::timeout(REQUEST_TIMEOUT, goodbye).await,
+            Ok(Ok(()))
+        ) {
+            tracing::debug!("the connection was gone before its goodbye");
+        }
+    }
+
+    pub(super) async fn channel(&self) -> Result<Channel, Error> {
+        request("opening a channel", self.inner.create_channel()).await
+    }
+}
+
+/// Waits for an answer of the broker, within a bound.
+pub(super) async fn request<T>(
+    what: &str,
+    answer: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+        Ok(answer) => answer.map_err(|error| Error::of(what, &error)),
+        Err(_elapsed) => Err(Error::timeout(what, REQUEST_TIMEOUT)),
+    }
+}
+
+/// Closes a channel politely, within a bound.
+pub(super) async fn close_channel(channel: &Channel) {
+    let goodbye = channel.close(REPLY_SUCCESS, "done".into());
+    if !matches!(
+        tokio::time::timeout(REQUEST_TIMEOUT, goodbye).await,
+        Ok(Ok(()))
+    ) {
+        tracing::debug!("the channel was gone before its goodbye");
+    }
+}
+
+async fn watch(events: impl futures_util::Stream<Item = Event>, lost: CancellationToken) {
+    let mut events = pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Error(error) => {
+                tracing::debug!("the connection failed: {error}");
+                break;
+            }
+            Event::ConnectionBlocked(reason) => {
+                tracing::warn!("the broker takes no writes for now: {reason}");
+            }
+            Event::ConnectionUnblocked => tracing::info!("the broker takes writes again"),
+            _ => {}
+        }
+    }
+    lost.cancel();
+}

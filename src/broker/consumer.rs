@@ -1,0 +1,114 @@
+//! A lane's consumer: deliveries in the order of the queue, settled by multiple acks.
+
+use futures_util::StreamExt;
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+
+use crate::broker::connection::{Connection, close_channel, request};
+use crate::broker::error::Error;
+use crate::broker::properties;
+use crate::message::Message;
+
+/// A subscription on a channel of its own.
+pub struct Consumer {
+    channel: Channel,
+    deliveries: lapin::Consumer,
+}
+
+/// A message and the right to ack it.
+pub struct Delivery {
+    /// Grows with each delivery of the channel.
+    pub tag: u64,
+    /// Whether the broker has delivered it before.
+    pub redelivered: bool,
+    /// As it was published.
+    pub message: Message,
+}
+
+impl Consumer {
+    /// Subscribes to `queue`; at most `prefetch` deliveries are unacked at any time.
+    pub async fn subscribe(
+        connection: &Connection,
+        queue: &str,
+        prefetch: u16,
+        tag: &str,
+    ) -> Result<Self, Error> {
+        let channel = connection.channel().await?;
+        request(
+            "setting the prefetch",
+            channel.basic_qos(prefetch, BasicQosOptions::default()),
+        )
+        .await?;
+        let consuming = channel.basic_consume(
+            queue.into(),
+            tag.into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let deliveries = request(&format!("subscribing to {queue}"), consuming).await?;
+        Ok(Self {
+            channel,
+            deliveries,
+        })
+    }
+
+    /// The next delivery. Safe to cancel.
+    ///
+    /// The end of the stream is an [`Error::Outage`]: a deleted queue ends it while the channel
+    /// stays open.
+    pub async fn next(&mut self) -> Result<Delivery, Error> {
+        match self.deliveries.next().await {
+            Some(Ok(delivery)) => Ok(Delivery {
+                tag: delivery.delivery_tag,
+                redelivered: delivery.redelivered,
+                message: properties::message(
+                    delivery.exchange.as_str(),
+                    delivery.routing_key.as_str(),
+                    &delivery.properties,
+                    delivery.data,
+                ),
+            }),
+            Some(Err(error)) => Err(Error::of("consuming", &error)),
+            None => Err(Error::Outage(
+                "the broker ended the subscription: the queue was deleted or the channel closed"
+                    .into(),
+            )),
+        }
+    }
+
+    /// Acks for this channel, by whoever announces.
+    #[must_use]
+    pub fn acknowledger(&self) -> Acknowledger {
+        Acknowledger {
+            channel: self.channel.clone(),
+        }
+    }
+
+    /// Closes the channel, which requeues what is unacked at the front of the queue.
+    ///
+    /// The consumer is never cancelled: that would let the next one begin while messages are
+    /// still unacked here.
+    pub async fn close(self) {
+        close_channel(&self.channel).await;
+    }
+}
+
+/// The right to ack deliveries of one channel.
+#[derive(Clone)]
+pub struct Acknowledger {
+    channel: Channel,
+}
+
+impl Acknowledger {
+    /// Acks everything up to `tag`. A broker that does not hear of it delivers it all again.
+    pub async fn ack_through(&self, tag: u64) -> Result<(), Error> {
+        request(
+            "acknowledging",
+            self.channel
+                .basic_ack(tag, BasicAckOptions { multiple: true }),
+        )
+        .await?;
+        Ok(())
+    }
+}

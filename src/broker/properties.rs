@@ -1,0 +1,202 @@
+//! Basic properties and field tables as plain data, and back.
+
+use chrono::DateTime;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use serde_json::{Map, Number, Value};
+
+use crate::message::{Message, Properties};
+
+/// AMQP's delivery mode of a message that survives a restart.
+const PERSISTENT: u8 = 2;
+/// Deeper tables are cut: no publisher of ours nests, and a hostile one may not overflow us.
+const DEPTH_MAX: usize = 8;
+
+/// A delivery as plain data.
+pub(super) fn message(
+    exchange: &str,
+    routing_key: &str,
+    properties: &BasicProperties,
+    body: Vec<u8>,
+) -> Message {
+    let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
+    let headers = properties.headers().as_ref().map(|table| {
+        table
+            .inner()
+            .iter()
+            .map(|(key, value)| (key.to_string(), json(value, 0)))
+            .collect()
+    });
+    Message {
+        exchange: exchange.to_owned(),
+        routing_key: routing_key.to_owned(),
+        properties: Properties {
+            message_id: text(properties.message_id()),
+            correlation_id: text(properties.correlation_id()),
+            reply_to: text(properties.reply_to()),
+            kind: text(properties.kind()),
+            content_type: text(properties.content_type()),
+            content_encoding: text(properties.content_encoding()),
+            app_id: text(properties.app_id()),
+            user_id: text(properties.user_id()),
+            timestamp: properties
+                .timestamp()
+                .and_then(|seconds| i64::try_from(seconds).ok())
+                .and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
+            headers: headers.unwrap_or_default(),
+        },
+        body,
+    }
+}
+
+/// The properties to publish with. `user_id` is left out: the broker would hold it against the
+/// connection's own user.
+pub(super) fn of(properties: &Properties) -> BasicProperties {
+    let mut out = BasicProperties::default().with_delivery_mode(PERSISTENT);
+    if let Some(id) = &properties.message_id {
+        out = out.with_message_id(id.as_str().into());
+    }
+    if let Some(id) = &properties.correlation_id {
+        out = out.with_correlation_id(id.as_str().into());
+    }
+    if let Some(queue) = &properties.reply_to {
+        out = out.with_reply_to(queue.as_str().into());
+    }
+    if let Some(kind) = &properties.kind {
+        out = out.with_type(kind.as_str().into());
+    }
+    if let Some(content_type) = &properties.content_type {
+        out = out.with_content_type(content_type.as_str().into());
+    }
+    if let Some(encoding) = &properties.content_encoding {
+        out = out.with_content_encoding(encoding.as_str().into());
+    }
+    if let Some(app_id) = &properties.app_id {
+        out = out.with_app_id(app_id.as_str().into());
+    }
+    if let Some(seconds) = properties
+        .timestamp
+        .and_then(|at| u64::try_from(at.timestamp()).ok())
+    {
+        out = out.with_timestamp(seconds);
+    }
+    if !properties.headers.is_empty() {
+        let mut table = FieldTable::default();
+        for (key, value) in &properties.headers {
+            table.insert(key.as_str().into(), amqp(value));
+        }
+        out = out.with_headers(table);
+    }
+    out
+}
+
+/// The JSON value nearest to an AMQP one.
+fn json(value: &AMQPValue, depth: usize) -> Value {
+    if depth >= DEPTH_MAX {
+        return Value::Null;
+    }
+    match value {
+        AMQPValue::Boolean(value) => Value::Bool(*value),
+        AMQPValue::ShortShortInt(value) => Value::from(*value),
+        AMQPValue::ShortShortUInt(value) => Value::from(*value),
+        AMQPValue::ShortInt(value) => Value::from(*value),
+        AMQPValue::ShortUInt(value) => Value::from(*value),
+        AMQPValue::LongInt(value) => Value::from(*value),
+        AMQPValue::LongUInt(value) => Value::from(*value),
+        AMQPValue::LongLongInt(value) => Value::from(*value),
+        AMQPValue::Float(value) => number(f64::from(*value)),
+        AMQPValue::Double(value) => number(*value),
+        AMQPValue::DecimalValue(value) => {
+            Value::String(format!("{}e-{}", value.value, value.scale))
+        }
+        AMQPValue::ShortString(value) => Value::String(value.to_string()),
+        AMQPValue::LongString(value) => {
+            Value::String(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        }
+        AMQPValue::Timestamp(value) => Value::from(*value),
+        AMQPValue::ByteArray(value) => {
+            Value::String(String::from_utf8_lossy(value.as_slice()).into_owned())
+        }
+        AMQPValue::FieldArray(values) => Value::Array(
+            values
+                .as_slice()
+                .iter()
+                .map(|value| json(value, depth + 1))
+                .collect(),
+        ),
+        AMQPValue::FieldTable(table) => {
+            let pairs = table.inner().iter();
+            Value::Object(
+                pairs
+                    .map(|(key, value)| (key.to_string(), json(value, depth + 1)))
+                    .collect::<Map<_, _>>(),
+            )
+        }
+        AMQPValue::Void => Value::Null,
+    }
+}
+
+fn number(value: f64) -> Value {
+    Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+/// The AMQP value nearest to a JSON one.
+fn amqp(value: &Value) -> AMQPValue {
+    match value {
+        Value::Null => AMQPValue::Void,
+        Value::Bool(value) => AMQPValue::Boolean(*value),
+        Value::Number(value) => match value.as_i64() {
+            Some(integer) => AMQPValue::LongLongInt(integer),
+            None => AMQPValue::Double(value.as_f64().unwrap_or_default()),
+        },
+        Value::String(text) => AMQPValue::LongString(LongString::from(text.as_str())),
+        Value::Array(values) => {
+            AMQPValue::FieldArray(values.iter().map(amqp).collect::<Vec<_>>().into())
+        }
+        Value::Object(pairs) => {
+            let mut table = FieldTable::default();
+            for (key, value) in pairs {
+                table.insert(key.as_str().into(), amqp(value));
+            }
+            AMQPValue::FieldTable(table)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_reads_back_the_same() {
+        let sent = Properties {
+            message_id: Some("m".into()),
+            correlation_id: Some("c".into()),
+            reply_to: Some("r".into()),
+            kind: Some("k".into()),
+            content_type: Some("application/json".into()),
+            content_encoding: Some("identity".into()),
+            app_id: Some("a".into()),
+            user_id: None,
+            timestamp: DateTime::from_timestamp(1_700_000_000, 0),
+            headers: [
+                ("n".to_owned(), Value::from(3)),
+                (
+                    "t".to_owned(),
+                    serde_json::json!({"a": [true, null, "x", 1.5]}),
+                ),
+            ]
+            .into(),
+        };
+        assert_eq!(message("e", "k", &of(&sent), vec![]).properties, sent);
+    }
+
+    #[test]
+    fn a_deeply_nested_table_is_cut() {
+        let mut value = AMQPValue::Void;
+        for _ in 0..1000 {
+            value = AMQPValue::FieldArray(vec![value].into());
+        }
+        assert_eq!(json(&value, 0).to_string(), "[[[[[[[[null]]]]]]]]");
+    }
+}

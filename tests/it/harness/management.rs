@@ -1,0 +1,156 @@
+//! The broker's management API: what a test observes of queues and connections, and what an
+//! operator can do to them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// How long one answer of the management API may take.
+const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `guest:guest`, as HTTP basic authentication has it.
+const GUEST: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";
+
+/// The management API of one vhost.
+pub(crate) struct Broker {
+    agent: ureq::Agent,
+    management_url: String,
+    vhost: String,
+}
+
+/// What the broker knows about a queue. Its numbers are up to a second old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Depth {
+    /// Waiting to be delivered.
+    pub(crate) ready: u64,
+    /// Delivered and not acknowledged.
+    pub(crate) unacked: u64,
+}
+
+impl Broker {
+    /// Makes the vhost and lets `guest` use all of it.
+    pub(crate) fn create(management_url: &str, vhost: &str) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(MANAGEMENT_TIMEOUT))
+            .proxy(None)
+            .build()
+            .into();
+        let broker = Self {
+            agent,
+            management_url: management_url.to_owned(),
+            vhost: vhost.to_owned(),
+        };
+        broker.put(&format!("vhosts/{vhost}"), &json!({}));
+        broker.put(
+            &format!("permissions/{vhost}/guest"),
+            &json!({ "configure": ".*", "write": ".*", "read": ".*" }),
+        );
+        broker
+    }
+
+    /// The depth of a queue; `None` if there is no such queue or it has no figures yet.
+    pub(crate) fn depth(&self, queue: &str) -> Option<Depth> {
+        let queue = self.get(&format!("queues/{}/{}", self.vhost, encode(queue)))?;
+        Some(Depth {
+            ready: queue.get("messages_ready")?.as_u64()?,
+            unacked: queue.get("messages_unacknowledged")?.as_u64()?,
+        })
+    }
+
+    /// The connections to this vhost: the broker's name of each, and the one that its client
+    /// gave (`connection_name`; empty if none).
+    pub(crate) fn connections(&self) -> Vec<(String, String)> {
+        let connections = self.get(&format!("vhosts/{}/connections", self.vhost));
+        let text = |value: &Value, pointer| {
+            let text = value.pointer(pointer).and_then(Value::as_str);
+            text.unwrap_or_default().to_owned()
+        };
+        let named = |value: &Value| {
+            (
+                text(value, "/name"),
+                text(value, "/client_properties/connection_name"),
+            )
+        };
+        connections
+            .iter()
+            .flat_map(|all| all.as_array().into_iter().flatten())
+            .map(named)
+            .collect()
+    }
+
+    /// Closes a connection, by the broker's name of it, as an operator would.
+    pub(crate) fn close_connection(&self, name: &str) {
+        self.delete(&format!("connections/{}", encode(name)));
+    }
+
+    /// Deletes a queue, whatever is in it and whoever consumes from it.
+    pub(crate) fn delete_queue(&self, queue: &str) {
+        self.delete(&format!("queues/{}/{}", self.vhost, encode(queue)));
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/{path}", self.management_url)
+    }
+
+    fn get(&self, path: &str) -> Option<Value> {
+        let answer = self
+            .agent
+            .get(self.url(path))
+            .header("authorization", GUEST)
+            .call();
+        match answer {
+            Ok(mut answer) => Some(
+                answer
+                    .body_mut()
+                    .read_json()
+                    .expect("the management API answers with JSON"),
+            ),
+            Err(ureq::Error::StatusCode(404)) => None,
+            Err(error) => panic!("management API, get {path}: {error}"),
+        }
+    }
+
+    fn put(&self, path: &str, body: &Value) {
+        self.agent
+            .put(self.url(path))
+            .header("authorization", GUEST)
+            .send_json(body)
+            .unwrap_or_else(|error| panic!("management API, put {path}: {error}"));
+    }
+
+    /// What is gone already is as good as deleted.
+    fn delete(&self, path: &str) {
+        match self.try_delete(path) {
+            Ok(_) | Err(ureq::Error::StatusCode(404)) => {}
+            Err(error) => panic!("management API, delete {path}: {error}"),
+        }
+    }
+
+    fn try_delete(&self, path: &str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        self.agent
+            .delete(self.url(path))
+            .header("authorization", GUEST)
+            .call()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // The server may have been killed by the test: then the vhost goes with its folder.
+        drop(self.try_delete(&format!("vhosts/{}", self.vhost)));
+    }
+}
+
+/// As one segment of a URL's path.
+fn encode(segment: &str) -> String {
+    segment
+        .bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
