@@ -146,7 +146,7 @@ fn read(path: &Path) -> Source {
 }
 
 /// Fails with every finding at once.
-fn assert_none(findings: Vec<String>) {
+fn assert_none(findings: &[String]) {
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
 }
 
@@ -170,7 +170,7 @@ fn imports_point_down_and_never_sideways() {
             }
         }
     }
-    assert_none(findings);
+    assert_none(&findings);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn every_module_has_a_floor_or_is_a_utility() {
             ));
         }
     }
-    assert_none(findings);
+    assert_none(&findings);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_library_is_used_only_where_it_belongs() {
             }
         }
     }
-    assert_none(findings);
+    assert_none(&findings);
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn the_domain_is_pure() {
             ));
         }
     }
-    assert_none(findings);
+    assert_none(&findings);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn paths_are_named_in_full() {
             }
         }
     }
-    assert_none(findings);
+    assert_none(&findings);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn no_file_is_too_long_for_one_purpose() {
     let findings = all
         .filter(|source| source.lines > LINES_MAX)
         .map(|source| format!("{} has {} lines", source.path.display(), source.lines));
-    assert_none(findings.collect());
+    assert_none(&findings.collect::<Vec<_>>());
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_test_is_never_ignored() {
     let findings = all
         .filter(|source| marks.iter().any(|mark| source.code.contains(mark)))
         .map(|source| source.path.display().to_string());
-    assert_none(findings.collect());
+    assert_none(&findings.collect::<Vec<_>>());
 }
 
 #[test]

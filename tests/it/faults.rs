@@ -12,13 +12,14 @@ use chrono::Utc;
 
 use crate::harness::eventually;
 use crate::harness::journey;
+use crate::harness::management::Depth;
 use crate::harness::rows::Rows;
 use crate::harness::scene::Scene;
-use crate::harness::servers::{Depth, Place};
+use crate::harness::servers::Place;
 use crate::model::Model;
 
 /// Long enough for backoff, restarts and a slow machine; reached only by a failure.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 /// A journey's scene with small windows, so that a load lasts.
 async fn scene(place: Place) -> Scene {

@@ -5,8 +5,8 @@
 //! and one sequential model can judge them all. Deliberately absent: any judgement, but for the
 //! reason why a body that is spoiled on purpose has to be rejected.
 
-pub mod spoiled;
-pub mod world;
+pub(crate) mod spoiled;
+pub(crate) mod world;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -19,25 +19,25 @@ const SEED_VARIABLE: &str = "PARTNER_PROGRAM_TEST_SEED";
 
 /// A message to publish.
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// The lane it must travel through.
-    pub lane: &'static str,
-    pub org: &'static str,
-    pub operation: &'static str,
-    pub routing_key: String,
-    pub message_id: Option<String>,
-    pub correlation_id: Option<String>,
-    pub content_type: Option<&'static str>,
-    pub body: Vec<u8>,
+    pub(crate) lane: &'static str,
+    pub(crate) org: &'static str,
+    pub(crate) operation: &'static str,
+    pub(crate) routing_key: String,
+    pub(crate) message_id: Option<String>,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) content_type: Option<&'static str>,
+    pub(crate) body: Vec<u8>,
     /// Why it has to be rejected whatever the state of the world.
-    pub spoiled: Option<&'static str>,
+    pub(crate) spoiled: Option<&'static str>,
 }
 
 /// Splitmix64: small, and good enough to choose test cases.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -49,22 +49,22 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).expect("below a usize")
     }
 
     /// True in `percent` of a hundred cases.
-    pub fn chance(&mut self, percent: usize) -> bool {
+    pub(crate) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
 }
 
 /// The seed given by the environment, or a new one; either way it is shown if the test fails.
-pub fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = match std::env::var(SEED_VARIABLE) {
         Ok(given) => given.parse().expect("the seed is a whole number"),
         Err(_) => Utc::now().timestamp_micros().unsigned_abs(),
@@ -74,7 +74,12 @@ pub fn seed() -> u64 {
 }
 
 /// A stream of `count` messages over all shards, interleaved.
-pub fn stream(random: &mut Random, orgs: &[Org], now: DateTime<Utc>, count: usize) -> Vec<Sent> {
+pub(crate) fn stream(
+    random: &mut Random,
+    orgs: &[Org],
+    now: DateTime<Utc>,
+    count: usize,
+) -> Vec<Sent> {
     let shards = shards();
     let mut sent: Vec<Sent> = Vec::with_capacity(count);
     let mut last_of_shard: Vec<Vec<usize>> = vec![Vec::new(); shards.len()];
@@ -300,12 +305,12 @@ impl<'a> Maker<'a> {
             95 => {
                 given["mobile"] = self
                     .random
-                    .pick(&[json!("12345"), json!("call me"), json!(123)])
+                    .pick(&[json!("12345"), json!("call me"), json!(123)]);
             }
             96 => {
                 given["email"] = self
                     .random
-                    .pick(&[json!("a@b@c"), json!("@b"), json!("a b@c")])
+                    .pick(&[json!("a@b@c"), json!("@b"), json!("a b@c")]);
             }
             97 => given["externalId"] = self.random.pick(&[json!("a\tb"), json!("x".repeat(256))]),
             98 => given["id"] = json!(999_999),

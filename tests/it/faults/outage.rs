@@ -61,13 +61,11 @@ async fn send(amqp_url: String, stop: CancellationToken) -> usize {
         for message in &batch {
             // A confirm that never comes must not end the load.
             let end = Instant::now() + Duration::from_secs(10);
-            match timeout_at(end, open.try_publish(message)).await {
-                Ok(Ok(true)) => confirmed += 1,
-                _ => {
-                    publisher = None;
-                    break;
-                }
-            }
+            let Ok(Ok(true)) = timeout_at(end, open.try_publish(message)).await else {
+                publisher = None;
+                break;
+            };
+            confirmed += 1;
         }
     }
     confirmed

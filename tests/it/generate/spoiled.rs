@@ -3,7 +3,7 @@
 use crate::generate::{Random, Sent};
 
 /// Makes the message one that has to be rejected.
-pub fn spoil(random: &mut Random, sent: &mut Sent) {
+pub(crate) fn spoil(random: &mut Random, sent: &mut Sent) {
     let (root, list) = match sent.operation {
         "link" => ("linkCustomers", "linkToPartnerPrograms"),
         "update" => ("customersPartnerUpdates", "partnerProgramUpdates"),

@@ -10,24 +10,24 @@ use crate::model::{Customer, Enrolment, Key, Org, Program};
 
 /// Customers and membership ids that only one lane's stream touches.
 #[derive(Clone, Debug)]
-pub struct Shard {
-    pub name: &'static str,
-    pub org: &'static str,
+pub(crate) struct Shard {
+    pub(crate) name: &'static str,
+    pub(crate) org: &'static str,
     /// Third word of its routing keys.
-    pub bucket: Option<&'static str>,
-    pub lane: &'static str,
+    pub(crate) bucket: Option<&'static str>,
+    pub(crate) lane: &'static str,
     /// Places in the org's list of customers.
-    pub customers: Range<usize>,
+    pub(crate) customers: Range<usize>,
 }
 
 /// The lane besides `main`, and what is bound to it.
-pub const SECOND_LANE: &str = "second";
-pub const SECOND_LANE_BINDINGS: [&str; 2] = ["globex.*", "acme.*.7"];
+pub(crate) const SECOND_LANE: &str = "second";
+pub(crate) const SECOND_LANE_BINDINGS: [&str; 2] = ["globex.*", "acme.*.7"];
 
 const ORGS: [(&str, &str); 3] = [("acme", "91"), ("globex", "1"), ("initech", "44")];
 const SHARD_CUSTOMERS: usize = 10;
 
-pub fn shards() -> Vec<Shard> {
+pub(crate) fn shards() -> Vec<Shard> {
     let first = 0..SHARD_CUSTOMERS;
     let second = SHARD_CUSTOMERS..2 * SHARD_CUSTOMERS;
     let shard = |name, org, bucket, lane, customers: &Range<usize>| Shard {
@@ -47,7 +47,7 @@ pub fn shards() -> Vec<Shard> {
     ]
 }
 
-pub fn orgs(now: DateTime<Utc>) -> Vec<Org> {
+pub(crate) fn orgs(now: DateTime<Utc>) -> Vec<Org> {
     ORGS.iter()
         .map(|(code, country_code)| Org {
             code,
@@ -120,7 +120,7 @@ fn customer(n: usize, country_code: &str) -> Customer {
 }
 
 /// What stands in the database before: enrolments that no command could make now.
-pub fn enrolments(orgs: &[Org], now: DateTime<Utc>) -> BTreeMap<Key, Enrolment> {
+pub(crate) fn enrolments(orgs: &[Org], now: DateTime<Utc>) -> BTreeMap<Key, Enrolment> {
     let mut enrolments = BTreeMap::new();
     let year = TimeDelta::days(365);
     for org in orgs {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::harness::eventually;
+use crate::harness::management::Depth;
 use crate::harness::rows::Rows;
-use crate::harness::servers::{Depth, Place};
+use crate::harness::servers::Place;
 
 /// The broker's figures are up to a second old.
 const SOON: Duration = Duration::from_secs(20);

@@ -1,9 +1,11 @@
 //! An upstream: publishes commands, and says that they are sent only when they are confirmed.
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::publisher_confirm::Confirmation;
+
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm,
+};
 use partner_program_worker::message::{Message, Properties};
 
 /// One channel in confirm mode; nobody else publishes on it, so confirms are never swapped.
@@ -55,10 +57,7 @@ impl Publisher {
         Ok(matches!(confirmed, Confirmation::Ack(None)))
     }
 
-    async fn send(
-        &self,
-        message: &Message,
-    ) -> Result<lapin::publisher_confirm::PublisherConfirm, lapin::Error> {
+    async fn send(&self, message: &Message) -> Result<PublisherConfirm, lapin::Error> {
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()

@@ -2,6 +2,7 @@
 //! own that can be killed.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -34,7 +35,7 @@ impl Settings {
             .with("WORKER_ID", "tested")
     }
 
-    pub(crate) fn with(mut self, key: &str, value: impl ToString) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: impl Display) -> Self {
         self.0
             .insert(format!("PARTNER_PROGRAM_{key}"), value.to_string());
         self
