@@ -82,25 +82,18 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
         let env: BTreeMap<String, String> = env.into_iter().collect();
-        let named = env
-            .get("PARTNER_PROGRAM_CONFIG")
-            .filter(|name| !name.is_empty());
-        let path = path
-            .map(Path::to_path_buf)
-            .or_else(|| named.map(PathBuf::from));
+        let named = env.get("PARTNER_PROGRAM_CONFIG").filter(|name| !name.is_empty());
+        let path = path.map(Path::to_path_buf).or_else(|| named.map(PathBuf::from));
         let file = match path {
             None => None,
             Some(path) => {
-                let text = std::fs::read_to_string(&path).map_err(|source| Error::File {
-                    path: path.clone(),
-                    source,
-                })?;
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|source| Error::File { path: path.clone(), source })?;
                 Some((path.display().to_string(), text))
             }
         };
         let mut config = Self::read(
-            file.as_ref()
-                .map(|(name, text)| (name.as_str(), text.as_str())),
+            file.as_ref().map(|(name, text)| (name.as_str(), text.as_str())),
             &env,
             &|path| std::fs::read_to_string(path),
         )?;
@@ -112,24 +105,18 @@ impl Config {
 
     /// The database's address, or an error that says how to set it.
     pub fn database_url(&self) -> Result<&str, Error> {
-        self.database_url
-            .as_ref()
-            .map(SecretUrl::expose)
-            .ok_or(Error::Missing {
-                key: "database_url",
-                remedy: "set DATABASE_URL=postgres://user:password@host:5432/database",
-            })
+        self.database_url.as_ref().map(SecretUrl::expose).ok_or(Error::Missing {
+            key: "database_url",
+            remedy: "set DATABASE_URL=postgres://user:password@host:5432/database",
+        })
     }
 
     /// The broker's address, or an error that says how to set it.
     pub fn amqp_url(&self) -> Result<&str, Error> {
-        self.amqp_url
-            .as_ref()
-            .map(SecretUrl::expose)
-            .ok_or(Error::Missing {
-                key: "amqp_url",
-                remedy: "set AMQP_URL=amqp://user:password@host:5672/%2f",
-            })
+        self.amqp_url.as_ref().map(SecretUrl::expose).ok_or(Error::Missing {
+            key: "amqp_url",
+            remedy: "set AMQP_URL=amqp://user:password@host:5672/%2f",
+        })
     }
 
     /// Whether the user, as the broker authenticated it, may publish for the org.

@@ -8,6 +8,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
+/// lapin reports as an error what its caller gets as one, and handles; a filter that names it wins.
+const QUIET: &str = "lapin=off";
+
 /// Why logging can't begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -30,13 +33,8 @@ pub enum Error {
 pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
     let parsed = EnvFilter::builder()
         .parse(filter)
-        .map_err(|error| Error::Filter {
-            filter: filter.to_owned(),
-            problem: error.to_string(),
-        })?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(parsed)
-        .with_writer(io::stderr);
+        .map_err(|error| Error::Filter { filter: filter.to_owned(), problem: error.to_string() })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

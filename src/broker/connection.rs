@@ -37,10 +37,7 @@ impl Connection {
             ))
         })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
-        let what = format!(
-            "connecting to {}:{}",
-            uri.authority.host, uri.authority.port
-        );
+        let what = format!("connecting to {}:{}", uri.authority.host, uri.authority.port);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let connecting = lapin::Connection::connect_uri(uri, properties);
         let inner = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
@@ -50,11 +47,7 @@ impl Connection {
         let lost = CancellationToken::new();
         let watch = watch(inner.events_listener(), lost.clone());
         let watch = AbortOnDropHandle::new(tokio::spawn(watch));
-        Ok(Self {
-            inner,
-            lost,
-            _watch: watch,
-        })
+        Ok(Self { inner, lost, _watch: watch })
     }
 
     /// Waits until the connection is lost, and says so.
@@ -72,10 +65,7 @@ impl Connection {
     /// Says goodbye, within a bound; a connection that is lost already is fine.
     pub async fn close(self) {
         let goodbye = self.inner.close(REPLY_SUCCESS, "done".into());
-        if !matches!(
-            tokio::time::timeout(REQUEST_TIMEOUT, goodbye).await,
-            Ok(Ok(()))
-        ) {
+        if !matches!(tokio::time::timeout(REQUEST_TIMEOUT, goodbye).await, Ok(Ok(()))) {
             tracing::debug!("the connection was gone before its goodbye");
         }
     }
@@ -99,10 +89,7 @@ pub(super) async fn request<T>(
 /// Closes a channel politely, within a bound.
 pub(super) async fn close_channel(channel: &Channel) {
     let goodbye = channel.close(REPLY_SUCCESS, "done".into());
-    if !matches!(
-        tokio::time::timeout(REQUEST_TIMEOUT, goodbye).await,
-        Ok(Ok(()))
-    ) {
+    if !matches!(tokio::time::timeout(REQUEST_TIMEOUT, goodbye).await, Ok(Ok(()))) {
         tracing::debug!("the channel was gone before its goodbye");
     }
 }

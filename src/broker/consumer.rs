@@ -35,11 +35,8 @@ impl Consumer {
         tag: &str,
     ) -> Result<Self, Error> {
         let channel = connection.channel().await?;
-        request(
-            "setting the prefetch",
-            channel.basic_qos(prefetch, BasicQosOptions::default()),
-        )
-        .await?;
+        request("setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default()))
+            .await?;
         let consuming = channel.basic_consume(
             queue.into(),
             tag.into(),
@@ -47,10 +44,7 @@ impl Consumer {
             FieldTable::default(),
         );
         let deliveries = request(&format!("subscribing to {queue}"), consuming).await?;
-        Ok(Self {
-            channel,
-            deliveries,
-        })
+        Ok(Self { channel, deliveries })
     }
 
     /// The next delivery. Safe to cancel.
@@ -80,9 +74,7 @@ impl Consumer {
     /// Acks for this channel, by whoever announces.
     #[must_use]
     pub fn acknowledger(&self) -> Acknowledger {
-        Acknowledger {
-            channel: self.channel.clone(),
-        }
+        Acknowledger { channel: self.channel.clone() }
     }
 
     /// Closes the channel, which requeues what is unacked at the front of the queue.
@@ -103,12 +95,8 @@ pub struct Acknowledger {
 impl Acknowledger {
     /// Acks everything up to `tag`. A broker that does not hear of it delivers it all again.
     pub async fn ack_through(&self, tag: u64) -> Result<(), Error> {
-        request(
-            "acknowledging",
-            self.channel
-                .basic_ack(tag, BasicAckOptions { multiple: true }),
-        )
-        .await?;
+        request("acknowledging", self.channel.basic_ack(tag, BasicAckOptions { multiple: true }))
+            .await?;
         Ok(())
     }
 }

@@ -21,11 +21,7 @@ pub(super) fn message(
 ) -> Message {
     let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
     let headers = properties.headers().as_ref().map(|table| {
-        table
-            .inner()
-            .iter()
-            .map(|(key, value)| (key.to_string(), json(value, 0)))
-            .collect()
+        table.inner().iter().map(|(key, value)| (key.to_string(), json(value, 0))).collect()
     });
     Message {
         exchange: exchange.to_owned(),
@@ -74,10 +70,7 @@ pub(super) fn of(properties: &Properties) -> BasicProperties {
     if let Some(app_id) = &properties.app_id {
         out = out.with_app_id(app_id.as_str().into());
     }
-    if let Some(seconds) = properties
-        .timestamp
-        .and_then(|at| u64::try_from(at.timestamp()).ok())
-    {
+    if let Some(seconds) = properties.timestamp.and_then(|at| u64::try_from(at.timestamp()).ok()) {
         out = out.with_timestamp(seconds);
     }
     if !properties.headers.is_empty() {
@@ -117,13 +110,9 @@ fn json(value: &AMQPValue, depth: usize) -> Value {
         AMQPValue::ByteArray(value) => {
             Value::String(String::from_utf8_lossy(value.as_slice()).into_owned())
         }
-        AMQPValue::FieldArray(values) => Value::Array(
-            values
-                .as_slice()
-                .iter()
-                .map(|value| json(value, depth + 1))
-                .collect(),
-        ),
+        AMQPValue::FieldArray(values) => {
+            Value::Array(values.as_slice().iter().map(|value| json(value, depth + 1)).collect())
+        }
         AMQPValue::FieldTable(table) => {
             let pairs = table.inner().iter();
             Value::Object(
@@ -181,10 +170,7 @@ mod tests {
             timestamp: DateTime::from_timestamp(1_700_000_000, 0),
             headers: [
                 ("n".to_owned(), Value::from(3)),
-                (
-                    "t".to_owned(),
-                    serde_json::json!({"a": [true, null, "x", 1.5]}),
-                ),
+                ("t".to_owned(), serde_json::json!({"a": [true, null, "x", 1.5]})),
             ]
             .into(),
         };

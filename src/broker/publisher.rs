@@ -40,11 +40,8 @@ impl Publisher {
     /// Opens a channel for confirmed publishing.
     pub async fn open(connection: &Connection) -> Result<Self, Error> {
         let channel = connection.channel().await?;
-        request(
-            "asking for confirms",
-            channel.confirm_select(ConfirmSelectOptions::default()),
-        )
-        .await?;
+        request("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default()))
+            .await?;
         Ok(Self { channel })
     }
 
@@ -59,10 +56,7 @@ impl Publisher {
     }
 
     async fn publish_unbounded(&mut self, messages: &[Message]) -> Result<Vec<Receipt>, Error> {
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..BasicPublishOptions::default()
-        };
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let mut confirms = Vec::with_capacity(messages.len());
         for message in messages {
             let confirm = self
@@ -85,18 +79,10 @@ impl Publisher {
         let mut receipts = Vec::with_capacity(messages.len());
         let mut returned = HashSet::new();
         for confirmation in confirmations {
-            receipts.push(if confirmation.is_nack() {
-                Receipt::Refused
-            } else {
-                Receipt::Routed
-            });
+            receipts.push(if confirmation.is_nack() { Receipt::Refused } else { Receipt::Routed });
             if let Confirmation::Ack(Some(back)) | Confirmation::Nack(Some(back)) = confirmation {
                 let delivery = back.delivery;
-                let id = delivery
-                    .properties
-                    .message_id()
-                    .as_ref()
-                    .map(ToString::to_string);
+                let id = delivery.properties.message_id().as_ref().map(ToString::to_string);
                 returned.insert((
                     delivery.exchange.to_string(),
                     delivery.routing_key.to_string(),
@@ -106,17 +92,8 @@ impl Publisher {
         }
         if !returned.is_empty() {
             for (message, receipt) in messages.iter().zip(&mut receipts) {
-                let Message {
-                    exchange,
-                    routing_key,
-                    properties,
-                    ..
-                } = message;
-                let key = (
-                    exchange.clone(),
-                    routing_key.clone(),
-                    properties.message_id.clone(),
-                );
+                let Message { exchange, routing_key, properties, .. } = message;
+                let key = (exchange.clone(), routing_key.clone(), properties.message_id.clone());
                 if *receipt == Receipt::Routed && returned.contains(&key) {
                     *receipt = Receipt::Unroutable;
                 }

@@ -95,26 +95,14 @@ enum Argument {
 }
 
 const EXCHANGES: [Exchange; 4] = [
-    Exchange {
-        name: COMMANDS_UNBOUND,
-        kind: ExchangeKind::Fanout,
-        arguments: &[],
-    },
+    Exchange { name: COMMANDS_UNBOUND, kind: ExchangeKind::Fanout, arguments: &[] },
     Exchange {
         name: COMMANDS,
         kind: ExchangeKind::Topic,
         arguments: &[("alternate-exchange", Argument::Text(COMMANDS_UNBOUND))],
     },
-    Exchange {
-        name: RESULTS,
-        kind: ExchangeKind::Topic,
-        arguments: &[],
-    },
-    Exchange {
-        name: DEAD_LETTERS,
-        kind: ExchangeKind::Fanout,
-        arguments: &[],
-    },
+    Exchange { name: RESULTS, kind: ExchangeKind::Topic, arguments: &[] },
+    Exchange { name: DEAD_LETTERS, kind: ExchangeKind::Fanout, arguments: &[] },
 ];
 
 const LANE_ARGUMENTS: &[(&str, Argument)] = &[
@@ -130,14 +118,12 @@ const DEAD_LETTER_ARGUMENTS: &[(&str, Argument)] = &[("x-queue-type", Argument::
 
 impl Topology {
     fn queues(&self) -> impl Iterator<Item = Queue> {
-        let dead_letters = Queue {
-            name: DEAD_LETTERS.to_owned(),
-            arguments: DEAD_LETTER_ARGUMENTS,
-        };
-        let lanes = self.lanes.iter().map(|lane| Queue {
-            name: lane_queue(&lane.name),
-            arguments: LANE_ARGUMENTS,
-        });
+        let dead_letters =
+            Queue { name: DEAD_LETTERS.to_owned(), arguments: DEAD_LETTER_ARGUMENTS };
+        let lanes = self
+            .lanes
+            .iter()
+            .map(|lane| Queue { name: lane_queue(&lane.name), arguments: LANE_ARGUMENTS });
         std::iter::once(dead_letters).chain(lanes)
     }
 
@@ -146,11 +132,7 @@ impl Topology {
             (DEAD_LETTERS, DEAD_LETTERS.to_owned()),
             (COMMANDS_UNBOUND, lane_queue(CATCH_ALL_LANE)),
         ]
-        .map(|(exchange, queue)| Binding {
-            exchange,
-            queue,
-            pattern: String::new(),
-        });
+        .map(|(exchange, queue)| Binding { exchange, queue, pattern: String::new() });
         let lanes = self.lanes.iter().flat_map(|lane| {
             lane.bindings.iter().map(|pattern| Binding {
                 exchange: COMMANDS,
@@ -175,12 +157,7 @@ pub async fn declare(connection: &Connection, topology: &Topology) -> Result<(),
         return Err(Error::Topology(differences));
     }
     let channel = connection.channel().await?;
-    for Binding {
-        exchange,
-        queue,
-        pattern,
-    } in topology.bindings()
-    {
+    for Binding { exchange, queue, pattern } in topology.bindings() {
         let what = format!("binding {queue} to {exchange}");
         let options = QueueBindOptions::default();
         let bound = channel.queue_bind(
@@ -228,11 +205,7 @@ pub async fn ensure(connection: &Connection, topology: &Topology) -> Result<(), 
     for queue in topology.queues() {
         missing |= probe_queue(connection, &queue, true).await?.is_some();
     }
-    if missing {
-        declare(connection, topology).await
-    } else {
-        Ok(())
-    }
+    if missing { declare(connection, topology).await } else { Ok(()) }
 }
 
 /// Declares an exchange on a channel of its own, because a refusal closes the channel.
@@ -242,11 +215,8 @@ async fn probe_exchange(
     passive: bool,
 ) -> Result<Option<Difference>, Error> {
     let channel = connection.channel().await?;
-    let options = ExchangeDeclareOptions {
-        passive,
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
+    let options =
+        ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
     let declared = channel.exchange_declare(
         exchange.name.into(),
         exchange.kind.clone(),
@@ -263,11 +233,7 @@ async fn probe_queue(
     passive: bool,
 ) -> Result<Option<Difference>, Error> {
     let channel = connection.channel().await?;
-    let options = QueueDeclareOptions {
-        passive,
-        durable: true,
-        ..QueueDeclareOptions::default()
-    };
+    let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
     let declared =
         channel.queue_declare(queue.name.as_str().into(), options, table(queue.arguments));
     judge(&channel, "queue", &queue.name, declared).await
@@ -284,16 +250,12 @@ async fn judge<T>(
             close_channel(channel).await;
             Ok(None)
         }
-        Err(Error::NotFound(_)) => Ok(Some(Difference {
-            kind,
-            name: name.to_owned(),
-            problem: "missing".into(),
-        })),
-        Err(Error::Precondition(problem)) => Ok(Some(Difference {
-            kind,
-            name: name.to_owned(),
-            problem,
-        })),
+        Err(Error::NotFound(_)) => {
+            Ok(Some(Difference { kind, name: name.to_owned(), problem: "missing".into() }))
+        }
+        Err(Error::Precondition(problem)) => {
+            Ok(Some(Difference { kind, name: name.to_owned(), problem }))
+        }
         Err(error) => Err(error),
     }
 }
@@ -462,13 +424,7 @@ mod tests {
             bindings: bindings.iter().map(ToString::to_string).collect(),
         };
         let lanes = [lane("one", &["acme.*"]), lane("two", &["beta.#", "*.link"])];
-        assert_eq!(
-            overlapping(&lanes),
-            Some([("one", "acme.*"), ("two", "*.link")])
-        );
-        assert_eq!(
-            overlapping(&[lane("one", &["acme.*"]), lane("two", &["acme.*.7"])]),
-            None
-        );
+        assert_eq!(overlapping(&lanes), Some([("one", "acme.*"), ("two", "*.link")]));
+        assert_eq!(overlapping(&[lane("one", &["acme.*"]), lane("two", &["acme.*.7"])]), None);
     }
 }

@@ -21,12 +21,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, mut output: Output) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(
-        args.shell,
-        &mut Cli::command(),
-        "partner-program",
-        &mut script,
-    );
+    clap_complete::generate(args.shell, &mut Cli::command(), "partner-program", &mut script);
     output.raw(&script)?;
     Ok(Exit::Success)
 }

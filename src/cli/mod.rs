@@ -5,9 +5,13 @@
 //! `worker` and the rooms below, and this room decides only how that is asked for and shown.
 
 mod completions;
+mod doctor;
 mod man;
 mod output;
+mod publish;
+mod results;
 mod run;
+mod topology;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -21,6 +25,9 @@ use crate::config;
 use crate::config::Config;
 use crate::telemetry;
 use output::{Format, Output};
+
+/// Where the help shows the options of every subcommand.
+const EVERYWHERE: &str = "Options of every command";
 
 const AFTER_HELP: &str = "\
 From nothing to running:
@@ -43,19 +50,20 @@ pub struct Cli {
     /// The settings, in TOML
     #[arg(
         long,
-        global = true,
+        global = true, help_heading = EVERYWHERE,
         value_name = "FILE",
         env = "PARTNER_PROGRAM_CONFIG"
     )]
     #[arg(hide_env_values = true)]
     config: Option<PathBuf>,
 
-    /// How data is printed; json is one document, ndjson one line for each row
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    /// How data is printed: table, json (one document) or ndjson (one line a row)
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, value_enum)]
+    #[arg(default_value_t = Format::Table, hide_possible_values = true)]
     output: Format,
 
     /// What is logged, in the syntax of `RUST_LOG`: `debug`, or `warn,partner_program_worker=debug`
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILTER")]
     log: Option<String>,
 
     #[command(subcommand)]
@@ -65,6 +73,12 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    #[command(subcommand)]
+    Topology(topology::Action),
+    Publish(publish::Args),
+    #[command(subcommand)]
+    Results(results::Action),
+    Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -100,6 +114,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// A refusal that has an exit code of its own; everything else is a failure.
+#[allow(dead_code, reason = "`show`, `import` and `migrate` refuse in these ways, too")]
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("{0}")]
@@ -121,11 +136,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit>
     Cli::try_parse_from(arguments).map_err(|error| {
         // If even this can't be written there is nobody to tell.
         let _unprintable = error.print();
-        if error.use_stderr() {
-            Exit::Usage
-        } else {
-            Exit::Success
-        }
+        if error.use_stderr() { Exit::Usage } else { Exit::Success }
     })
 }
 
@@ -141,18 +152,14 @@ pub async fn run(cli: Cli) -> Exit {
 }
 
 /// Prints the complaint.
+#[must_use]
 pub fn fail(text: &str, exit: Exit) -> Exit {
     output::note(&format!("partner-program: {text}"));
     exit
 }
 
 async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
-    let Cli {
-        config,
-        output,
-        log,
-        command,
-    } = cli;
+    let Cli { config, output, log, command } = cli;
     let output = Output::new(output);
     match command {
         Command::Completions(args) => return completions::run(&args, output),
@@ -169,6 +176,10 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
     let mut context = Context { config, output };
     match command {
         Command::Run(args) => run::run(&args, &mut context).await,
+        Command::Topology(action) => topology::run(&action, &mut context).await,
+        Command::Publish(args) => publish::run(args, &mut context).await,
+        Command::Results(action) => results::run(action, &mut context).await,
+        Command::Doctor(args) => doctor::run(&args, &mut context).await,
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Success),
     }
 }
@@ -186,10 +197,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
             return Exit::Usage;
         }
         // Whoever read the output has seen enough, as `head` does.
-        if cause
-            .downcast_ref()
-            .is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe)
-        {
+        if cause.downcast_ref().is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) {
             return Exit::Success;
         }
     }

@@ -38,14 +38,7 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn new(format: Format) -> Self {
-        Self {
-            format,
-            out: Box::new(io::stdout()),
-        }
-    }
-
-    pub(super) fn is_table(&self) -> bool {
-        self.format == Format::Table
+        Self { format, out: Box::new(io::stdout()) }
     }
 
     /// Prints all rows at once; in the table format nothing at all where there are none.
@@ -76,6 +69,7 @@ impl Output {
     }
 
     /// Prints one value: two columns in the table format.
+    #[allow(dead_code, reason = "`show` and `demo` print records")]
     pub(super) fn record<S: Serialize>(
         &mut self,
         value: &S,
@@ -84,11 +78,7 @@ impl Output {
         match self.format {
             Format::Table => {
                 let mut table = table();
-                table.add_rows(
-                    cells
-                        .iter()
-                        .map(|(name, cell)| [(*name).to_owned(), cell.clone()]),
-                );
+                table.add_rows(cells.iter().map(|(name, cell)| [(*name).to_owned(), cell.clone()]));
                 self.lines(&table)
             }
             Format::Json => self.document(value),
@@ -166,12 +156,7 @@ impl Progress {
                 .with_style(style)
                 .with_message(label)
         });
-        Self {
-            bar,
-            label,
-            done: 0,
-            told: Instant::now(),
-        }
+        Self { bar, label, done: 0, told: Instant::now() }
     }
 
     pub(super) fn add(&mut self, count: u64) {

@@ -27,6 +27,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     let config = &context.config;
     config.database_url()?;
     config.amqp_url()?;
+    super::topology::of(config)?;
     let mut signals = Signals::listen()?;
     let lanes: Vec<&str> = config.lanes.iter().map(|lane| lane.name.as_str()).collect();
     tracing::info!(

@@ -25,25 +25,12 @@ struct Key {
 }
 
 const fn key(name: &'static str, variable: &'static str) -> Key {
-    Key {
-        name,
-        variable,
-        customary: None,
-        secret: false,
-    }
+    Key { name, variable, customary: None, secret: false }
 }
 
 const KEYS: [Key; 15] = [
-    Key {
-        customary: Some("DATABASE_URL"),
-        secret: true,
-        ..key("database_url", "DATABASE_URL")
-    },
-    Key {
-        customary: Some("AMQP_URL"),
-        secret: true,
-        ..key("amqp_url", "AMQP_URL")
-    },
+    Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
+    Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     key("worker_id", "WORKER_ID"),
     key("window", "WINDOW"),
     key("window_items", "WINDOW_ITEMS"),
@@ -53,10 +40,7 @@ const KEYS: [Key; 15] = [
     key("attempts_limit", "ATTEMPTS_LIMIT"),
     key("hold_ms", "HOLD_MS"),
     key("retention_days", "RETENTION_DAYS"),
-    Key {
-        customary: Some("RUST_LOG"),
-        ..key("log", "LOG")
-    },
+    Key { customary: Some("RUST_LOG"), ..key("log", "LOG") },
     key("log_format", "LOG_FORMAT"),
     key("lane", "LANES"),
     key("publishers", "PUBLISHERS"),
@@ -75,11 +59,7 @@ impl Config {
             for (name, value) in table(origin, text)? {
                 let Some(key) = KEYS.iter().find(|key| key.name == name) else {
                     let nearest = nearest(&name, KEYS.iter().map(|key| key.name.to_owned()));
-                    return Err(Error::UnknownKey {
-                        key: name,
-                        origin: origin.into(),
-                        nearest,
-                    });
+                    return Err(Error::UnknownKey { key: name, origin: origin.into(), nearest });
                 };
                 set(&mut config, key, Given::Toml(value)).map_err(|p| p.at(&name, origin))?;
             }
@@ -134,13 +114,7 @@ impl Config {
             });
         }
         if !self.lanes.iter().any(|lane| lane.name == MAIN_LANE) {
-            self.lanes.insert(
-                0,
-                Lane {
-                    name: MAIN_LANE.to_owned(),
-                    bindings: Vec::new(),
-                },
-            );
+            self.lanes.insert(0, Lane { name: MAIN_LANE.to_owned(), bindings: Vec::new() });
         }
         Ok(self)
     }
@@ -149,12 +123,7 @@ impl Config {
 impl Problem {
     fn at(self, name: &str, origin: &str) -> Error {
         let Self { problem, remedy } = self;
-        Error::Value {
-            name: name.to_owned(),
-            origin: origin.to_owned(),
-            problem,
-            remedy,
-        }
+        Error::Value { name: name.to_owned(), origin: origin.to_owned(), problem, remedy }
     }
 }
 
@@ -163,8 +132,7 @@ fn table(origin: &str, text: &str) -> Result<toml::Table, Error> {
     text.parse::<toml::Table>().map_err(|error| Error::Syntax {
         origin: origin.to_owned(),
         line: error.span().map_or(1, |span| {
-            text.get(..span.start)
-                .map_or(1, |before| before.matches('\n').count() + 1)
+            text.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1)
         }),
         problem: error.message().to_owned(),
     })
@@ -174,9 +142,7 @@ fn refuse_unknown_variables(env: &BTreeMap<String, String>) -> Result<(), Error>
     let known = || {
         KEYS.iter().flat_map(|key| {
             let file = key.secret.then(|| format!("{PREFIX}{}_FILE", key.variable));
-            [format!("{PREFIX}{}", key.variable)]
-                .into_iter()
-                .chain(file)
+            [format!("{PREFIX}{}", key.variable)].into_iter().chain(file)
         })
     };
     for variable in env.keys() {

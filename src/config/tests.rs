@@ -6,18 +6,12 @@ use proptest::prelude::{any, prop_assert, proptest};
 use super::{Config, LogFormat};
 
 fn read(file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
-    let env: BTreeMap<String, String> = env
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    Config::read(
-        Some(("test.toml", file)),
-        &env,
-        &|path| match path.to_str() {
-            Some("/run/secrets/db") => Ok("postgres://u:file-secret@db/app\n".to_owned()),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        },
-    )
+    let env: BTreeMap<String, String> =
+        env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::read(Some(("test.toml", file)), &env, &|path| match path.to_str() {
+        Some("/run/secrets/db") => Ok("postgres://u:file-secret@db/app\n".to_owned()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    })
     .map_err(|error| error.to_string())
 }
 
@@ -25,23 +19,11 @@ fn read(file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
 fn nothing_set_gives_the_defaults() {
     let config = read("", &[]).unwrap();
     assert_eq!(
-        (
-            config.window,
-            config.window_items,
-            config.linger_ms,
-            config.prefetch
-        ),
+        (config.window, config.window_items, config.linger_ms, config.prefetch),
         (512, 4_096, 2, 1_280)
     );
     assert_eq!((config.attempts_limit, config.retention_days), (5, 30));
-    assert_eq!(
-        config
-            .lanes
-            .iter()
-            .map(|lane| lane.name.as_str())
-            .collect::<Vec<_>>(),
-        ["main"]
-    );
+    assert_eq!(config.lanes.iter().map(|lane| lane.name.as_str()).collect::<Vec<_>>(), ["main"]);
     assert!(config.may_publish(None, "acme"));
 }
 
@@ -49,10 +31,7 @@ fn nothing_set_gives_the_defaults() {
 fn the_environment_wins_over_the_file() {
     let config = read(
         "window = 100\nlog = \"debug\"",
-        &[
-            ("PARTNER_PROGRAM_WINDOW", "200"),
-            ("PARTNER_PROGRAM_LOG_FORMAT", "json"),
-        ],
+        &[("PARTNER_PROGRAM_WINDOW", "200"), ("PARTNER_PROGRAM_LOG_FORMAT", "json")],
     )
     .unwrap();
     assert_eq!((config.window, config.log.as_str()), (200, "debug"));
@@ -69,19 +48,13 @@ fn the_own_variable_wins_over_the_customary_one() {
         ],
     )
     .unwrap();
-    assert_eq!(
-        config.database_url.unwrap().to_string(),
-        "postgres://u@own/app"
-    );
+    assert_eq!(config.database_url.unwrap().to_string(), "postgres://u@own/app");
 }
 
 #[test]
 fn a_secret_comes_from_a_file_and_is_never_shown() {
     let config = read("", &[("DATABASE_URL_FILE", "/run/secrets/db")]).unwrap();
-    assert_eq!(
-        config.database_url().unwrap(),
-        "postgres://u:file-secret@db/app"
-    );
+    assert_eq!(config.database_url().unwrap(), "postgres://u:file-secret@db/app");
     assert!(!format!("{config:?}").contains("file-secret"));
 }
 
@@ -124,33 +97,17 @@ fn a_bad_setting_is_named_with_its_remedy() {
         ("", &[("PARTNER_PROGRAM_LINGER_MS", "soon")]),
         ("", &[("PARTNER_PROGRAM_LANES", "acme")]),
         ("", &[("AMQP_URL_FILE", "/nowhere")]),
-        (
-            "",
-            &[("AMQP_URL", "amqp://x"), ("AMQP_URL_FILE", "/nowhere")],
-        ),
+        ("", &[("AMQP_URL", "amqp://x"), ("AMQP_URL_FILE", "/nowhere")]),
     ];
-    let texts: Vec<String> = cases
-        .iter()
-        .map(|(file, env)| read(file, env).expect_err("a bad setting"))
-        .collect();
-    assert!(
-        !texts.iter().any(|text| text.contains("hidden")),
-        "a password is shown: {texts:#?}"
-    );
+    let texts: Vec<String> =
+        cases.iter().map(|(file, env)| read(file, env).expect_err("a bad setting")).collect();
+    assert!(!texts.iter().any(|text| text.contains("hidden")), "a password is shown: {texts:#?}");
     insta::assert_snapshot!("bad_settings", texts.join("\n"));
 }
 
 #[test]
 fn variables_of_tests_and_of_others_are_left_alone() {
-    read(
-        "",
-        &[
-            ("PARTNER_PROGRAM_TEST_SERVERS", "1"),
-            ("PARTNER", "x"),
-            ("PATH", "/bin"),
-        ],
-    )
-    .unwrap();
+    read("", &[("PARTNER_PROGRAM_TEST_SERVERS", "1"), ("PARTNER", "x"), ("PATH", "/bin")]).unwrap();
 }
 
 proptest! {

@@ -28,19 +28,15 @@ pub(super) fn problem<T>(
     problem: impl Into<String>,
     remedy: impl Into<String>,
 ) -> Result<T, Problem> {
-    Err(Problem {
-        problem: problem.into(),
-        remedy: remedy.into(),
-    })
+    Err(Problem { problem: problem.into(), remedy: remedy.into() })
 }
 
 pub(super) fn string(given: Given) -> Result<String, Problem> {
     match given {
         Given::Text(text) | Given::Toml(Value::String(text)) => Ok(text),
-        Given::Toml(other) => problem(
-            format!("is of type {}", other.type_str()),
-            "write a string in quotes",
-        ),
+        Given::Toml(other) => {
+            problem(format!("is of type {}", other.type_str()), "write a string in quotes")
+        }
     }
 }
 
@@ -48,11 +44,7 @@ pub(super) fn integer<T: TryFrom<i64>>(
     given: Given,
     range: RangeInclusive<i64>,
 ) -> Result<T, Problem> {
-    let remedy = format!(
-        "write a whole number from {} to {}",
-        range.start(),
-        range.end()
-    );
+    let remedy = format!("write a whole number from {} to {}", range.start(), range.end());
     let number = match given {
         Given::Toml(Value::Integer(number)) => number,
         Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), remedy),
@@ -73,10 +65,7 @@ pub(super) fn url(given: Given, schemes: &[&str], example: &str) -> Result<Secre
     let text = string(given)?.trim().to_owned();
     match Url::parse(&text) {
         Ok(url) if schemes.contains(&url.scheme()) => Ok(SecretUrl(text)),
-        Ok(url) => problem(
-            format!("is an address of scheme `{}`", url.scheme()),
-            example,
-        ),
+        Ok(url) => problem(format!("is an address of scheme `{}`", url.scheme()), example),
         Err(error) => problem(format!("is not an address: {error}"), example),
     }
 }
@@ -84,10 +73,7 @@ pub(super) fn url(given: Given, schemes: &[&str], example: &str) -> Result<Secre
 pub(super) fn worker_id(given: Given) -> Result<String, Problem> {
     let id = string(given)?;
     if id.is_empty() || id.len() > 100 || id.chars().any(char::is_control) {
-        return problem(
-            "is empty, too long or not printable",
-            "write 1 to 100 printable bytes",
-        );
+        return problem("is empty, too long or not printable", "write 1 to 100 printable bytes");
     }
     Ok(id)
 }
@@ -96,10 +82,7 @@ pub(super) fn log_format(given: Given) -> Result<LogFormat, Problem> {
     match string(given)?.as_str() {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        other => problem(
-            format!("`{other}` is no log format"),
-            "write \"text\" or \"json\"",
-        ),
+        other => problem(format!("`{other}` is no log format"), "write \"text\" or \"json\""),
     }
 }
 
@@ -107,10 +90,9 @@ pub(super) fn lanes(given: Given) -> Result<Vec<Lane>, Problem> {
     let example = "write [[lane]] with name = \"acme\" and bindings = [\"acme.*\"]";
     let lanes = match structured(given)? {
         Given::Text(text) => groups(&text)?,
-        Given::Toml(Value::Array(tables)) => tables
-            .into_iter()
-            .map(lane_of_table)
-            .collect::<Result<_, _>>()?,
+        Given::Toml(Value::Array(tables)) => {
+            tables.into_iter().map(lane_of_table).collect::<Result<_, _>>()?
+        }
         Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), example),
     };
     let mut seen = BTreeSet::new();
@@ -121,19 +103,11 @@ pub(super) fn lanes(given: Given) -> Result<Vec<Lane>, Problem> {
             return problem(format!("`{name}` is no lane name"), rule);
         }
         if !seen.insert(name) {
-            return problem(
-                format!("lane `{name}` stands twice"),
-                "put its bindings in one place",
-            );
+            return problem(format!("lane `{name}` stands twice"), "put its bindings in one place");
         }
-        bindings
-            .iter()
-            .try_for_each(|pattern| check_pattern(pattern))?;
+        bindings.iter().try_for_each(|pattern| check_pattern(pattern))?;
     }
-    Ok(lanes
-        .into_iter()
-        .map(|(name, bindings)| Lane { name, bindings })
-        .collect())
+    Ok(lanes.into_iter().map(|(name, bindings)| Lane { name, bindings }).collect())
 }
 
 fn lane_of_table(value: Value) -> Result<(String, Vec<String>), Problem> {
@@ -146,10 +120,7 @@ fn lane_of_table(value: Value) -> Result<(String, Vec<String>), Problem> {
     let bindings = table.remove("bindings").map_or(Ok(Vec::new()), strings)?;
     if let Some(other) = table.keys().next() {
         let nearest = nearest(other, ["name", "bindings"].map(str::to_owned).into_iter());
-        return problem(
-            format!("a lane has no key `{other}`"),
-            format!("write `{nearest}`"),
-        );
+        return problem(format!("a lane has no key `{other}`"), format!("write `{nearest}`"));
     }
     Ok((string(Given::Toml(name))?, bindings))
 }
@@ -209,35 +180,27 @@ fn groups(text: &str) -> Result<Vec<(String, Vec<String>)>, Problem> {
     text.split(';')
         .filter_map(trimmed)
         .map(|group| match group.split_once('=') {
-            Some((name, values)) => Ok((
-                name.trim().to_owned(),
-                values.split(',').filter_map(trimmed).collect(),
-            )),
-            None => problem(
-                format!("`{group}` has no `=`"),
-                "write `name=value,value;name2=value`",
-            ),
+            Some((name, values)) => {
+                Ok((name.trim().to_owned(), values.split(',').filter_map(trimmed).collect()))
+            }
+            None => {
+                problem(format!("`{group}` has no `=`"), "write `name=value,value;name2=value`")
+            }
         })
         .collect()
 }
 
 fn strings(value: Value) -> Result<Vec<String>, Problem> {
     match value {
-        Value::Array(values) => values
-            .into_iter()
-            .map(|value| string(Given::Toml(value)))
-            .collect(),
-        other => problem(
-            format!("is of type {}", other.type_str()),
-            "write a list: [\"…\"]",
-        ),
+        Value::Array(values) => {
+            values.into_iter().map(|value| string(Given::Toml(value))).collect()
+        }
+        other => problem(format!("is of type {}", other.type_str()), "write a list: [\"…\"]"),
     }
 }
 
 pub(super) fn nearest(given: &str, known: impl Iterator<Item = String>) -> String {
-    known
-        .min_by_key(|candidate| edits(given, candidate))
-        .unwrap_or_default()
+    known.min_by_key(|candidate| edits(given, candidate)).unwrap_or_default()
 }
 
 /// The Levenshtein distance.

@@ -54,25 +54,11 @@ fn org() -> Org {
         program(TIERED, ProgramKind::External, &tiers),
         program(FLAT, ProgramKind::External, &[]),
         program(SUPPLEMENTARY, ProgramKind::Supplementary, &[]),
-        Program {
-            active: false,
-            ..program(INACTIVE, ProgramKind::External, &[])
-        },
-        Program {
-            ends_at: Some(now()),
-            ..program(ENDED, ProgramKind::External, &[])
-        },
+        Program { active: false, ..program(INACTIVE, ProgramKind::External, &[]) },
+        Program { ends_at: Some(now()), ..program(ENDED, ProgramKind::External, &[]) },
     ];
-    let programs = programs
-        .into_iter()
-        .map(|p| (normalised(&p.name), p))
-        .collect();
-    Org {
-        id: ORG,
-        code: "acme".into(),
-        country_code: "91".into(),
-        programs,
-    }
+    let programs = programs.into_iter().map(|p| (normalised(&p.name), p)).collect();
+    Org { id: ORG, code: "acme".into(), country_code: "91".into(), programs }
 }
 
 fn customer(id: i64, state: CustomerState) -> Customer {
@@ -121,23 +107,11 @@ fn linked(program: (&str, i32)) -> Snapshot {
 }
 
 fn delinked(program: (&str, i32)) -> Snapshot {
-    with(
-        program,
-        Enrolment {
-            linked: false,
-            ..enrolled(program)
-        },
-    )
+    with(program, Enrolment { linked: false, ..enrolled(program) })
 }
 
 fn expired() -> Snapshot {
-    with(
-        TIERED,
-        Enrolment {
-            tier_expires_at: Some(days(-1)),
-            ..enrolled(TIERED)
-        },
-    )
+    with(TIERED, Enrolment { tier_expires_at: Some(days(-1)), ..enrolled(TIERED) })
 }
 
 fn with(program: (&str, i32), enrolment: Enrolment) -> Snapshot {
@@ -147,10 +121,7 @@ fn with(program: (&str, i32), enrolment: Enrolment) -> Snapshot {
 }
 
 fn by_id(id: i64) -> Identifiers {
-    Identifiers {
-        id: Some(id),
-        ..Identifiers::default()
-    }
+    Identifiers { id: Some(id), ..Identifiers::default() }
 }
 
 fn link_item(program: (&str, i32)) -> LinkItem {
@@ -160,11 +131,7 @@ fn link_item(program: (&str, i32)) -> LinkItem {
         reference: Some(Reference {
             membership_id: Some("M2".into()),
             tier_name: tier_based.then(|| "Bronze".into()),
-            tier_expiry: if tier_based {
-                GivenDate::At(days(10))
-            } else {
-                GivenDate::Absent
-            },
+            tier_expiry: if tier_based { GivenDate::At(days(10)) } else { GivenDate::Absent },
         }),
     }
 }
@@ -173,39 +140,24 @@ fn update_item(kind: &str, tier: &str, tier_expiry: GivenDate) -> UpdateItem {
     UpdateItem {
         program_name: Some(TIERED.0.into()),
         update_type: Some(kind.into()),
-        details: Some(UpdateDetails {
-            tier_name: Some(tier.into()),
-            tier_expiry,
-        }),
+        details: Some(UpdateDetails { tier_name: Some(tier.into()), tier_expiry }),
     }
 }
 
 fn delink_item(program: (&str, i32)) -> DelinkItem {
-    DelinkItem {
-        program_name: Some(program.0.into()),
-        reason: Some("moved away".into()),
-    }
+    DelinkItem { program_name: Some(program.0.into()), reason: Some("moved away".into()) }
 }
 
 fn link(item: LinkItem) -> Command {
-    Command::Link(vec![Entry {
-        customer: by_id(ANN),
-        items: vec![item],
-    }])
+    Command::Link(vec![Entry { customer: by_id(ANN), items: vec![item] }])
 }
 
 fn update(item: UpdateItem) -> Command {
-    Command::Update(vec![Entry {
-        customer: by_id(ANN),
-        items: vec![item],
-    }])
+    Command::Update(vec![Entry { customer: by_id(ANN), items: vec![item] }])
 }
 
 fn delink(item: DelinkItem) -> Command {
-    Command::Delink(vec![Entry {
-        customer: by_id(ANN),
-        items: vec![item],
-    }])
+    Command::Delink(vec![Entry { customer: by_id(ANN), items: vec![item] }])
 }
 
 fn run(mut snapshot: Snapshot, command: &Command) -> Outcome {
@@ -228,15 +180,10 @@ fn effect(snapshot: Snapshot, command: &Command) -> Effect {
 
 #[track_caller]
 fn check_customer(identifiers: Identifiers, expected: Status) {
-    let command = Command::Delink(vec![Entry {
-        customer: identifiers,
-        items: vec![delink_item(FLAT)],
-    }]);
+    let command =
+        Command::Delink(vec![Entry { customer: identifiers, items: vec![delink_item(FLAT)] }]);
     let outcome = run(linked(FLAT), &command);
-    assert_eq!(
-        outcome.entries[0].customer,
-        CustomerOutcome::Failed(expected)
-    );
+    assert_eq!(outcome.entries[0].customer, CustomerOutcome::Failed(expected));
     assert_eq!(outcome.entries[0].items, [Status::NotProcessed]);
     assert_eq!(outcome.verdict(), Verdict::Failed);
 }
@@ -260,11 +207,7 @@ fn absent_link_creates() {
 
 #[test]
 fn absent_update_is_2004() {
-    check(
-        world(),
-        &update(update_item("UPGRADE", "Gold", GivenDate::Absent)),
-        Status::NotLinked,
-    );
+    check(world(), &update(update_item("UPGRADE", "Gold", GivenDate::Absent)), Status::NotLinked);
 }
 
 #[test]
@@ -288,10 +231,7 @@ fn linked_update_applies_each_kind() {
         (EffectKind::Renew, "Silver", 2),
         (EffectKind::Downgrade, "Bronze", 1),
     ] {
-        let effect = effect(
-            linked(TIERED),
-            &update(update_item(kind.as_str(), tier, new)),
-        );
+        let effect = effect(linked(TIERED), &update(update_item(kind.as_str(), tier, new)));
         assert_eq!(effect.kind, kind);
         let expected = Enrolment {
             tier_number: Some(number),
@@ -299,10 +239,7 @@ fn linked_update_applies_each_kind() {
             version: 4,
             ..enrolled(TIERED)
         };
-        assert_eq!(
-            (effect.before, effect.after),
-            (Some(enrolled(TIERED)), expected)
-        );
+        assert_eq!((effect.before, effect.after), (Some(enrolled(TIERED)), expected));
     }
 }
 
@@ -311,14 +248,7 @@ fn linked_delink_is_soft() {
     let effect = effect(linked(FLAT), &delink(delink_item(FLAT)));
     assert_eq!(effect.kind, EffectKind::Delink);
     assert_eq!(effect.reason.as_deref(), Some("moved away"));
-    assert_eq!(
-        effect.after,
-        Enrolment {
-            linked: false,
-            version: 4,
-            ..enrolled(FLAT)
-        }
-    );
+    assert_eq!(effect.after, Enrolment { linked: false, version: 4, ..enrolled(FLAT) });
 }
 
 #[test]
@@ -328,16 +258,8 @@ fn expired_link_is_2005() {
 
 #[test]
 fn expired_may_upgrade_renew_and_downgrade() {
-    for (kind, tier) in [
-        ("UPGRADE", "Gold"),
-        ("RENEW", "Silver"),
-        ("DOWNGRADE", "Bronze"),
-    ] {
-        check(
-            expired(),
-            &update(update_item(kind, tier, GivenDate::At(days(1)))),
-            Status::Success,
-        );
+    for (kind, tier) in [("UPGRADE", "Gold"), ("RENEW", "Silver"), ("DOWNGRADE", "Bronze")] {
+        check(expired(), &update(update_item(kind, tier, GivenDate::At(days(1)))), Status::Success);
     }
 }
 
@@ -353,10 +275,7 @@ fn delinked_link_relinks_the_same_row() {
     assert_eq!(effect.kind, EffectKind::Enrolment);
     let after = &effect.after;
     assert_eq!((after.version, after.linked_since), (4, now()));
-    assert_eq!(
-        (after.membership_id.as_deref(), after.tier_number),
-        (Some("M2"), Some(1))
-    );
+    assert_eq!((after.membership_id.as_deref(), after.tier_number), (Some("M2"), Some(1)));
 }
 
 #[test]
@@ -366,11 +285,7 @@ fn delinked_update_and_delink_are_2004() {
         &update(update_item("RENEW", "Silver", GivenDate::Absent)),
         Status::NotLinked,
     );
-    check(
-        delinked(TIERED),
-        &delink(delink_item(TIERED)),
-        Status::NotLinked,
-    );
+    check(delinked(TIERED), &delink(delink_item(TIERED)), Status::NotLinked);
 }
 
 #[test]
@@ -388,11 +303,7 @@ fn closed_link_and_update_are_2104() {
 #[test]
 fn closed_delink_is_allowed() {
     for program in [INACTIVE, ENDED] {
-        check(
-            linked(program),
-            &delink(delink_item(program)),
-            Status::Success,
-        );
+        check(linked(program), &delink(delink_item(program)), Status::Success);
     }
 }
 
@@ -429,17 +340,8 @@ fn update_without_expiry_keeps_the_stored_one() {
 
 #[test]
 fn update_without_expiry_on_one_that_never_expires_stays_so() {
-    let never = with(
-        TIERED,
-        Enrolment {
-            tier_expires_at: None,
-            ..enrolled(TIERED)
-        },
-    );
-    let effect = effect(
-        never,
-        &update(update_item("UPGRADE", "Gold", GivenDate::Absent)),
-    );
+    let never = with(TIERED, Enrolment { tier_expires_at: None, ..enrolled(TIERED) });
+    let effect = effect(never, &update(update_item("UPGRADE", "Gold", GivenDate::Absent)));
     assert_eq!(effect.after.tier_expires_at, None);
 }
 
@@ -447,11 +349,7 @@ fn update_without_expiry_on_one_that_never_expires_stays_so() {
 fn a_date_at_now_is_past_and_one_later_is_not() {
     let at = |date| update(update_item("UPGRADE", "Gold", GivenDate::At(date)));
     check(linked(TIERED), &at(now()), Status::ExpiryPast);
-    check(
-        linked(TIERED),
-        &at(now() + TimeDelta::microseconds(1)),
-        Status::Success,
-    );
+    check(linked(TIERED), &at(now() + TimeDelta::microseconds(1)), Status::Success);
     let mut past = link_item(TIERED);
     past.reference.as_mut().unwrap().tier_expiry = GivenDate::At(now());
     check(world(), &link(past), Status::ExpiryPast);
@@ -479,22 +377,10 @@ fn required_fields_of_an_update_are_2002_when_empty() {
     let full = update_item("UPGRADE", "Gold", GivenDate::At(days(1)));
     let no_tier = update_item("UPGRADE", " ", GivenDate::At(days(1)));
     for item in [
-        UpdateItem {
-            program_name: None,
-            ..full.clone()
-        },
-        UpdateItem {
-            program_name: Some("  ".into()),
-            ..full.clone()
-        },
-        UpdateItem {
-            update_type: Some(String::new()),
-            ..full.clone()
-        },
-        UpdateItem {
-            details: None,
-            ..full
-        },
+        UpdateItem { program_name: None, ..full.clone() },
+        UpdateItem { program_name: Some("  ".into()), ..full.clone() },
+        UpdateItem { update_type: Some(String::new()), ..full.clone() },
+        UpdateItem { details: None, ..full },
         no_tier,
     ] {
         check(linked(TIERED), &update(item), Status::FieldEmpty);
@@ -532,13 +418,7 @@ fn tier_fields_on_a_link_without_tiers_are_ignored_with_2201() {
     reference.tier_expiry = GivenDate::Unreadable;
     let outcome = check(world(), &link(item), Status::Success);
     let path = "/linkCustomers/0/linkToPartnerPrograms/0/customerPartnerReference".to_owned();
-    assert_eq!(
-        outcome.warnings,
-        [Warning {
-            status: Status::TierFieldsIgnored,
-            path
-        }]
-    );
+    assert_eq!(outcome.warnings, [Warning { status: Status::TierFieldsIgnored, path }]);
     assert_eq!(outcome.effects[0].after.tier_number, None);
     assert_eq!(outcome.effects[0].after.tier_expires_at, None);
 }
@@ -555,19 +435,14 @@ fn names_are_compared_trimmed_and_case_insensitively() {
 
 #[test]
 fn an_unknown_program_is_2006() {
-    check(
-        world(),
-        &link(link_item(("Nowhere", 9))),
-        Status::ProgramUnknown,
-    );
+    check(world(), &link(link_item(("Nowhere", 9))), Status::ProgramUnknown);
 }
 
 #[test]
 fn a_membership_id_is_required_by_external_programs_only() {
-    for (program, expected) in [
-        (FLAT, Status::MembershipIdMissing),
-        (SUPPLEMENTARY, Status::Success),
-    ] {
+    for (program, expected) in
+        [(FLAT, Status::MembershipIdMissing), (SUPPLEMENTARY, Status::Success)]
+    {
         let mut item = link_item(program);
         item.reference.as_mut().unwrap().membership_id = Some(" ".into());
         check(world(), &link(item), expected);
@@ -576,10 +451,7 @@ fn a_membership_id_is_required_by_external_programs_only() {
 
 #[test]
 fn a_link_without_reference_is_2002() {
-    let item = LinkItem {
-        reference: None,
-        ..link_item(FLAT)
-    };
+    let item = LinkItem { reference: None, ..link_item(FLAT) };
     check(world(), &link(item), Status::FieldEmpty);
 }
 
@@ -588,20 +460,11 @@ fn a_membership_id_that_another_holds_is_2103_until_they_leave() {
     let mut snapshot = world();
     snapshot.add_enrolment(
         key(BOB, FLAT),
-        Enrolment {
-            membership_id: Some("M2".into()),
-            ..enrolled(FLAT)
-        },
+        Enrolment { membership_id: Some("M2".into()), ..enrolled(FLAT) },
     );
-    check(
-        snapshot.clone(),
-        &link(link_item(FLAT)),
-        Status::MembershipIdTaken,
-    );
-    let leave = Command::Delink(vec![Entry {
-        customer: by_id(BOB),
-        items: vec![delink_item(FLAT)],
-    }]);
+    check(snapshot.clone(), &link(link_item(FLAT)), Status::MembershipIdTaken);
+    let leave =
+        Command::Delink(vec![Entry { customer: by_id(BOB), items: vec![delink_item(FLAT)] }]);
     evaluate(&org(), &mut snapshot, &leave, now());
     check(snapshot, &link(link_item(FLAT)), Status::Success);
 }
@@ -611,10 +474,7 @@ fn a_membership_id_is_unique_per_program_only() {
     let mut snapshot = world();
     snapshot.add_enrolment(
         key(BOB, SUPPLEMENTARY),
-        Enrolment {
-            membership_id: Some("M2".into()),
-            ..enrolled(SUPPLEMENTARY)
-        },
+        Enrolment { membership_id: Some("M2".into()), ..enrolled(SUPPLEMENTARY) },
     );
     check(snapshot, &link(link_item(FLAT)), Status::Success);
 }
@@ -622,23 +482,11 @@ fn a_membership_id_is_unique_per_program_only() {
 #[test]
 fn the_second_naming_of_a_program_is_2106_although_the_first_failed() {
     let item = link_item(TIERED);
-    let failing = LinkItem {
-        reference: None,
-        ..item.clone()
-    };
-    let again = LinkItem {
-        program_name: Some(" apparel-PARTNER".into()),
-        ..item
-    };
-    let command = Command::Link(vec![Entry {
-        customer: by_id(ANN),
-        items: vec![failing, again],
-    }]);
+    let failing = LinkItem { reference: None, ..item.clone() };
+    let again = LinkItem { program_name: Some(" apparel-PARTNER".into()), ..item };
+    let command = Command::Link(vec![Entry { customer: by_id(ANN), items: vec![failing, again] }]);
     let outcome = run(world(), &command);
-    assert_eq!(
-        outcome.entries[0].items,
-        [Status::FieldEmpty, Status::ProgramRepeated]
-    );
+    assert_eq!(outcome.entries[0].items, [Status::FieldEmpty, Status::ProgramRepeated]);
 }
 
 // The order of checks: each item breaks two neighbouring rules, and the first answers.
@@ -646,20 +494,10 @@ fn the_second_naming_of_a_program_is_2106_although_the_first_failed() {
 #[test]
 fn checks_are_made_in_the_fixed_order() {
     let unreadable = GivenDate::Unreadable;
-    let unnamed = LinkItem {
-        program_name: None,
-        reference: None,
-    };
+    let unnamed = LinkItem { program_name: None, reference: None };
     check(world(), &link(unnamed), Status::FieldEmpty);
-    check(
-        linked(INACTIVE),
-        &link(link_item(INACTIVE)),
-        Status::ProgramClosed,
-    );
-    let bare = LinkItem {
-        reference: None,
-        ..link_item(TIERED)
-    };
+    check(linked(INACTIVE), &link(link_item(INACTIVE)), Status::ProgramClosed);
+    let bare = LinkItem { reference: None, ..link_item(TIERED) };
     check(linked(TIERED), &link(bare), Status::AlreadyLinked);
     let mut taken = link_item(TIERED);
     taken.reference.as_mut().unwrap().tier_name = None;
@@ -670,11 +508,7 @@ fn checks_are_made_in_the_fixed_order() {
     let reference = tierless.reference.as_mut().unwrap();
     (reference.tier_name, reference.tier_expiry) = (None, unreadable);
     check(world(), &link(tierless), Status::TierUnknown);
-    check(
-        linked(TIERED),
-        &update(update_item("PROMOTE", "Iron", unreadable)),
-        Status::TierUnknown,
-    );
+    check(linked(TIERED), &update(update_item("PROMOTE", "Iron", unreadable)), Status::TierUnknown);
     check(
         linked(TIERED),
         &update(update_item("PROMOTE", "Bronze", unreadable)),
@@ -697,10 +531,7 @@ fn customers_fail_by_their_state() {
     check_customer(by_id(5), Status::CustomerFraud);
     check_customer(Identifiers::default(), Status::NoIdentifier);
     check_customer(
-        Identifiers {
-            mobile: Some("12".into()),
-            ..by_id(ANN)
-        },
+        Identifiers { mobile: Some("12".into()), ..by_id(ANN) },
         Status::IdentifierInvalid,
     );
 }
@@ -710,27 +541,13 @@ fn each_identifier_finds_the_customer() {
     let nobody = Identifiers::default;
     for identifiers in [
         by_id(ANN),
-        Identifiers {
-            mobile: Some("+91 6215-000001".into()),
-            ..nobody()
-        },
-        Identifiers {
-            mobile: Some("6215000001".into()),
-            ..nobody()
-        },
-        Identifiers {
-            email: Some("cUSTOMER1@EXAMPLE.com".into()),
-            ..nobody()
-        },
-        Identifiers {
-            external_id: Some("X1".into()),
-            ..nobody()
-        },
+        Identifiers { mobile: Some("+91 6215-000001".into()), ..nobody() },
+        Identifiers { mobile: Some("6215000001".into()), ..nobody() },
+        Identifiers { email: Some("cUSTOMER1@EXAMPLE.com".into()), ..nobody() },
+        Identifiers { external_id: Some("X1".into()), ..nobody() },
     ] {
-        let command = Command::Delink(vec![Entry {
-            customer: identifiers,
-            items: vec![delink_item(FLAT)],
-        }]);
+        let command =
+            Command::Delink(vec![Entry { customer: identifiers, items: vec![delink_item(FLAT)] }]);
         let outcome = check(linked(FLAT), &command, Status::Success);
         assert_eq!(
             outcome.entries[0].customer,
@@ -743,75 +560,44 @@ fn each_identifier_finds_the_customer() {
 #[test]
 fn a_further_identifier_of_somebody_else_is_1047() {
     check_customer(
-        Identifiers {
-            external_id: Some("X2".into()),
-            ..by_id(ANN)
-        },
+        Identifiers { external_id: Some("X2".into()), ..by_id(ANN) },
         Status::IdentifiersConflict,
     );
 }
 
 #[test]
 fn a_further_identifier_of_nobody_is_warned_of_with_2202() {
-    let identifiers = Identifiers {
-        email: Some("nobody@example.com".into()),
-        ..by_id(ANN)
-    };
-    let command = Command::Delink(vec![Entry {
-        customer: identifiers,
-        items: vec![delink_item(FLAT)],
-    }]);
+    let identifiers = Identifiers { email: Some("nobody@example.com".into()), ..by_id(ANN) };
+    let command =
+        Command::Delink(vec![Entry { customer: identifiers, items: vec![delink_item(FLAT)] }]);
     let outcome = check(linked(FLAT), &command, Status::Success);
     let path = "/deLinkCustomers/0/customer/email".to_owned();
-    assert_eq!(
-        outcome.warnings,
-        [Warning {
-            status: Status::IdentifierUnmatched,
-            path
-        }]
-    );
+    assert_eq!(outcome.warnings, [Warning { status: Status::IdentifierUnmatched, path }]);
 }
 
 #[test]
 fn the_highest_identifier_decides_although_a_further_one_matches() {
     check_customer(
-        Identifiers {
-            external_id: Some("X1".into()),
-            ..by_id(99)
-        },
+        Identifiers { external_id: Some("X1".into()), ..by_id(99) },
         Status::CustomerUnknown,
     );
 }
 
 #[test]
 fn more_than_50_customers_are_1060_and_nothing_is_applied() {
-    let entry = Entry {
-        customer: by_id(ANN),
-        items: vec![delink_item(FLAT)],
-    };
+    let entry = Entry { customer: by_id(ANN), items: vec![delink_item(FLAT)] };
     let outcome = run(linked(FLAT), &Command::Delink(vec![entry.clone(); 51]));
     assert!(outcome.effects.is_empty());
     for entry in &outcome.entries {
-        assert_eq!(
-            entry.customer,
-            CustomerOutcome::Failed(Status::TooManyCustomers)
-        );
+        assert_eq!(entry.customer, CustomerOutcome::Failed(Status::TooManyCustomers));
         assert_eq!(entry.items, [Status::NotProcessed]);
     }
-    assert_eq!(
-        run(linked(FLAT), &Command::Delink(vec![entry; 50]))
-            .effects
-            .len(),
-        1
-    );
+    assert_eq!(run(linked(FLAT), &Command::Delink(vec![entry; 50])).effects.len(), 1);
 }
 
 #[test]
 fn more_than_50_programs_are_2008_and_nothing_of_the_customer_is_applied() {
-    let entry = |count| Entry {
-        customer: by_id(ANN),
-        items: vec![delink_item(FLAT); count],
-    };
+    let entry = |count| Entry { customer: by_id(ANN), items: vec![delink_item(FLAT); count] };
     let outcome = run(linked(FLAT), &Command::Delink(vec![entry(51), entry(1)]));
     assert_eq!(outcome.entries[0].items, [Status::TooManyPrograms; 51]);
     assert_eq!(outcome.entries[1].items, [Status::Success]);
@@ -822,10 +608,7 @@ fn more_than_50_programs_are_2008_and_nothing_of_the_customer_is_applied() {
 
 #[test]
 fn later_entries_see_what_earlier_ones_did() {
-    let entry = |item| Entry {
-        customer: by_id(ANN),
-        items: vec![item],
-    };
+    let entry = |item| Entry { customer: by_id(ANN), items: vec![item] };
     let mut snapshot = world();
     let command = Command::Link(vec![entry(link_item(FLAT)), entry(link_item(FLAT))]);
     let outcome = evaluate(&org(), &mut snapshot, &command, now());
@@ -833,6 +616,7 @@ fn later_entries_see_what_earlier_ones_did() {
     assert_eq!(outcome.entries[1].items, [Status::AlreadyLinked]);
     let changes: Vec<_> = snapshot
         .changes()
+        .iter()
         .map(|change| (change.loaded_version, change.after.version))
         .collect();
     assert_eq!(changes, [(0, 1)]);
@@ -840,42 +624,23 @@ fn later_entries_see_what_earlier_ones_did() {
 
 #[test]
 fn a_failing_item_undoes_nothing() {
-    let items = vec![
-        link_item(FLAT),
-        link_item(("Nowhere", 9)),
-        link_item(SUPPLEMENTARY),
-    ];
-    let outcome = run(
-        world(),
-        &Command::Link(vec![Entry {
-            customer: by_id(ANN),
-            items,
-        }]),
-    );
+    let items = vec![link_item(FLAT), link_item(("Nowhere", 9)), link_item(SUPPLEMENTARY)];
+    let outcome = run(world(), &Command::Link(vec![Entry { customer: by_id(ANN), items }]));
     let expected = [Status::Success, Status::ProgramUnknown, Status::Success];
     assert_eq!(outcome.entries[0].items, expected);
-    assert_eq!(
-        (outcome.effects.len(), outcome.verdict()),
-        (2, Verdict::Partial)
-    );
+    assert_eq!((outcome.effects.len(), outcome.verdict()), (2, Verdict::Partial));
 }
 
 #[test]
 fn a_command_without_entries_succeeds_at_nothing() {
-    assert_eq!(
-        run(world(), &Command::Link(vec![])).verdict(),
-        Verdict::Succeeded
-    );
+    assert_eq!(run(world(), &Command::Link(vec![])).verdict(), Verdict::Succeeded);
 }
 
 #[test]
 fn codes_are_unique_and_only_200_and_1000_are_successes() {
     let codes: std::collections::HashSet<u16> = Status::ALL.iter().map(|s| s.code()).collect();
     assert_eq!(codes.len(), Status::ALL.len());
-    let successes: Vec<u16> = Status::ALL
-        .iter()
-        .filter(|s| s.is_success())
-        .map(|s| s.code())
-        .collect();
+    let successes: Vec<u16> =
+        Status::ALL.iter().filter(|s| s.is_success()).map(|s| s.code()).collect();
     assert_eq!(successes, [1000, 200]);
 }

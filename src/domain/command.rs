@@ -60,9 +60,7 @@ impl Operation {
     /// The inverse of [`as_str`](Self::as_str).
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|operation| operation.as_str() == word)
+        Self::ALL.into_iter().find(|operation| operation.as_str() == word)
     }
 }
 

@@ -14,17 +14,9 @@ impl Item for DelinkItem {
 
     fn decide(&self, standing: &Standing<'_>) -> Checked<Decision> {
         let enrolment = standing.linked().ok_or(Status::NotLinked)?;
-        let after = Enrolment {
-            linked: false,
-            version: standing.next_version(),
-            ..enrolment.clone()
-        };
+        let after =
+            Enrolment { linked: false, version: standing.next_version(), ..enrolment.clone() };
         let reason = given(self.reason.as_ref()).map(ToOwned::to_owned);
-        Ok(Decision {
-            kind: EffectKind::Delink,
-            after,
-            reason,
-            warning: None,
-        })
+        Ok(Decision { kind: EffectKind::Delink, after, reason, warning: None })
     }
 }

@@ -25,13 +25,8 @@ pub fn evaluate(
     command: &Command,
     now: DateTime<Utc>,
 ) -> Outcome {
-    let mut walk = Walk {
-        org,
-        snapshot,
-        now,
-        operation: command.operation(),
-        outcome: Outcome::default(),
-    };
+    let mut walk =
+        Walk { org, snapshot, now, operation: command.operation(), outcome: Outcome::default() };
     match command {
         Command::Link(entries) => walk.entries(entries),
         Command::Update(entries) => walk.entries(entries),
@@ -83,10 +78,8 @@ impl Outcome {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let counts = self.counts();
-        let failed_customers = self
-            .entries
-            .iter()
-            .any(|entry| matches!(entry.customer, CustomerOutcome::Failed(_)));
+        let failed_customers =
+            self.entries.iter().any(|entry| matches!(entry.customer, CustomerOutcome::Failed(_)));
         if counts.failed == 0 && !failed_customers {
             Verdict::Succeeded
         } else if counts.succeeded > 0 {
@@ -105,11 +98,7 @@ impl Outcome {
             total += 1;
             succeeded += u32::from(status.is_success());
         }
-        Counts {
-            total,
-            succeeded,
-            failed: total - succeeded,
-        }
+        Counts { total, succeeded, failed: total - succeeded }
     }
 }
 
@@ -141,9 +130,7 @@ impl Verdict {
     /// The inverse of [`as_str`](Self::as_str).
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|verdict| verdict.as_str() == word)
+        Self::ALL.into_iter().find(|verdict| verdict.as_str() == word)
     }
 }
 
@@ -215,16 +202,12 @@ impl Walk<'_> {
     fn entries<I: Item>(&mut self, entries: &[Entry<I>]) {
         let too_many = entries.len() > CUSTOMERS_MAX;
         for (index, entry) in entries.iter().enumerate() {
-            let customer = if too_many {
-                Err(Status::TooManyCustomers)
-            } else {
-                self.customer(index, entry)
-            };
+            let customer =
+                if too_many { Err(Status::TooManyCustomers) } else { self.customer(index, entry) };
             let (customer, items) = match customer {
-                Err(status) => (
-                    CustomerOutcome::Failed(status),
-                    vec![Status::NotProcessed; entry.items.len()],
-                ),
+                Err(status) => {
+                    (CustomerOutcome::Failed(status), vec![Status::NotProcessed; entry.items.len()])
+                }
                 Ok(customer) => {
                     let items = self.items(index, &customer, &entry.items);
                     (CustomerOutcome::Retrieved(customer), items)
@@ -238,10 +221,7 @@ impl Walk<'_> {
         let resolved = resolve::resolve(self.org, self.snapshot, &entry.customer)?;
         for field in resolved.unmatched {
             let path = format!("/{}/{index}/customer/{field}", self.operation.root_key());
-            self.outcome.warnings.push(Warning {
-                status: Status::IdentifierUnmatched,
-                path,
-            });
+            self.outcome.warnings.push(Warning { status: Status::IdentifierUnmatched, path });
         }
         Ok(resolved.customer)
     }
@@ -254,20 +234,17 @@ impl Walk<'_> {
         items
             .iter()
             .enumerate()
-            .map(
-                |(index, item)| match self.item(customer, item, &mut named) {
-                    Err(status) => status,
-                    Ok(warning) => {
-                        if let Some((status, field)) = warning {
-                            let (root, list) =
-                                (self.operation.root_key(), self.operation.list_key());
-                            let path = format!("/{root}/{entry}/{list}/{index}/{field}");
-                            self.outcome.warnings.push(Warning { status, path });
-                        }
-                        Status::Success
+            .map(|(index, item)| match self.item(customer, item, &mut named) {
+                Err(status) => status,
+                Ok(warning) => {
+                    if let Some((status, field)) = warning {
+                        let (root, list) = (self.operation.root_key(), self.operation.list_key());
+                        let path = format!("/{root}/{entry}/{list}/{index}/{field}");
+                        self.outcome.warnings.push(Warning { status, path });
                     }
-                },
-            )
+                    Status::Success
+                }
+            })
             .collect()
     }
 
@@ -285,34 +262,14 @@ impl Walk<'_> {
         if I::NEEDS_OPEN_PROGRAM && !program.is_open(self.now) {
             return Err(Status::ProgramClosed);
         }
-        let key = EnrolmentKey {
-            org_id: self.org.id,
-            customer_id: customer.id,
-            program_id: program.id,
-        };
+        let key =
+            EnrolmentKey { org_id: self.org.id, customer_id: customer.id, program_id: program.id };
         let enrolment = self.snapshot.enrolment(key);
-        let standing = Standing {
-            program,
-            key,
-            enrolment,
-            snapshot: self.snapshot,
-            now: self.now,
-        };
-        let Decision {
-            kind,
-            after,
-            reason,
-            warning,
-        } = item.decide(&standing)?;
+        let standing = Standing { program, key, enrolment, snapshot: self.snapshot, now: self.now };
+        let Decision { kind, after, reason, warning } = item.decide(&standing)?;
         let before = enrolment.cloned();
         self.snapshot.put(key, after.clone());
-        self.outcome.effects.push(Effect {
-            kind,
-            key,
-            before,
-            after,
-            reason,
-        });
+        self.outcome.effects.push(Effect { kind, key, before, after, reason });
         Ok(warning)
     }
 }

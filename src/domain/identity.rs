@@ -87,10 +87,8 @@ pub struct Mobile {
 impl Mobile {
     /// Strips punctuation and the international prefix.
     pub fn parse(text: &str) -> Result<Self, Status> {
-        let mut digits: String = text
-            .chars()
-            .filter(|c| !matches!(c, '+' | ' ' | '-' | '(' | ')' | '.'))
-            .collect();
+        let mut digits: String =
+            text.chars().filter(|c| !matches!(c, '+' | ' ' | '-' | '(' | ')' | '.')).collect();
         let mut international = text.trim_start().starts_with('+');
         if let Some(rest) = digits.strip_prefix("00") {
             international = true;
@@ -99,10 +97,7 @@ impl Mobile {
         if !digits.bytes().all(|b| b.is_ascii_digit()) || !MOBILE_DIGITS.contains(&digits.len()) {
             return Err(Status::IdentifierInvalid);
         }
-        Ok(Self {
-            digits,
-            international,
-        })
+        Ok(Self { digits, international })
     }
 
     /// The digits alone, as they are registered.
@@ -113,12 +108,9 @@ impl Mobile {
 
     /// The numbers to try, in this order (contract, "Identifying the customer").
     pub fn candidates(&self, country_code: &str) -> impl Iterator<Item = String> + use<> {
-        [
-            self.digits.clone(),
-            format!("{country_code}{}", self.digits),
-        ]
-        .into_iter()
-        .take(if self.international { 1 } else { 2 })
+        [self.digits.clone(), format!("{country_code}{}", self.digits)]
+            .into_iter()
+            .take(if self.international { 1 } else { 2 })
     }
 }
 
@@ -134,11 +126,7 @@ impl Email {
             && text.split_once('@').is_some_and(|(local, domain)| {
                 !local.is_empty() && !domain.is_empty() && !domain.contains('@')
             });
-        if well_formed {
-            Ok(Self(text.to_lowercase()))
-        } else {
-            Err(Status::IdentifierInvalid)
-        }
+        if well_formed { Ok(Self(text.to_lowercase())) } else { Err(Status::IdentifierInvalid) }
     }
 
     /// The text to compare.
@@ -178,28 +166,14 @@ mod tests {
 
     #[test]
     fn a_mobile_is_tried_as_it_is_and_then_behind_the_country_code() {
-        for text in [
-            "6215000000",
-            "(621) 500-0000",
-            "621.500.0000",
-            " 621 500 0000",
-        ] {
-            assert_eq!(
-                candidates(text).unwrap(),
-                ["6215000000", "916215000000"],
-                "{text}"
-            );
+        for text in ["6215000000", "(621) 500-0000", "621.500.0000", " 621 500 0000"] {
+            assert_eq!(candidates(text).unwrap(), ["6215000000", "916215000000"], "{text}");
         }
     }
 
     #[test]
     fn an_international_mobile_is_tried_as_it_is_only() {
-        for text in [
-            "+916215000000",
-            "+91 (621) 500-0000",
-            "00916215000000",
-            "00 91 6215000000",
-        ] {
+        for text in ["+916215000000", "+91 (621) 500-0000", "00916215000000", "00 91 6215000000"] {
             assert_eq!(candidates(text).unwrap(), ["916215000000"], "{text}");
         }
     }
@@ -208,39 +182,22 @@ mod tests {
     fn a_mobile_has_7_to_15_digits_and_nothing_else() {
         assert!(candidates("1234567").is_ok());
         assert!(candidates("123456789012345").is_ok());
-        for text in [
-            "123456",
-            "1234567890123456",
-            "12345x7",
-            "+",
-            "٣٤٥٦٧٨٩",
-            "1234567/8",
-            "tel:1234567",
-        ] {
+        for text in
+            ["123456", "1234567890123456", "12345x7", "+", "٣٤٥٦٧٨٩", "1234567/8", "tel:1234567"]
+        {
             assert_eq!(candidates(text), Err(Status::IdentifierInvalid), "{text}");
         }
     }
 
     #[test]
     fn an_email_is_compared_in_lower_case() {
-        assert_eq!(
-            Email::parse("Ann@Example.COM").unwrap().as_str(),
-            "ann@example.com"
-        );
+        assert_eq!(Email::parse("Ann@Example.COM").unwrap().as_str(), "ann@example.com");
     }
 
     #[test]
     fn an_email_has_one_at_sign_with_something_on_both_sides() {
         let long = format!("{}@example.com", "a".repeat(250));
-        for text in [
-            "ann",
-            "@example.com",
-            "ann@",
-            "a@b@c",
-            "a b@c.d",
-            "a\u{7}@c.d",
-            &long,
-        ] {
+        for text in ["ann", "@example.com", "ann@", "a@b@c", "a b@c.d", "a\u{7}@c.d", &long] {
             assert_eq!(Email::parse(text), Err(Status::IdentifierInvalid), "{text}");
         }
     }
@@ -249,11 +206,7 @@ mod tests {
     fn an_external_id_is_bounded_text_without_control_characters() {
         assert!(ExternalId::parse(&"é".repeat(255)).is_ok());
         for text in ["a\tb", &"x".repeat(256)] {
-            assert_eq!(
-                ExternalId::parse(text),
-                Err(Status::IdentifierInvalid),
-                "{text}"
-            );
+            assert_eq!(ExternalId::parse(text), Err(Status::IdentifierInvalid), "{text}");
         }
     }
 
@@ -270,11 +223,8 @@ mod tests {
 
     #[test]
     fn one_invalid_identifier_spoils_the_entry_although_another_is_fine() {
-        let given = Identifiers {
-            id: Some(7),
-            mobile: Some("12".into()),
-            ..Identifiers::default()
-        };
+        let given =
+            Identifiers { id: Some(7), mobile: Some("12".into()), ..Identifiers::default() };
         assert_eq!(Lookup::parse(&given), Err(Status::IdentifierInvalid));
     }
 }

@@ -27,10 +27,7 @@ impl Item for LinkItem {
         } else {
             let ignored = given(reference.tier_name.as_ref()).is_some()
                 || reference.tier_expiry != GivenDate::Absent;
-            (
-                None,
-                ignored.then_some((Status::TierFieldsIgnored, "customerPartnerReference")),
-            )
+            (None, ignored.then_some((Status::TierFieldsIgnored, "customerPartnerReference")))
         };
         let after = Enrolment {
             linked: true,
@@ -40,12 +37,7 @@ impl Item for LinkItem {
             linked_since: standing.now,
             version: standing.next_version(),
         };
-        Ok(Decision {
-            kind: EffectKind::Enrolment,
-            after,
-            reason: None,
-            warning,
-        })
+        Ok(Decision { kind: EffectKind::Enrolment, after, reason: None, warning })
     }
 }
 
@@ -67,8 +59,7 @@ fn tier_number(reference: &Reference, standing: &Standing<'_>) -> Checked<Option
         return Ok(None);
     }
     let tier = given(reference.tier_name.as_ref()).and_then(|name| standing.program.tier(name));
-    tier.map(|tier| Some(tier.number))
-        .ok_or(Status::TierUnknown)
+    tier.map(|tier| Some(tier.number)).ok_or(Status::TierUnknown)
 }
 
 /// A given expiry, which must lie ahead; without one the tier never expires.

@@ -14,6 +14,7 @@ pub mod enrolment;
 pub mod rejection;
 pub mod status;
 
+pub mod needs;
 pub mod snapshot;
 
 pub mod evaluate;

@@ -76,9 +76,7 @@ impl Program {
     #[must_use]
     pub fn tier(&self, name: &str) -> Option<&Tier> {
         let wanted = normalised(name);
-        self.tiers
-            .iter()
-            .find(|tier| tier.normalised_name == wanted)
+        self.tiers.iter().find(|tier| tier.normalised_name == wanted)
     }
 }
 

@@ -8,18 +8,17 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct Rejection {
+    /// What is wrong, in one word.
     pub reason: Reason,
     /// For people. Names places and kinds, never values: these may be personal data.
     pub detail: String,
 }
 
 impl Rejection {
+    /// A rejection; see the fields.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 }
 

@@ -33,14 +33,9 @@ pub(super) fn resolve(
             Some(_) => {}
         }
     }
-    let customer = snapshot
-        .customer(org.id, id)
-        .ok_or(Status::CustomerUnknown)?;
+    let customer = snapshot.customer(org.id, id).ok_or(Status::CustomerUnknown)?;
     match customer.state {
-        CustomerState::Active => Ok(Resolved {
-            customer: customer.clone(),
-            unmatched,
-        }),
+        CustomerState::Active => Ok(Resolved { customer: customer.clone(), unmatched }),
         CustomerState::NotEnrolled => Err(Status::CustomerNotEnrolled),
         CustomerState::Merged => Err(Status::CustomerMerged),
         CustomerState::Fraud => Err(Status::CustomerFraud),
@@ -63,20 +58,12 @@ fn matches(
             .find_map(|number| snapshot.by_mobile(org.id, number));
         ("mobile", found)
     });
-    let by_email = lookup.email.as_ref().map(|email| {
-        (
-            "email",
-            snapshot.by_email(org.id, email.as_str().to_owned()),
-        )
-    });
+    let by_email = lookup
+        .email
+        .as_ref()
+        .map(|email| ("email", snapshot.by_email(org.id, email.as_str().to_owned())));
     let by_external_id = lookup.external_id.as_ref().map(|external_id| {
-        (
-            "externalId",
-            snapshot.by_external_id(org.id, external_id.as_str().to_owned()),
-        )
+        ("externalId", snapshot.by_external_id(org.id, external_id.as_str().to_owned()))
     });
-    [by_id, by_mobile, by_email, by_external_id]
-        .into_iter()
-        .flatten()
-        .collect()
+    [by_id, by_mobile, by_email, by_external_id].into_iter().flatten().collect()
 }

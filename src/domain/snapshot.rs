@@ -19,8 +19,8 @@ pub struct Snapshot {
     by_external_id: HashMap<(OrgId, String), CustomerId>,
     enrolments: HashMap<EnrolmentKey, Enrolment>,
     holders: HashMap<(OrgId, ProgramId), HashMap<String, CustomerId>>,
-    /// The versions that changed enrolments had when they were loaded; 0 where there was no row.
-    loaded_versions: BTreeMap<EnrolmentKey, i64>,
+    /// How the enrolments that have changed were loaded; `None` where there was no row.
+    loaded: BTreeMap<EnrolmentKey, Option<Enrolment>>,
 }
 
 /// The net change of one enrolment over a window.
@@ -32,6 +32,9 @@ pub struct Change<'a> {
     pub loaded_version: i64,
     /// The state to store; its version is the new one.
     pub after: &'a Enrolment,
+    /// Whether the membership id that it held when loaded belongs to another enrolment now: it
+    /// has to let go before the other one is stored.
+    pub membership_id_passes_on: bool,
 }
 
 impl Snapshot {
@@ -41,27 +44,19 @@ impl Snapshot {
             self.by_mobile.insert((org_id, mobile.clone()), customer.id);
         }
         if let Some(email) = &customer.email {
-            self.by_email
-                .insert((org_id, email.to_lowercase()), customer.id);
+            self.by_email.insert((org_id, email.to_lowercase()), customer.id);
         }
         if let Some(external_id) = &customer.external_id {
-            self.by_external_id
-                .insert((org_id, external_id.clone()), customer.id);
+            self.by_external_id.insert((org_id, external_id.clone()), customer.id);
         }
         self.customers.insert((org_id, customer.id), customer);
     }
 
     /// Adds an enrolment as it stands in the database.
     pub fn add_enrolment(&mut self, key: EnrolmentKey, enrolment: Enrolment) {
-        if enrolment.linked
-            && let Some(membership_id) = &enrolment.membership_id
-        {
-            self.add_holder(
-                key.org_id,
-                key.program_id,
-                membership_id.clone(),
-                key.customer_id,
-            );
+        if let Some(membership_id) = held_membership_id(&enrolment) {
+            let membership_id = membership_id.to_owned();
+            self.add_holder(key.org_id, key.program_id, membership_id, key.customer_id);
         }
         self.enrolments.insert(key, enrolment);
     }
@@ -74,24 +69,26 @@ impl Snapshot {
         membership_id: String,
         holder: CustomerId,
     ) {
-        self.holders
-            .entry((org_id, program_id))
-            .or_default()
-            .insert(membership_id, holder);
+        self.holders.entry((org_id, program_id)).or_default().insert(membership_id, holder);
     }
 
     /// What has changed since loading, ordered by key so that any two writers lock rows alike.
-    pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        self.loaded_versions
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change<'_>> {
+        self.loaded
             .iter()
-            .filter_map(|(key, loaded_version)| {
-                let after = self.enrolments.get(key)?;
+            .filter_map(|(key, loaded)| {
+                let loaded = loaded.as_ref();
+                let held = loaded.and_then(held_membership_id);
+                let holder = held.and_then(|membership_id| self.holder(*key, membership_id));
                 Some(Change {
                     key: *key,
-                    loaded_version: *loaded_version,
-                    after,
+                    loaded_version: loaded.map_or(0, |loaded| loaded.version),
+                    after: self.enrolments.get(key)?,
+                    membership_id_passes_on: holder.is_some_and(|holder| holder != key.customer_id),
                 })
             })
+            .collect()
     }
 
     pub(super) fn customer(&self, org_id: OrgId, id: CustomerId) -> Option<&Customer> {
@@ -115,33 +112,25 @@ impl Snapshot {
     }
 
     pub(super) fn holder(&self, key: EnrolmentKey, membership_id: &str) -> Option<CustomerId> {
-        self.holders
-            .get(&(key.org_id, key.program_id))?
-            .get(membership_id)
-            .copied()
+        self.holders.get(&(key.org_id, key.program_id))?.get(membership_id).copied()
     }
 
     /// Puts an enrolment in its new state and keeps who holds which membership id.
     pub(super) fn put(&mut self, key: EnrolmentKey, after: Enrolment) {
+        let holders = self.holders.entry((key.org_id, key.program_id)).or_default();
         let before = self.enrolments.get(&key);
-        self.loaded_versions
-            .entry(key)
-            .or_insert(before.map_or(0, |before| before.version));
-        let held_before = before
-            .filter(|before| before.linked)
-            .and_then(|b| b.membership_id.clone());
-        let holders = self
-            .holders
-            .entry((key.org_id, key.program_id))
-            .or_default();
-        if let Some(membership_id) = held_before {
-            holders.remove(&membership_id);
+        if let Some(membership_id) = before.and_then(held_membership_id) {
+            holders.remove(membership_id);
         }
-        if after.linked
-            && let Some(membership_id) = &after.membership_id
-        {
-            holders.insert(membership_id.clone(), key.customer_id);
+        if let Some(membership_id) = held_membership_id(&after) {
+            holders.insert(membership_id.to_owned(), key.customer_id);
         }
-        self.enrolments.insert(key, after);
+        let before = self.enrolments.insert(key, after);
+        self.loaded.entry(key).or_insert(before);
     }
+}
+
+/// The membership id that an enrolment keeps others from.
+fn held_membership_id(enrolment: &Enrolment) -> Option<&str> {
+    enrolment.membership_id.as_deref().filter(|_| enrolment.linked)
 }

@@ -141,15 +141,13 @@ impl Status {
             }
             Self::TierMismatch => (2101, "The tier or its expiry does not fit the update type"),
             Self::MembershipIdMissing => (2102, "Partner membership id is missing"),
-            Self::MembershipIdTaken => (
-                2103,
-                "Partner membership id is already linked to another customer",
-            ),
+            Self::MembershipIdTaken => {
+                (2103, "Partner membership id is already linked to another customer")
+            }
             Self::ProgramClosed => (2104, "Partner program is inactive or has ended"),
-            Self::DateUnreadable => (
-                2105,
-                "The date can't be read: RFC 3339 with an offset is needed",
-            ),
+            Self::DateUnreadable => {
+                (2105, "The date can't be read: RFC 3339 with an offset is needed")
+            }
             Self::ProgramRepeated => (2106, "Partner program is named twice for this customer"),
             Self::TierFieldsIgnored => (2201, "Tier fields are ignored: the program has no tiers"),
             Self::IdentifierUnmatched => (2202, "A further identifier matches no customer"),

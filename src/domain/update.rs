@@ -20,10 +20,7 @@ impl Item for UpdateItem {
         let enrolment = standing.linked().ok_or(Status::NotLinked)?;
         let tier = self.tier(standing)?;
         let kind = self.kind()?;
-        let expiry = self
-            .details
-            .as_ref()
-            .map_or(GivenDate::Absent, |details| details.tier_expiry);
+        let expiry = self.details.as_ref().map_or(GivenDate::Absent, |details| details.tier_expiry);
         if !fits(kind, enrolment.tier_number, tier.number, expiry) {
             return Err(Status::TierMismatch);
         }
@@ -33,12 +30,7 @@ impl Item for UpdateItem {
             version: standing.next_version(),
             ..enrolment.clone()
         };
-        Ok(Decision {
-            kind,
-            after,
-            reason: None,
-            warning: None,
-        })
+        Ok(Decision { kind, after, reason: None, warning: None })
     }
 }
 
@@ -54,14 +46,10 @@ impl UpdateItem {
 
     fn kind(&self) -> Checked<EffectKind> {
         let word = given(self.update_type.as_ref()).ok_or(Status::FieldEmpty)?;
-        [
-            EffectKind::Upgrade,
-            EffectKind::Renew,
-            EffectKind::Downgrade,
-        ]
-        .into_iter()
-        .find(|kind| kind.as_str() == word)
-        .ok_or(Status::UpdateTypeUnknown)
+        [EffectKind::Upgrade, EffectKind::Renew, EffectKind::Downgrade]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+            .ok_or(Status::UpdateTypeUnknown)
     }
 }
 
@@ -87,9 +75,5 @@ fn new_expiry(
         GivenDate::Absent => stored,
         GivenDate::At(at) => Some(at),
     };
-    if expiry.is_some_and(|at| at <= now) {
-        Err(Status::ExpiryPast)
-    } else {
-        Ok(expiry)
-    }
+    if expiry.is_some_and(|at| at <= now) { Err(Status::ExpiryPast) } else { Ok(expiry) }
 }

@@ -71,23 +71,14 @@ pub struct Document {
 impl<R: AsyncRead + Unpin> Documents<R> {
     /// Reads `input` from where it stands.
     pub fn new(input: R) -> Self {
-        Self {
-            input,
-            buffer: Vec::new(),
-            start: 0,
-            ended: false,
-            count: 0,
-        }
+        Self { input, buffer: Vec::new(), start: 0, ended: false, count: 0 }
     }
 
     /// The next document; `None` at the end. Never holds more than one and a chunk.
     pub async fn next(&mut self) -> Result<Option<Document>, Error> {
         loop {
             let rest = self.buffer.get(self.start..).unwrap_or_default();
-            let blank = rest
-                .iter()
-                .take_while(|byte| byte.is_ascii_whitespace())
-                .count();
+            let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             self.start += blank;
             let rest = rest.get(blank..).unwrap_or_default();
             let number = self.count + 1;
@@ -134,15 +125,13 @@ impl Document {
     /// The operation that the root key names (contract, "A command message").
     pub fn operation(&self) -> Result<Operation, Error> {
         let found: Option<Operation> =
-            Root::deserialize(&mut serde_json::Deserializer::from_slice(&self.body))
-                .ok()
-                .and_then(|root| {
+            Root::deserialize(&mut serde_json::Deserializer::from_slice(&self.body)).ok().and_then(
+                |root| {
                     let mut keys = root.0.iter().filter_map(|key| operation_of(key));
                     keys.next().filter(|_| keys.next().is_none())
-                });
-        found.ok_or(Error::NoOperation {
-            number: self.number,
-        })
+                },
+            );
+        found.ok_or(Error::NoOperation { number: self.number })
     }
 }
 
@@ -191,9 +180,7 @@ mod tests {
     use crate::domain::command::Operation;
 
     fn split(input: &[u8]) -> Result<Vec<String>, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut documents = Documents::new(input);
             let mut bodies = Vec::new();
@@ -208,19 +195,13 @@ mod tests {
     fn one_several_and_line_by_line_are_all_split() {
         assert_eq!(split(b"").unwrap(), Vec::<String>::new());
         assert_eq!(split(b" {\n\"a\": 1 }\n").unwrap(), ["{\n\"a\": 1 }"]);
-        assert_eq!(
-            split(b"{}{}\n[1] 2 3").unwrap(),
-            ["{}", "{}", "[1]", "2", "3"]
-        );
+        assert_eq!(split(b"{}{}\n[1] 2 3").unwrap(), ["{}", "{}", "[1]", "2", "3"]);
     }
 
     #[test]
     fn what_breaks_off_names_its_document() {
         let error = split(b"{}\n{\"a\":").unwrap_err();
-        assert!(
-            error.to_string().starts_with("document 2 is not JSON"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("document 2 is not JSON"), "{error}");
     }
 
     proptest! {
@@ -241,23 +222,11 @@ mod tests {
 
     #[test]
     fn the_operation_follows_from_the_one_root_key() {
-        let operation = |body: &str| {
-            Document {
-                number: 1,
-                body: body.as_bytes().to_vec(),
-            }
-            .operation()
-            .ok()
-        };
+        let operation =
+            |body: &str| Document { number: 1, body: body.as_bytes().to_vec() }.operation().ok();
         assert_eq!(operation(r#"{"linkCustomers":[]}"#), Some(Operation::Link));
-        assert_eq!(
-            operation(r#"{"note":1,"deLinkCustomers":[]}"#),
-            Some(Operation::Delink)
-        );
-        assert_eq!(
-            operation(r#"{"linkCustomers":[],"deLinkCustomers":[]}"#),
-            None
-        );
+        assert_eq!(operation(r#"{"note":1,"deLinkCustomers":[]}"#), Some(Operation::Delink));
+        assert_eq!(operation(r#"{"linkCustomers":[],"deLinkCustomers":[]}"#), None);
         assert_eq!(operation("[]"), None);
     }
 }

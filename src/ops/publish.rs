@@ -60,49 +60,36 @@ impl Envelope {
     /// Refuses names that would make another routing key than meant.
     pub fn check(&self) -> Result<(), NameError> {
         let word = "it is one word of the routing key: not empty, without dot, `*`, `#` and space";
-        let words = [
-            ("org", Some(&self.org_code)),
-            ("bucket", self.bucket.as_ref()),
-        ];
+        let words = [("org", Some(&self.org_code)), ("bucket", self.bucket.as_ref())];
         for (what, value) in words {
             if let Some(value) = value
                 && (value.is_empty() || value.contains(['.', '*', '#', ' ']) || value.len() > 100)
             {
-                return Err(NameError {
-                    what,
-                    value: value.clone(),
-                    remedy: word,
-                });
+                return Err(NameError { what, value: value.clone(), remedy: word });
             }
         }
         let id = match &self.ids {
             Ids::Given(id) | Ids::Numbered(id) => Some(id),
             Ids::Random | Ids::Absent => None,
         };
-        let shorts = [
-            ("message id", id),
-            ("correlation id", self.correlation_id.as_ref()),
-        ];
+        let shorts = [("message id", id), ("correlation id", self.correlation_id.as_ref())];
         for (what, value) in shorts {
             // The result's message id is this one and a suffix; the number comes on top.
             if let Some(value) = value
                 && (value.is_empty() || value.len() > SHORT_BYTES_MAX - 30)
             {
                 let remedy = "write 1 to 225 bytes";
-                return Err(NameError {
-                    what,
-                    value: value.clone(),
-                    remedy,
-                });
+                return Err(NameError { what, value: value.clone(), remedy });
             }
         }
         Ok(())
     }
 
-    /// The message that carries the document.
+    /// The message that carries the document; `number` counts over all inputs.
     pub fn message(
         &self,
         document: Document,
+        number: u64,
         now: DateTime<Utc>,
     ) -> Result<Message, documents::Error> {
         let operation = self.operation.map_or_else(|| document.operation(), Ok)?;
@@ -114,7 +101,7 @@ impl Envelope {
         let message_id = match &self.ids {
             Ids::Random => Some(Uuid::now_v7().to_string()),
             Ids::Given(id) => Some(id.clone()),
-            Ids::Numbered(prefix) => Some(format!("{prefix}{}", document.number)),
+            Ids::Numbered(prefix) => Some(format!("{prefix}{number}")),
             Ids::Absent => None,
         };
         Ok(Message {
@@ -149,17 +136,11 @@ mod tests {
             correlation_id: None,
             reply_to: None,
         };
-        let document = Document {
-            number: 3,
-            body: br#"{"linkCustomers":[]}"#.to_vec(),
-        };
-        let message = envelope.message(document, chrono::Utc::now()).unwrap();
+        let document = Document { number: 3, body: br#"{"linkCustomers":[]}"#.to_vec() };
+        let message = envelope.message(document, 3, chrono::Utc::now()).unwrap();
         assert_eq!(message.routing_key, "acme.link.7");
         assert_eq!(message.properties.message_id.as_deref(), Some("batch-3"));
-        let other = Envelope {
-            org_code: "acme.link".to_owned(),
-            ..envelope
-        };
+        let other = Envelope { org_code: "acme.link".to_owned(), ..envelope };
         assert!(other.check().is_err());
     }
 }

@@ -1,1 +1,21 @@
-//! Postgres.
+//! Postgres: the inbox, enrolments and their history, the catalogue, the fence.
+//!
+//! The only room that knows sqlx. Statements are set-based: arrays go in, rows come out, and a
+//! window costs the same few round trips whatever its size. Only `commit` begins and commits a
+//! transaction on the way of a message. Deliberately absent: decisions.
+
+pub mod connection;
+pub mod error;
+pub mod session;
+
+pub mod catalogue;
+pub mod command_log;
+pub mod load;
+
+pub mod commit;
+pub mod fence;
+
+pub mod attempts;
+
+pub mod migrate;
+pub mod retention;

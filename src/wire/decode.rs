@@ -24,19 +24,13 @@ pub const BODY_BYTES_MAX: usize = 1_048_576;
 pub const KEPT_TEXT_CHARS_MAX: usize = 255;
 
 /// The root keys, in the order of [`Operation::ALL`].
-const ROOT_KEYS: &[&str] = &[
-    "linkCustomers",
-    "customersPartnerUpdates",
-    "deLinkCustomers",
-];
+const ROOT_KEYS: &[&str] = &["linkCustomers", "customersPartnerUpdates", "deLinkCustomers"];
 
 /// Reads the body of a command whose routing key says `operation`.
 pub fn decode(body: &[u8], operation: Operation) -> Result<Command, Rejection> {
     if body.len() > BODY_BYTES_MAX {
-        let detail = format!(
-            "the body has {} bytes, at most {BODY_BYTES_MAX} are taken",
-            body.len()
-        );
+        let detail =
+            format!("the body has {} bytes, at most {BODY_BYTES_MAX} are taken", body.len());
         return Err(Rejection::new(Reason::TooLarge, detail));
     }
     let text = str::from_utf8(body).map_err(|error| {
@@ -45,23 +39,16 @@ pub fn decode(body: &[u8], operation: Operation) -> Result<Command, Rejection> {
     })?;
     let reader = Reader::default();
     let mut json = serde_json::Deserializer::from_str(text);
-    let command = json
-        .deserialize_any(Root(&reader))
-        .map_err(|error| reader.rejection(&error))?;
+    let command = json.deserialize_any(Root(&reader)).map_err(|error| reader.rejection(&error))?;
     json.end().map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
-        Rejection::new(
-            Reason::TrailingData,
-            format!("{place}: nothing may follow the document"),
-        )
+        Rejection::new(Reason::TrailingData, format!("{place}: nothing may follow the document"))
     })?;
     if command.operation() == operation {
         Ok(command)
     } else {
-        let detail = format!(
-            "the routing key says {operation}, the root key {}",
-            command.operation()
-        );
+        let detail =
+            format!("the routing key says {operation}, the root key {}", command.operation());
         Err(Rejection::new(Reason::OperationMismatch, detail))
     }
 }
@@ -76,10 +63,7 @@ struct Root<'r>(&'r Reader);
 
 impl Root<'_> {
     fn refused<E: de::Error>(&self, found: &str) -> E {
-        self.0.fail(
-            Reason::RootKeys,
-            format!("expected an object as root, found {found}"),
-        )
+        self.0.fail(Reason::RootKeys, format!("expected an object as root, found {found}"))
     }
 }
 
@@ -93,13 +77,8 @@ impl<'de> Visitor<'de> for Root<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Command, A::Error> {
         let reader = self.0;
         let mut command: Option<Command> = None;
-        while let Some(key) = Reader::key(&mut map, ROOT_KEYS)? {
-            let Some((operation, name)) =
-                key.and_then(|index| Some((*Operation::ALL.get(index)?, *ROOT_KEYS.get(index)?)))
-            else {
-                Reader::skip(&mut map)?;
-                continue;
-            };
+        while let Some(index) = Reader::next_field(&mut map, ROOT_KEYS)? {
+            let (operation, name) = (Operation::ALL[index], ROOT_KEYS[index]);
             let read = match &command {
                 Some(earlier) if earlier.operation() == operation => {
                     Err(reader.fail(Reason::DuplicateKey, "given twice".to_owned()))
@@ -117,10 +96,7 @@ impl<'de> Visitor<'de> for Root<'_> {
             command = Some(reader.within(Step::Field(name), read)?);
         }
         command.ok_or_else(|| {
-            reader.fail(
-                Reason::RootKeys,
-                format!("expected one of {}", ROOT_KEYS.join(", ")),
-            )
+            reader.fail(Reason::RootKeys, format!("expected one of {}", ROOT_KEYS.join(", ")))
         })
     }
 
@@ -223,11 +199,8 @@ impl Fields for LinkItem {
 }
 
 impl Fields for Reference {
-    const NAMES: &'static [&'static str] = &[
-        "partnerMembershipId",
-        "partnerTierName",
-        "partnerTierExpiryDate",
-    ];
+    const NAMES: &'static [&'static str] =
+        &["partnerMembershipId", "partnerTierName", "partnerTierExpiryDate"];
 
     fn read<'de, A: MapAccess<'de>>(
         &mut self,
@@ -306,3 +279,6 @@ fn read_date<'de, A: MapAccess<'de>>(from: &mut A, reader: &Reader) -> Result<Gi
     let text = reader.cow(from, "a string")?;
     Ok(text.map_or(GivenDate::Absent, |text| date::read(&text)))
 }
+
+#[cfg(test)]
+mod tests;

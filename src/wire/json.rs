@@ -35,11 +35,7 @@ impl Reader {
         &self,
         from: &mut A,
     ) -> Result<Option<T>, A::Error> {
-        from.next_value_seed(Object {
-            reader: self,
-            nullable: true,
-            fields: PhantomData,
-        })
+        from.next_value_seed(Object { reader: self, nullable: true, fields: PhantomData })
     }
 
     /// A list of objects.
@@ -47,18 +43,21 @@ impl Reader {
         &self,
         from: &mut A,
     ) -> Result<Vec<T>, A::Error> {
-        from.next_value_seed(List {
-            reader: self,
-            element: PhantomData,
-        })
+        from.next_value_seed(List { reader: self, element: PhantomData })
     }
 
-    /// The next key, if it is one of `names`; `Some(None)` for any other.
-    pub(super) fn key<'de, A: MapAccess<'de>>(
+    /// Moves to the value of the next field among `names`, past all others; gives its index.
+    pub(super) fn next_field<'de, A: MapAccess<'de>>(
         from: &mut A,
         names: &'static [&'static str],
-    ) -> Result<Option<Option<usize>>, A::Error> {
-        from.next_key_seed(Key(names))
+    ) -> Result<Option<usize>, A::Error> {
+        while let Some(key) = from.next_key_seed(Key(names))? {
+            match key {
+                FieldKey::Read(index) => return Ok(Some(index)),
+                FieldKey::Other => Self::skip(from)?,
+            }
+        }
+        Ok(None)
     }
 
     /// Skips a value that nobody asked for.
@@ -95,11 +94,7 @@ impl<'de, T: Fields> Visitor<'de> for Object<'_, T> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        if self.nullable {
-            Ok(None)
-        } else {
-            Err(self.refused("null"))
-        }
+        if self.nullable { Ok(None) } else { Err(self.refused("null")) }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -107,12 +102,8 @@ impl<'de, T: Fields> Visitor<'de> for Object<'_, T> {
         let mut object = T::default();
         // A bit for each name; no object has more than a few.
         let mut seen = 0_u64;
-        while let Some(key) = Reader::key(&mut map, T::NAMES)? {
-            let Some((index, name)) = key.and_then(|index| Some((index, *T::NAMES.get(index)?)))
-            else {
-                Reader::skip(&mut map)?;
-                continue;
-            };
+        while let Some(index) = Reader::next_field(&mut map, T::NAMES)? {
+            let name = T::NAMES[index];
             let bit = 1 << index;
             let read = if seen & bit == 0 {
                 object.read(name, &mut map, reader)
@@ -123,15 +114,10 @@ impl<'de, T: Fields> Visitor<'de> for Object<'_, T> {
             seen |= bit;
         }
         if let Some(name) = T::REQUIRED
-            && T::NAMES
-                .iter()
-                .position(|n| *n == name)
-                .is_none_or(|index| seen & (1 << index) == 0)
+            && T::NAMES.iter().position(|n| *n == name).is_none_or(|index| seen & (1 << index) == 0)
         {
-            let absent = reader.fail(
-                Reason::NotAnArray,
-                "expected an array, found nothing".to_owned(),
-            );
+            let absent =
+                reader.fail(Reason::NotAnArray, "expected an array, found nothing".to_owned());
             return reader.within(Step::Field(name), Err(absent));
         }
         Ok(Some(object))
@@ -147,10 +133,7 @@ struct List<'r, T> {
 
 impl<T> List<'_, T> {
     fn refused<E: de::Error>(&self, found: &str) -> E {
-        self.reader.fail(
-            Reason::NotAnArray,
-            format!("expected an array, found {found}"),
-        )
+        self.reader.fail(Reason::NotAnArray, format!("expected an array, found {found}"))
     }
 }
 
@@ -173,11 +156,7 @@ impl<'de, T: Fields> Visitor<'de> for List<'_, T> {
         let reader = self.reader;
         let mut list = Vec::new();
         loop {
-            let element = Object {
-                reader,
-                nullable: false,
-                fields: PhantomData,
-            };
+            let element = Object { reader, nullable: false, fields: PhantomData };
             let next = seq.next_element_seed(element);
             match reader.within(Step::Element(list.len()), next)? {
                 Some(element) => {
@@ -194,8 +173,14 @@ impl<'de, T: Fields> Visitor<'de> for List<'_, T> {
 
 struct Key(&'static [&'static str]);
 
+/// A key of an object: one of those that are read, by its index, or any other.
+enum FieldKey {
+    Read(usize),
+    Other,
+}
+
 impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Option<usize>;
+    type Value = FieldKey;
 
     fn deserialize<D: de::Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
         from.deserialize_str(self)
@@ -203,13 +188,14 @@ impl<'de> DeserializeSeed<'de> for Key {
 }
 
 impl Visitor<'_> for Key {
-    type Value = Option<usize>;
+    type Value = FieldKey;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|name| *name == key))
+        let index = self.0.iter().position(|name| *name == key);
+        Ok(index.map_or(FieldKey::Other, FieldKey::Read))
     }
 }

@@ -53,8 +53,7 @@ impl Reader {
         &self,
         from: &mut A,
     ) -> Result<Option<String>, A::Error> {
-        self.cow(from, "a string")
-            .map(|text| text.map(Cow::into_owned))
+        self.cow(from, "a string").map(|text| text.map(Cow::into_owned))
     }
 
     /// A text of at most `chars_max` characters; null means absent.
@@ -64,14 +63,8 @@ impl Reader {
         chars_max: usize,
     ) -> Result<Option<String>, A::Error> {
         let text = self.text(from)?;
-        if text
-            .as_ref()
-            .is_some_and(|text| text.chars().nth(chars_max).is_some())
-        {
-            return Err(self.fail(
-                Reason::TooLarge,
-                format!("longer than {chars_max} characters"),
-            ));
+        if text.as_ref().is_some_and(|text| text.chars().nth(chars_max).is_some()) {
+            return Err(self.fail(Reason::TooLarge, format!("longer than {chars_max} characters")));
         }
         Ok(text)
     }
@@ -142,10 +135,7 @@ impl Reader {
     pub(super) fn rejection(&self, error: &serde_json::Error) -> Rejection {
         let (reason, what) = self.fault.take().unwrap_or_else(|| {
             let reason = reason_of_syntax(&error.to_string());
-            (
-                reason,
-                format!("line {}, column {}", error.line(), error.column()),
-            )
+            (reason, format!("line {}, column {}", error.line(), error.column()))
         });
         let pointer = self.pointer();
         match reason {
@@ -158,18 +148,14 @@ impl Reader {
 
     /// JSON pointer (RFC 6901) to the fault. Names of fields that are read need no escapes.
     fn pointer(&self) -> String {
-        self.steps
-            .borrow()
-            .iter()
-            .rev()
-            .fold(String::new(), |mut pointer, step| {
-                // Writing to a String can't fail.
-                let _ = match step {
-                    Step::Field(name) => write!(pointer, "/{name}"),
-                    Step::Element(index) => write!(pointer, "/{index}"),
-                };
-                pointer
-            })
+        self.steps.borrow().iter().rev().fold(String::new(), |mut pointer, step| {
+            // Writing to a String can't fail.
+            let _ = match step {
+                Step::Field(name) => write!(pointer, "/{name}"),
+                Step::Element(index) => write!(pointer, "/{index}"),
+            };
+            pointer
+        })
     }
 
     fn scalar<'de, A: MapAccess<'de>>(
@@ -177,10 +163,7 @@ impl Reader {
         from: &mut A,
         expected: &'static str,
     ) -> Result<Scalar<'de>, A::Error> {
-        let scalar = from.next_value_seed(AnyScalar {
-            reader: self,
-            expected,
-        })?;
+        let scalar = from.next_value_seed(AnyScalar { reader: self, expected })?;
         match scalar {
             Scalar::Text(text) if text.contains('\0') => {
                 Err(self.fail(Reason::InvalidText, "holds a NUL character".to_owned()))
@@ -190,10 +173,7 @@ impl Reader {
     }
 
     pub(super) fn wrong_type<E: de::Error>(&self, expected: &str, found: &str) -> E {
-        self.fail(
-            Reason::WrongType,
-            format!("expected {expected}, found {found}"),
-        )
+        self.fail(Reason::WrongType, format!("expected {expected}, found {found}"))
     }
 
     pub(super) fn count_element<E: de::Error>(&self) -> Result<(), E> {

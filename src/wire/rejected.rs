@@ -19,10 +19,13 @@ const DETAIL_BYTES_MAX: usize = 1024;
 /// Who rejected a command, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
+    /// The lane that it came through.
     pub lane: &'a str,
+    /// The worker's id.
     pub worker: &'a str,
     /// How often processing was tried.
     pub attempts: u32,
+    /// When it was rejected.
     pub at: DateTime<Utc>,
 }
 
@@ -54,8 +57,10 @@ pub fn dead_letter_id(message: &Message, reason: Reason) -> Uuid {
         }
     }
     let digest: [u8; 32] = hash.finalize().into();
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = digest;
-    Uuid::new_v8([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
+    let (first, _) = digest.split_at(16);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(first);
+    Uuid::new_v8(bytes)
 }
 
 /// The event that tells subscribers of a rejected command, to the given exchange.
@@ -117,25 +122,13 @@ pub fn dead_letter(
     let said = [
         ("x-dead-letter-id", Value::from(id.to_string())),
         ("x-reason", Value::from(rejection.reason.as_str())),
-        (
-            "x-detail",
-            Value::from(cut(&rejection.detail, DETAIL_BYTES_MAX)),
-        ),
-        (
-            "x-original-exchange",
-            Value::from(original.exchange.as_str()),
-        ),
-        (
-            "x-original-routing-key",
-            Value::from(original.routing_key.as_str()),
-        ),
+        ("x-detail", Value::from(cut(&rejection.detail, DETAIL_BYTES_MAX))),
+        ("x-original-exchange", Value::from(original.exchange.as_str())),
+        ("x-original-routing-key", Value::from(original.routing_key.as_str())),
         ("x-lane", Value::from(origin.lane)),
         ("x-worker", Value::from(origin.worker)),
         ("x-attempts", Value::from(origin.attempts)),
-        (
-            "x-dead-lettered-at",
-            Value::from(origin.at.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
-        ),
+        ("x-dead-lettered-at", Value::from(origin.at.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
     ];
     headers.extend(said.map(|(name, value)| (name.to_owned(), value)));
     letter
@@ -153,4 +146,110 @@ struct Rejected<'a> {
 /// The text's beginning, of at most so many bytes.
 fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn original() -> Message {
+        let headers = [("x-user-id", "forged"), ("x-delivery-count", "3"), ("own", "kept")];
+        Message {
+            exchange: "commands".to_owned(),
+            routing_key: "acme.link".to_owned(),
+            properties: Properties {
+                message_id: Some("c-1".to_owned()),
+                headers: headers.map(|(name, value)| (name.to_owned(), value.into())).into(),
+                ..Properties::default()
+            },
+            body: b"nonsense".to_vec(),
+        }
+    }
+
+    fn letter(original: &Message, detail: &str) -> Message {
+        let rejection = Rejection::new(Reason::NotJson, detail);
+        let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let origin = Origin { lane: "main", worker: "w-1", attempts: 2, at };
+        dead_letter("dead", original, &rejection, Uuid::nil(), &origin)
+    }
+
+    #[test]
+    fn subscribers_are_told_of_a_rejection() {
+        let rejection = Rejection::new(Reason::NotJson, "line 1, column 2");
+        let event = event("results", &original(), &rejection, Uuid::nil());
+        assert_eq!(
+            String::from_utf8(event.body).unwrap(),
+            r#"{"commandId":"c-1","reason":"not-json","detail":"line 1, column 2","deadLetterId":"00000000-0000-0000-0000-000000000000"}"#
+        );
+        assert_eq!(event.routing_key, "acme.link.rejected");
+        assert_eq!(event.properties.kind.as_deref(), Some("partner-program.rejected.v1"));
+        assert_eq!(event.properties.correlation_id.as_deref(), Some("c-1"));
+    }
+
+    #[test]
+    fn a_rejections_routing_key_names_what_is_known() {
+        for (key, expected) in [
+            ("", "unknown.unknown.rejected"),
+            ("acme", "acme.unknown.rejected"),
+            ("acme.nonsense", "acme.unknown.rejected"),
+            (".update", "unknown.update.rejected"),
+            ("acme.delink.7.8", "acme.delink.rejected"),
+        ] {
+            let message = Message { routing_key: key.to_owned(), ..Message::default() };
+            let rejection = Rejection::new(Reason::RoutingKey, "");
+            let event = event("results", &message, &rejection, Uuid::nil());
+            assert_eq!(event.routing_key, expected, "{key:?}");
+            assert!(event.body.starts_with(br#"{"commandId":null,"#));
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_the_original_and_says_what_became_of_it() {
+        let mut original = original();
+        let letter = letter(&original, "line 1");
+        assert_eq!((&letter.body, &letter.routing_key), (&original.body, &original.routing_key));
+        assert_eq!(letter.properties.message_id, original.properties.message_id);
+        assert_eq!(
+            serde_json::to_string(&letter.properties.headers).unwrap(),
+            concat!(
+                r#"{"own":"kept","x-attempts":2,"x-dead-letter-id":"00000000-0000-0000-0000-000000000000","#,
+                r#""x-dead-lettered-at":"2023-11-14T22:13:20Z","x-detail":"line 1","x-lane":"main","#,
+                r#""x-original-exchange":"commands","x-original-routing-key":"acme.link","#,
+                r#""x-reason":"not-json","x-worker":"w-1"}"#,
+            )
+        );
+        original.properties.user_id = Some("upstream".to_owned());
+        let letter = super::tests::letter(&original, "line 1");
+        assert_eq!(letter.properties.user_id, None);
+        assert_eq!(letter.properties.headers["x-user-id"], "upstream");
+    }
+
+    #[test]
+    fn a_long_detail_is_cut_between_characters() {
+        let letter = letter(&original(), &format!("a{}", "é".repeat(1000)));
+        assert_eq!(letter.properties.headers["x-detail"].as_str().unwrap().len(), 1023);
+    }
+
+    #[test]
+    fn a_letters_id_depends_on_what_was_rejected_and_why() {
+        let message = original();
+        let id = dead_letter_id(&message, Reason::NotJson);
+        assert_eq!(id, dead_letter_id(&message.clone(), Reason::NotJson));
+        assert_eq!(id.get_version_num(), 8);
+        assert_ne!(id, dead_letter_id(&message, Reason::NotUtf8));
+        let changes: [fn(&mut Message); 5] = [
+            |m| m.routing_key.push('x'),
+            |m| m.properties.message_id = None,
+            |m| m.properties.timestamp = DateTime::from_timestamp(1, 0),
+            |m| m.body.push(b'x'),
+            |m| {
+                m.properties.headers.extend([("replay-of".to_owned(), "x".into())]);
+            },
+        ];
+        for change in changes {
+            let mut other = message.clone();
+            change(&mut other);
+            assert_ne!(id, dead_letter_id(&other, Reason::NotJson));
+        }
+    }
 }

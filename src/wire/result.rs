@@ -19,17 +19,25 @@ const SHORT_STRING_BYTES_MAX: usize = 255;
 /// What a result event says beside its body.
 #[derive(Clone, Debug)]
 pub struct ResultHeader<'a> {
+    /// The org's word in the routing key.
     pub org_code: &'a str,
+    /// The operation's word in the routing key.
     pub operation: Operation,
+    /// How the command went.
     pub verdict: Verdict,
+    /// Of the command's items.
     pub counts: Counts,
     /// The command's message id, or the one that was made up for it.
     pub command_id: &'a str,
+    /// The command's; without one the event has the command's id.
     pub correlation_id: Option<&'a str>,
+    /// The command's.
     pub app_id: Option<&'a str>,
     /// The command's publisher. It goes to a header: the property would claim to be ours.
     pub user_id: Option<&'a str>,
+    /// When the command was sent, as its publisher says.
     pub sent_at: Option<DateTime<Utc>>,
+    /// The command's W3C trace context.
     pub traceparent: Option<&'a str>,
 }
 
@@ -40,11 +48,7 @@ pub fn encode(command: &Command, outcome: &Outcome) -> Vec<u8> {
         link: None,
         update: None,
         delink: None,
-        warnings: outcome
-            .warnings
-            .iter()
-            .map(|w| WarningView::new(w.status, &w.path))
-            .collect(),
+        warnings: outcome.warnings.iter().map(|w| WarningView::new(w.status, &w.path)).collect(),
     };
     match command {
         Command::Link(entries) => {
@@ -91,19 +95,10 @@ pub fn encode(command: &Command, outcome: &Outcome) -> Vec<u8> {
 /// AMQP allows, it is `sha256-{hex of the command id's SHA-256}.result`, which is as stable.
 #[must_use]
 pub fn event(exchange: &str, header: &ResultHeader<'_>, body: Vec<u8>) -> Message {
-    let Counts {
-        total,
-        succeeded,
-        failed,
-    } = header.counts;
+    let Counts { total, succeeded, failed } = header.counts;
     let mut properties = Properties {
         message_id: Some(message_id(header.command_id, ".result")),
-        correlation_id: Some(
-            header
-                .correlation_id
-                .unwrap_or(header.command_id)
-                .to_owned(),
-        ),
+        correlation_id: Some(header.correlation_id.unwrap_or(header.command_id).to_owned()),
         kind: Some(format!("partner-program.{}.result.v1", header.operation)),
         content_type: Some("application/json".to_owned()),
         app_id: header.app_id.map(str::to_owned),
@@ -115,19 +110,11 @@ pub fn event(exchange: &str, header: &ResultHeader<'_>, body: Vec<u8>) -> Messag
         ("traceparent", header.traceparent),
         ("user-id", header.user_id),
     ];
-    let counts = [
-        ("items-total", total),
-        ("items-succeeded", succeeded),
-        ("items-failed", failed),
-    ];
-    let texts = texts
-        .into_iter()
-        .filter_map(|(name, text)| Some((name, Value::from(text?))));
+    let counts = [("items-total", total), ("items-succeeded", succeeded), ("items-failed", failed)];
+    let texts = texts.into_iter().filter_map(|(name, text)| Some((name, Value::from(text?))));
     let counts = counts.map(|(name, count)| (name, Value::from(count)));
-    properties.headers = texts
-        .chain(counts)
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
+    properties.headers =
+        texts.chain(counts).map(|(name, value)| (name.to_owned(), value)).collect();
     Message {
         exchange: exchange.to_owned(),
         routing_key: format!(
@@ -148,7 +135,7 @@ pub fn event(exchange: &str, header: &ResultHeader<'_>, body: Vec<u8>) -> Messag
 pub fn reply(event: &Message, reply_to: &str, correlation_id: Option<&str>) -> Message {
     let mut reply = event.clone();
     reply.exchange.clear();
-    reply.routing_key = reply_to.to_owned();
+    reply_to.clone_into(&mut reply.routing_key);
     if let Some(correlation_id) = correlation_id {
         reply.properties.correlation_id = Some(correlation_id.to_owned());
     }
@@ -160,10 +147,8 @@ fn message_id(id: &str, suffix: &str) -> String {
     if id.len() + suffix.len() <= SHORT_STRING_BYTES_MAX {
         return format!("{id}{suffix}");
     }
-    let hex: String = Sha256::digest(id)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex =
+        Sha256::digest(id).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     format!("sha256-{hex}{suffix}")
 }
 
@@ -181,10 +166,7 @@ fn views<'a, I, V>(
     answered
         .map(|(entry, answer)| {
             let customer = CustomerView::new(&entry.customer, &answer.customer);
-            view(
-                customer,
-                &mut entry.items.iter().zip(answer.items.iter().copied()),
-            )
+            view(customer, &mut entry.items.iter().zip(answer.items.iter().copied()))
         })
         .collect()
 }
@@ -193,10 +175,7 @@ fn views<'a, I, V>(
 struct Response<'a> {
     #[serde(rename = "linkCustomers", skip_serializing_if = "Option::is_none")]
     link: Option<Vec<LinkEntry<'a>>>,
-    #[serde(
-        rename = "customersPartnerUpdates",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "customersPartnerUpdates", skip_serializing_if = "Option::is_none")]
     update: Option<Vec<UpdateEntry<'a>>>,
     #[serde(rename = "deLinkCustomers", skip_serializing_if = "Option::is_none")]
     delink: Option<Vec<DelinkEntry<'a>>>,
@@ -294,11 +273,7 @@ struct StatusView {
 
 impl StatusView {
     const fn new(status: Status) -> Self {
-        Self {
-            status: status.is_success(),
-            message: status.message(),
-            code: status.code(),
-        }
+        Self { status: status.is_success(), message: status.message(), code: status.code() }
     }
 }
 
@@ -312,11 +287,9 @@ struct WarningView<'a> {
 
 impl<'a> WarningView<'a> {
     const fn new(status: Status, path: &'a str) -> Self {
-        Self {
-            status: false,
-            code: status.code(),
-            message: status.message(),
-            path,
-        }
+        Self { status: false, code: status.code(), message: status.message(), path }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,89 @@
-//! The worker.
+//! Joins the rooms: takes commands from lanes, applies them, announces the results.
+//!
+//! A lane is one ordered log. Its loop is the only place where an order of steps matters for
+//! safety: commit, then confirm, then ack. Everything that can fail in between is repeated from
+//! the queue, and the inbox makes the repetition harmless. Deliberately absent: any state that
+//! outlives a channel generation.
 
+mod announce;
+mod counters;
+mod dead_letter;
+mod fault;
+mod intake;
+mod isolate;
+mod lane;
+mod retention;
+pub(crate) mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::worker::lane::Lane;
 
-/// Why the worker ended.
+/// Why the worker as a whole ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The loop is not here yet.
-    #[error("the worker is not built in yet")]
-    Absent,
+    /// A setting that a worker needs is missing.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A task panicked: a defect in the worker itself.
+    #[error("a task of the worker stopped by itself: {0}")]
+    TaskStopped(String),
+    /// The drain took longer than `shutdown_deadline_ms`; what was not acked is redelivered.
+    #[error("the lanes were not drained within {0} ms: what they held will be redelivered")]
+    DrainDeadline(u64),
+    /// A second signal asked to stop at once.
+    #[error("stopped at once: what the lanes held will be redelivered")]
+    Killed,
 }
 
-/// Works until `shutdown`, then drains; `kill` ends the drain.
-#[expect(clippy::unused_async, reason = "the loop is not here yet")]
+/// Where a worker's servers are.
+struct Places {
+    database_url: String,
+    amqp_url: String,
+}
+
+/// Runs all lanes of the configuration until `shutdown`, and drains them.
+///
+/// `kill` ends the drain at once. Faults of the broker or the database never end the worker:
+/// its lanes wait them out.
 pub async fn run(
-    _config: &Config,
-    _clock: Clock,
-    _shutdown: CancellationToken,
-    _kill: CancellationToken,
+    config: &Config,
+    clock: Clock,
+    shutdown: CancellationToken,
+    kill: CancellationToken,
 ) -> Result<(), Error> {
-    Err(Error::Absent)
+    let places = Arc::new(Places {
+        database_url: config.database_url()?.to_owned(),
+        amqp_url: config.amqp_url()?.to_owned(),
+    });
+    let config = Arc::new(config.clone());
+    let mut tasks = JoinSet::new();
+    for lane in &config.lanes {
+        let lane =
+            Lane::new(lane.name.clone(), Arc::clone(&config), Arc::clone(&places), clock.clone());
+        tasks.spawn(lane.run(shutdown.clone()));
+    }
+    tasks.spawn(retention::run(Arc::clone(&config), Arc::clone(&places), shutdown.clone()));
+
+    let deadline = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(Duration::from_millis(config.shutdown_deadline_ms)).await;
+    };
+    let drained = async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|panic| Error::TaskStopped(panic.to_string()))?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = drained => ended,
+        () = deadline => Err(Error::DrainDeadline(config.shutdown_deadline_ms)),
+        () = kill.cancelled() => Err(Error::Killed),
+    }
 }

@@ -50,10 +50,7 @@ fn a_bad_setting_exits_with_2_and_says_what_to_write() {
     let complaints: Vec<String> = cases
         .iter()
         .map(|(variable, value)| {
-            let output = partner_program(&["run"])
-                .env(variable, value)
-                .output()
-                .unwrap();
+            let output = partner_program(&["run"]).env(variable, value).output().unwrap();
             assert_eq!(output.status.code(), Some(2), "{variable}");
             text(&output.stderr)
         })
@@ -89,4 +86,14 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 /// Every command with a help page of its own; the first is the program itself.
-const COMMANDS: &[&str] = &["", "run", "completions", "man"];
+const COMMANDS: &[&str] = &[
+    "",
+    "run",
+    "topology",
+    "publish",
+    "results",
+    "results follow",
+    "doctor",
+    "completions",
+    "man",
+];

@@ -33,11 +33,7 @@ async fn database_name(url: &str) -> String {
 async fn publish(connection: &lapin::Connection, queue: &str) {
     let channel = connection.create_channel().await.expect("a channel");
     channel
-        .queue_declare(
-            queue.into(),
-            QueueDeclareOptions::durable(),
-            FieldTable::default(),
-        )
+        .queue_declare(queue.into(), QueueDeclareOptions::durable(), FieldTable::default())
         .await
         .expect("a queue");
     channel
@@ -56,21 +52,13 @@ async fn publish(connection: &lapin::Connection, queue: &str) {
 async fn a_place_has_a_database_and_a_vhost_of_its_own() {
     let one = Place::new("one").await;
     let other = Place::without_migrations("other").await;
-    assert_ne!(
-        database_name(&one.database_url).await,
-        database_name(&other.database_url).await
-    );
+    assert_ne!(database_name(&one.database_url).await, database_name(&other.database_url).await);
 
     let connection = connect(&one).await;
     publish(&connection, "a queue/1").await;
     eventually(SOON, "the message is counted", async || {
         let depth = one.broker.depth("a queue/1")?;
-        (depth
-            == Depth {
-                ready: 1,
-                unacked: 0,
-            })
-        .then_some(())
+        (depth == Depth { ready: 1, unacked: 0 }).then_some(())
     })
     .await;
     assert_eq!(other.broker.depth("a queue/1"), None);

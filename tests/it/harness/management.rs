@@ -35,11 +35,8 @@ impl Broker {
             .proxy(None)
             .build()
             .into();
-        let broker = Self {
-            agent,
-            management_url: management_url.to_owned(),
-            vhost: vhost.to_owned(),
-        };
+        let broker =
+            Self { agent, management_url: management_url.to_owned(), vhost: vhost.to_owned() };
         broker.put(&format!("vhosts/{vhost}"), &json!({}));
         broker.put(
             &format!("permissions/{vhost}/guest"),
@@ -66,16 +63,9 @@ impl Broker {
             text.unwrap_or_default().to_owned()
         };
         let named = |value: &Value| {
-            (
-                text(value, "/name"),
-                text(value, "/client_properties/connection_name"),
-            )
+            (text(value, "/name"), text(value, "/client_properties/connection_name"))
         };
-        connections
-            .iter()
-            .flat_map(|all| all.as_array().into_iter().flatten())
-            .map(named)
-            .collect()
+        connections.iter().flat_map(|all| all.as_array().into_iter().flatten()).map(named).collect()
     }
 
     /// Closes a connection, by the broker's name of it, as an operator would.
@@ -93,18 +83,11 @@ impl Broker {
     }
 
     fn get(&self, path: &str) -> Option<Value> {
-        let answer = self
-            .agent
-            .get(self.url(path))
-            .header("authorization", GUEST)
-            .call();
+        let answer = self.agent.get(self.url(path)).header("authorization", GUEST).call();
         match answer {
-            Ok(mut answer) => Some(
-                answer
-                    .body_mut()
-                    .read_json()
-                    .expect("the management API answers with JSON"),
-            ),
+            Ok(mut answer) => {
+                Some(answer.body_mut().read_json().expect("the management API answers with JSON"))
+            }
             Err(ureq::Error::StatusCode(404)) => None,
             Err(error) => panic!("management API, get {path}: {error}"),
         }
@@ -127,10 +110,7 @@ impl Broker {
     }
 
     fn try_delete(&self, path: &str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
-        self.agent
-            .delete(self.url(path))
-            .header("authorization", GUEST)
-            .call()
+        self.agent.delete(self.url(path)).header("authorization", GUEST).call()
     }
 }
 

@@ -38,16 +38,10 @@ pub(crate) fn servers() -> &'static Servers {
     static SERVERS: OnceLock<Servers> = OnceLock::new();
     SERVERS.get_or_init(|| {
         let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        if let (Some(database_url), Some(amqp_url), Some(management)) = (
-            set("DATABASE_URL"),
-            set("AMQP_URL"),
-            set("PARTNER_PROGRAM_TEST_MANAGEMENT_URL"),
-        ) {
-            return Servers {
-                database_url,
-                amqp_url,
-                management,
-            };
+        if let (Some(database_url), Some(amqp_url), Some(management)) =
+            (set("DATABASE_URL"), set("AMQP_URL"), set("PARTNER_PROGRAM_TEST_MANAGEMENT_URL"))
+        {
+            return Servers { database_url, amqp_url, management };
         }
         start_servers(&new_folder())
     })
@@ -85,12 +79,10 @@ impl Place {
         let mut admin = PgConnection::connect(&servers.database_url)
             .await
             .expect("the private Postgres answers");
-        sqlx::raw_sql(AssertSqlSafe(format!(
-            "create database {name} template {template}"
-        )))
-        .execute(&mut admin)
-        .await
-        .expect("the test's database is created");
+        sqlx::raw_sql(AssertSqlSafe(format!("create database {name} template {template}")))
+            .execute(&mut admin)
+            .await
+            .expect("the test's database is created");
         admin.close().await.expect("the connection closes");
         Self {
             database_url: with_path(&servers.database_url, &name),
@@ -119,14 +111,8 @@ impl OwnServers {
         .await;
         Self {
             servers,
-            postgres: Server {
-                script: "postgres.sh",
-                folder: folder.join("postgres"),
-            },
-            rabbitmq: Server {
-                script: "rabbitmq.sh",
-                folder: folder.join("rabbitmq"),
-            },
+            postgres: Server { script: "postgres.sh", folder: folder.join("postgres") },
+            rabbitmq: Server { script: "rabbitmq.sh", folder: folder.join("rabbitmq") },
             folder,
         }
     }
@@ -170,17 +156,12 @@ impl Server {
 
 /// Keeps the test's runtime going, for what it observes meanwhile.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work)
-        .await
-        .expect("the script succeeds")
+    tokio::task::spawn_blocking(work).await.expect("the script succeeds")
 }
 
 fn start_servers(folder: &Path) -> Servers {
     let own_pid = std::process::id().to_string();
-    script(
-        "servers.sh",
-        &["start", text(folder), "--with-pid", &own_pid],
-    );
+    script("servers.sh", &["start", text(folder), "--with-pid", &own_pid]);
     let read = |name: &str| {
         let url = std::fs::read_to_string(folder.join(name)).expect("the script wrote the URL");
         url.trim().to_owned()
@@ -206,9 +187,7 @@ fn script(name: &str, arguments: &[&str]) {
 }
 
 fn try_script(name: &str, arguments: &[&str]) -> Result<(), String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("deploy/local")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/local").join(name);
     let output = Command::new("timeout")
         .args(["--kill-after=10", SCRIPT_SECONDS])
         .arg(path)
@@ -234,9 +213,8 @@ async fn migrated_template(database_url: &str) -> String {
         return template.clone();
     }
     let template = unique("migrated");
-    let mut admin = PgConnection::connect(database_url)
-        .await
-        .expect("the private Postgres answers");
+    let mut admin =
+        PgConnection::connect(database_url).await.expect("the private Postgres answers");
     sqlx::raw_sql(AssertSqlSafe(format!("create database {template}")))
         .execute(&mut admin)
         .await
@@ -264,13 +242,7 @@ async fn migrated_template(database_url: &str) -> String {
 fn unique(name: &str) -> String {
     let name: String = name
         .chars()
-        .map(|char| {
-            if char.is_ascii_alphanumeric() {
-                char.to_ascii_lowercase()
-            } else {
-                '_'
-            }
-        })
+        .map(|char| if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '_' })
         .take(40)
         .collect();
     let suffix = Uuid::new_v4().simple().to_string();

@@ -1,0 +1,123 @@
+//! `partner-program doctor`
+
+use serde::Serialize;
+
+use super::output::Row;
+use super::{Context, Exit, one_line};
+use crate::broker::connection::Connection;
+use crate::broker::topology;
+use crate::config::Config;
+
+/// Check settings, broker and topology, and say what to do about what is wrong
+#[derive(clap::Args)]
+#[command(after_help = "\
+Changes nothing. Exits with 1 if any check fails; warnings alone exit with 0.
+
+Examples:
+  partner-program doctor
+  partner-program doctor -o ndjson | jq -r 'select(.state != \"ok\") | .remedy'")]
+pub(super) struct Args {}
+
+pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<Exit> {
+    let mut checks = settings(&context.config);
+    checks.extend(broker(&context.config).await);
+    context.output.rows(&checks)?;
+    let failed = checks.iter().any(|check| check.state == State::Fail);
+    Ok(if failed { Exit::Failure } else { Exit::Success })
+}
+
+/// One line of the diagnosis.
+#[derive(Debug, Serialize)]
+struct Check {
+    #[serde(rename = "check")]
+    name: &'static str,
+    state: State,
+    detail: String,
+    /// Empty where there is nothing to do.
+    remedy: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl Check {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, detail: detail.into(), remedy: String::new() }
+    }
+
+    fn warn(name: &'static str, detail: impl Into<String>, remedy: &str) -> Self {
+        Self { name, state: State::Warn, detail: detail.into(), remedy: remedy.to_owned() }
+    }
+
+    fn fail(name: &'static str, detail: impl Into<String>, remedy: &str) -> Self {
+        Self { name, state: State::Fail, detail: detail.into(), remedy: remedy.to_owned() }
+    }
+}
+
+impl Row for Check {
+    const HEADERS: &'static [&'static str] = &["CHECK", "STATE", "DETAIL", "REMEDY"];
+
+    fn cells(&self) -> Vec<String> {
+        let state = match self.state {
+            State::Ok => "ok",
+            State::Warn => "warn",
+            State::Fail => "FAIL",
+        };
+        vec![self.name.into(), state.into(), self.detail.clone(), self.remedy.clone()]
+    }
+}
+
+fn settings(config: &Config) -> Vec<Check> {
+    let lanes = match super::topology::of(config) {
+        Ok(topology) => {
+            let names: Vec<&str> = topology.lanes.iter().map(|lane| lane.name.as_str()).collect();
+            Check::ok("lanes", names.join(", "))
+        }
+        Err(refusal) => Check::fail("lanes", refusal.to_string(), "narrow one of the patterns"),
+    };
+    let publishers = if config.publishers.is_empty() {
+        let remedy = "list users and their orgs under [publishers]";
+        Check::warn("publishers", "every broker user may publish for every org", remedy)
+    } else {
+        Check::ok("publishers", format!("{} users are bound to orgs", config.publishers.len()))
+    };
+    vec![lanes, publishers]
+}
+
+async fn broker(config: &Config) -> Vec<Check> {
+    let url = match config.amqp_url() {
+        Ok(url) => url,
+        Err(error) => return vec![Check::fail("broker", error.to_string(), "set AMQP_URL")],
+    };
+    let shown = config.amqp_url.as_ref().map(ToString::to_string).unwrap_or_default();
+    let connection = match Connection::open(url, &config.worker_id).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            let detail = format!("{shown}: {}", one_line(&error.into()));
+            let remedy = "start the broker, or mend address, user and virtual host in AMQP_URL";
+            return vec![Check::fail("broker", detail, remedy)];
+        }
+    };
+    let mut checks = vec![Check::ok("broker", shown)];
+    if let Ok(topology) = super::topology::of(config) {
+        checks.push(match topology::verify(&connection, &topology).await {
+            Ok(differences) if differences.is_empty() => Check::ok("topology", "as configured"),
+            Ok(differences) => {
+                let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
+                let remedy = "partner-program topology apply; what differs must be deleted first";
+                Check::fail("topology", texts.join("; "), remedy)
+            }
+            Err(error) => {
+                let remedy = "see the broker's log; the user needs the configure right";
+                Check::fail("topology", one_line(&error.into()), remedy)
+            }
+        });
+    }
+    connection.close().await;
+    checks
+}

@@ -1,0 +1,69 @@
+//! The commands of several files, as one stream of messages.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tokio::io::AsyncRead;
+
+use crate::cli::Refusal;
+use crate::clock::Clock;
+use crate::message::Message;
+use crate::ops::documents::Documents;
+use crate::ops::publish::{Envelope, Ids};
+
+/// The messages of all files, one after the other, up to the limit.
+pub(super) struct Inputs {
+    files: std::vec::IntoIter<PathBuf>,
+    open: Option<(PathBuf, Documents<Box<dyn AsyncRead + Unpin + Send>>)>,
+    envelope: Envelope,
+    clock: Clock,
+    limit: u64,
+    count: u64,
+}
+
+impl Inputs {
+    pub(super) fn new(files: Vec<PathBuf>, limit: Option<u64>, envelope: Envelope) -> Self {
+        Self {
+            files: files.into_iter(),
+            open: None,
+            envelope,
+            clock: Clock::system(),
+            limit: limit.unwrap_or(u64::MAX),
+            count: 0,
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Message>> {
+        while self.count < self.limit {
+            let Some((path, documents)) = &mut self.open else {
+                let Some(path) = self.files.next() else { break };
+                let input = open(&path).await?;
+                self.open = Some((path, Documents::new(input)));
+                continue;
+            };
+            let shown = path.display();
+            let Some(document) = documents.next().await.with_context(|| shown.to_string())? else {
+                self.open = None;
+                continue;
+            };
+            self.count += 1;
+            if self.count == 2 && matches!(self.envelope.ids, Ids::Given(_)) {
+                let text = "--message-id is for one command; use --id-prefix for several";
+                return Err(Refusal::Usage(text.to_owned()).into());
+            }
+            let message = self.envelope.message(document, self.count, self.clock.now());
+            return Ok(Some(message.with_context(|| shown.to_string())?));
+        }
+        Ok(None)
+    }
+}
+
+async fn open(path: &PathBuf) -> anyhow::Result<Box<dyn AsyncRead + Unpin + Send>> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(tokio::io::stdin()));
+    }
+    let file = tokio::fs::File::open(path)
+        .await
+        .map_err(|error| Refusal::Usage(format!("can't read {}: {error}", path.display())))?;
+    Ok(Box::new(file))
+}

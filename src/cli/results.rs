@@ -1,0 +1,163 @@
+//! `partner-program results`
+
+use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::output::{Row, note, or_dash};
+use super::{Context, Exit};
+use crate::broker::connection::Connection;
+use crate::broker::follower::Follower;
+use crate::message::Message;
+
+/// Follow the result events
+#[derive(Subcommand)]
+pub(super) enum Action {
+    Follow(FollowArgs),
+}
+
+/// Print each result as it comes, until Ctrl-C
+#[derive(clap::Args)]
+#[command(after_help = "\
+Listens on a queue of its own: it takes nothing away from any subscriber, and sees what is announced
+from now on. Bodies hold personal data; they are printed with -o ndjson only.
+
+Examples:
+  partner-program results follow
+  partner-program results follow --org acme --verdict failed --verdict rejected
+  partner-program results follow -o ndjson | jq -c 'select(.items_failed > 0) | .body'")]
+pub(super) struct FollowArgs {
+    /// Only of this org
+    #[arg(long, value_name = "CODE")]
+    org: Option<String>,
+    /// Only of these operations
+    #[arg(long, value_enum)]
+    operation: Vec<OperationFilter>,
+    /// Only these verdicts
+    #[arg(long, value_enum)]
+    verdict: Vec<VerdictFilter>,
+    /// Stop after so many
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OperationFilter {
+    Link,
+    Update,
+    Delink,
+    /// Rejected before the operation was known
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum VerdictFilter {
+    Succeeded,
+    Partial,
+    Failed,
+    Rejected,
+}
+
+pub(super) async fn run(action: Action, context: &mut Context) -> anyhow::Result<Exit> {
+    let Action::Follow(args) = action;
+    follow(&args, context).await
+}
+
+async fn follow(args: &FollowArgs, context: &mut Context) -> anyhow::Result<Exit> {
+    let url = context.config.amqp_url()?;
+    let connection = Connection::open(url, &context.config.worker_id).await?;
+    let mut follower = Follower::open(&connection, &patterns(args)).await?;
+    note("following; Ctrl-C ends it");
+    let mut shown = 0;
+    while args.limit.is_none_or(|limit| shown < limit) {
+        let message = tokio::select! {
+            message = follower.next() => message?,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                break;
+            }
+        };
+        context.output.follow(&ResultEvent::of(&message))?;
+        shown += 1;
+    }
+    connection.close().await;
+    Ok(Exit::Success)
+}
+
+/// Every combination of the filters as a topic pattern.
+fn patterns(args: &FollowArgs) -> Vec<String> {
+    let org = args.org.as_deref().unwrap_or("*");
+    let operations = words(&args.operation);
+    let verdicts = words(&args.verdict);
+    operations
+        .iter()
+        .flat_map(|operation| verdicts.iter().map(move |v| format!("{org}.{operation}.{v}")))
+        .collect()
+}
+
+fn words<V: ValueEnum>(filters: &[V]) -> Vec<String> {
+    if filters.is_empty() {
+        return vec!["*".to_owned()];
+    }
+    let named = |filter: &V| Some(filter.to_possible_value()?.get_name().to_owned());
+    filters.iter().filter_map(named).collect()
+}
+
+/// A result or a rejection, as its subscribers get it.
+#[derive(Debug, Serialize)]
+pub(super) struct ResultEvent {
+    org: String,
+    operation: String,
+    pub(super) verdict: String,
+    pub(super) command_id: Option<String>,
+    correlation_id: Option<String>,
+    items_total: Option<u64>,
+    items_succeeded: Option<u64>,
+    items_failed: Option<u64>,
+    body: Value,
+}
+
+impl ResultEvent {
+    pub(super) fn of(message: &Message) -> Self {
+        let mut words = message.routing_key.splitn(3, '.').map(str::to_owned);
+        let mut word = || words.next().unwrap_or_default();
+        let properties = &message.properties;
+        let count = |name: &str| properties.headers.get(name).and_then(Value::as_u64);
+        let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
+        let in_header = properties.headers.get("command-id").and_then(Value::as_str);
+        let in_body = body.get("commandId").and_then(Value::as_str);
+        Self {
+            org: word(),
+            operation: word(),
+            verdict: word(),
+            command_id: in_header.or(in_body).map(str::to_owned),
+            correlation_id: properties.correlation_id.clone(),
+            items_total: count("items-total"),
+            items_succeeded: count("items-succeeded"),
+            items_failed: count("items-failed"),
+            body,
+        }
+    }
+}
+
+impl Row for ResultEvent {
+    const HEADERS: &'static [&'static str] = &["ORG", "OPERATION", "VERDICT", "ITEMS", "COMMAND"];
+
+    fn cells(&self) -> Vec<String> {
+        let items = match (self.items_succeeded, self.items_total) {
+            (Some(succeeded), Some(total)) => format!("{succeeded}/{total}"),
+            _ => self
+                .body
+                .get("reason")
+                .and_then(Value::as_str)
+                .map_or_else(|| "-".to_owned(), str::to_owned),
+        };
+        vec![
+            self.org.clone(),
+            format!("{:<6}", self.operation),
+            format!("{:<9}", self.verdict),
+            items,
+            or_dash(self.command_id.as_ref()),
+        ]
+    }
+}

@@ -1,0 +1,56 @@
+//! How often a delivery was tried, kept where a crash of the process can't lose it.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::store::connection::Connection;
+use crate::store::error::Error;
+
+/// The attempts counted for `ids` so far; those never tried are absent.
+pub async fn read(
+    connection: &mut Connection,
+    lane: &str,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, i32>, Error> {
+    let rows = sqlx::query!(
+        "select delivery_id, attempts from delivery_attempt where lane = $1 and delivery_id = any($2)",
+        lane,
+        ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.delivery_id, row.attempts)).collect())
+}
+
+/// Adds an attempt for each of `ids`, and returns how many that makes.
+pub async fn count(
+    connection: &mut Connection,
+    lane: &str,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, i32>, Error> {
+    let rows = sqlx::query!(
+        "insert into delivery_attempt (lane, delivery_id, attempts)
+         select distinct $1, id, 1 from unnest($2::uuid[]) id
+         on conflict (lane, delivery_id) do update
+         set attempts = delivery_attempt.attempts + 1, last_at = now()
+         returning delivery_id, attempts",
+        lane,
+        ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.delivery_id, row.attempts)).collect())
+}
+
+/// Forgets them: their commands are done.
+pub async fn clear(connection: &mut Connection, lane: &str, ids: &[Uuid]) -> Result<(), Error> {
+    sqlx::query!(
+        "delete from delivery_attempt where lane = $1 and delivery_id = any($2)",
+        lane,
+        ids
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! The catalogue: orgs, programs, tiers, and the version that says when a copy is stale.
+
+use std::collections::HashMap;
+
+use crate::domain::program::{Catalogue, Org, OrgId, Program, ProgramId, ProgramKind, Tier};
+use crate::store::connection::Connection;
+use crate::store::error::Error;
+
+/// The version of what is stored.
+pub async fn version(connection: &mut Connection) -> Result<i64, Error> {
+    let version =
+        sqlx::query_scalar!("select version from catalogue_version").fetch_one(connection).await?;
+    Ok(version)
+}
+
+/// Reads everything. The version is read first: a change in between makes the copy look older
+/// than it is, and it is read again.
+pub async fn load(connection: &mut Connection) -> Result<Catalogue, Error> {
+    let version = version(connection).await?;
+    let mut tiers: HashMap<i32, Vec<Tier>> = HashMap::new();
+    let rows = sqlx::query!(
+        "select program_id, number, name, normalised_name from tier order by program_id, number"
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in rows {
+        tiers.entry(row.program_id).or_default().push(Tier {
+            number: row.number,
+            name: row.name,
+            normalised_name: row.normalised_name,
+        });
+    }
+    let mut programs: HashMap<i32, HashMap<String, Program>> = HashMap::new();
+    let rows = sqlx::query!(
+        "select org_id, id, name, normalised_name, kind, active, ends_at from partner_program"
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in rows {
+        let kind = match row.kind.as_str() {
+            "EXTERNAL" => ProgramKind::External,
+            _ => ProgramKind::Supplementary,
+        };
+        let program = Program {
+            id: ProgramId(row.id),
+            name: row.name,
+            kind,
+            active: row.active,
+            ends_at: row.ends_at,
+            tiers: tiers.remove(&row.id).unwrap_or_default(),
+        };
+        programs.entry(row.org_id).or_default().insert(row.normalised_name, program);
+    }
+    let orgs = sqlx::query!("select id, code, country_code from org")
+        .fetch_all(&mut *connection)
+        .await?
+        .into_iter()
+        .map(|row| {
+            let org = Org {
+                id: OrgId(row.id),
+                code: row.code.clone(),
+                country_code: row.country_code,
+                programs: programs.remove(&row.id).unwrap_or_default(),
+            };
+            (row.code, org)
+        })
+        .collect();
+    Ok(Catalogue { version, orgs })
+}

@@ -1,0 +1,53 @@
+//! One dedicated connection, opened within a bound.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection};
+
+use crate::store::error::Error;
+
+/// What the functions of this room work on.
+pub type Connection = PgConnection;
+
+/// Bounds connecting, start-up of the session included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Settings of each session. A statement is bounded on the server too, so that work that this
+/// side gave up on does not go on there; nobody waits long for a lock, since a conflict is
+/// cheaper to repeat.
+const SETTINGS: [(&str, &str); 6] = [
+    ("statement_timeout", "60s"),
+    ("lock_timeout", "20s"),
+    ("idle_in_transaction_session_timeout", "60s"),
+    ("client_connection_check_interval", "10s"),
+    ("tcp_keepalives_idle", "20"),
+    ("timezone", "UTC"),
+];
+
+/// Connects under a `name` that `pg_stat_activity` shows. A server that is read-only is an
+/// [`Error::Outage`]: a failover has left it behind, or it is a standby not yet promoted.
+pub async fn connect(database_url: &str, name: &str) -> Result<Connection, Error> {
+    let options: PgConnectOptions = database_url.parse().map_err(|_: sqlx::Error| {
+        Error::Refused(
+            "database_url can't be read: write postgres://user:password@host:5432/database".into(),
+        )
+    })?;
+    let options = options.application_name(name).options(SETTINGS);
+    let connecting = async {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        let read_only = sqlx::query_scalar!(
+            r#"select current_setting('transaction_read_only')::bool as "read_only!""#
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        if read_only {
+            return Err(Error::Outage("the database is read-only: is it a standby?".into()));
+        }
+        Ok(connection)
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(connected) => connected,
+        Err(_elapsed) => Err(Error::timeout("connecting to the database", CONNECT_TIMEOUT)),
+    }
+}

@@ -1,0 +1,44 @@
+//! The fence: one executor commits per lane at a time, whatever the broker believes.
+
+use crate::store::connection::Connection;
+use crate::store::error::Error;
+
+/// The right to commit for a lane, until somebody else takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The lane.
+    pub lane: String,
+    /// Grows with each taking.
+    pub epoch: i64,
+}
+
+/// Takes the lane: from now on whoever held it before can't commit.
+pub async fn take(connection: &mut Connection, lane: &str, worker: &str) -> Result<Fence, Error> {
+    let epoch = sqlx::query_scalar!(
+        "insert into lane (name, epoch, holder) values ($1, 1, $2)
+         on conflict (name) do update
+         set epoch = lane.epoch + 1, holder = excluded.holder, taken_at = now()
+         returning epoch",
+        lane,
+        worker,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Fence { lane: lane.to_owned(), epoch })
+}
+
+/// Checks within a transaction that the lane is still this worker's. The share lock holds off
+/// the next taking until the transaction ends.
+pub(super) async fn check(connection: &mut Connection, fence: &Fence) -> Result<(), Error> {
+    let mine = sqlx::query_scalar!(
+        "select epoch from lane where name = $1 and epoch = $2 for share",
+        fence.lane,
+        fence.epoch,
+    )
+    .fetch_optional(connection)
+    .await?;
+    match mine {
+        Some(_) => Ok(()),
+        None => Err(Error::Fenced { lane: fence.lane.clone(), epoch: fence.epoch }),
+    }
+}

@@ -1,0 +1,155 @@
+//! Loads the facts that a window needs, in three statements whatever its size.
+//!
+//! It runs outside the transaction: what changes between load and commit is caught by the
+//! versions and by the uniqueness of membership ids, and the window is done again.
+
+use crate::domain::enrolment::{Enrolment, EnrolmentKey};
+use crate::domain::identity::{Customer, CustomerId, CustomerState};
+use crate::domain::needs::Needs;
+use crate::domain::program::{OrgId, ProgramId};
+use crate::domain::snapshot::Snapshot;
+use crate::store::connection::Connection;
+use crate::store::error::Error;
+
+/// A snapshot with an answer to every question in `needs`.
+pub async fn load(connection: &mut Connection, needs: &Needs) -> Result<Snapshot, Error> {
+    let mut snapshot = Snapshot::default();
+    if needs.is_empty() {
+        return Ok(snapshot);
+    }
+    let customers = customers(connection, needs, &mut snapshot).await?;
+    enrolments(connection, customers, &mut snapshot).await?;
+    holders(connection, needs, &mut snapshot).await?;
+    Ok(snapshot)
+}
+
+async fn customers(
+    connection: &mut Connection,
+    needs: &Needs,
+    snapshot: &mut Snapshot,
+) -> Result<(Vec<i32>, Vec<i64>), Error> {
+    let (id_orgs, ids): (Vec<i32>, Vec<i64>) =
+        needs.customers().map(|(org_id, id)| (org_id.0, id.0)).unzip();
+    let (mobile_orgs, mobiles) = texts(needs.mobiles());
+    let (email_orgs, emails) = texts(needs.emails());
+    let (external_orgs, external_ids) = texts(needs.external_ids());
+    // One arm for each identifier, so that each uses its own index; an `or` would use none.
+    let rows = sqlx::query!(
+        r#"select org_id as "org_id!", id as "id!", mobile, email, external_id, state as "state!"
+        from (
+            select c.* from unnest($1::int[], $2::bigint[]) w (org_id, id)
+                join customer c on c.org_id = w.org_id and c.id = w.id
+            union
+            select c.* from unnest($3::int[], $4::text[]) w (org_id, mobile)
+                join customer c on c.org_id = w.org_id and c.mobile = w.mobile
+            union
+            select c.* from unnest($5::int[], $6::text[]) w (org_id, email)
+                join customer c on c.org_id = w.org_id and lower(c.email) = w.email
+            union
+            select c.* from unnest($7::int[], $8::text[]) w (org_id, external_id)
+                join customer c on c.org_id = w.org_id and c.external_id = w.external_id
+        ) found"#,
+        &id_orgs,
+        &ids,
+        &mobile_orgs,
+        &mobiles,
+        &email_orgs,
+        &emails,
+        &external_orgs,
+        &external_ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut found = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    for row in rows {
+        let state = match row.state.as_str() {
+            "active" => CustomerState::Active,
+            "not_enrolled" => CustomerState::NotEnrolled,
+            "merged" => CustomerState::Merged,
+            _ => CustomerState::Fraud,
+        };
+        found.0.push(row.org_id);
+        found.1.push(row.id);
+        let customer = Customer {
+            id: CustomerId(row.id),
+            mobile: row.mobile,
+            email: row.email,
+            external_id: row.external_id,
+            state,
+        };
+        snapshot.add_customer(OrgId(row.org_id), customer);
+    }
+    Ok(found)
+}
+
+async fn enrolments(
+    connection: &mut Connection,
+    (org_ids, customer_ids): (Vec<i32>, Vec<i64>),
+    snapshot: &mut Snapshot,
+) -> Result<(), Error> {
+    let rows = sqlx::query!(
+        "select e.org_id, e.customer_id, e.program_id, e.linked, e.membership_id, e.tier_number,
+                e.tier_expires_at, e.linked_since, e.version
+         from unnest($1::int[], $2::bigint[]) w (org_id, customer_id)
+         join enrolment e using (org_id, customer_id)",
+        &org_ids,
+        &customer_ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let key = EnrolmentKey {
+            org_id: OrgId(row.org_id),
+            customer_id: CustomerId(row.customer_id),
+            program_id: ProgramId(row.program_id),
+        };
+        let enrolment = Enrolment {
+            linked: row.linked,
+            membership_id: row.membership_id,
+            tier_number: row.tier_number,
+            tier_expires_at: row.tier_expires_at,
+            linked_since: row.linked_since,
+            version: row.version,
+        };
+        snapshot.add_enrolment(key, enrolment);
+    }
+    Ok(())
+}
+
+async fn holders(
+    connection: &mut Connection,
+    needs: &Needs,
+    snapshot: &mut Snapshot,
+) -> Result<(), Error> {
+    let mut org_ids = Vec::new();
+    let mut program_ids = Vec::new();
+    let mut membership_ids = Vec::new();
+    for (org_id, program_id, membership_id) in needs.membership_ids() {
+        org_ids.push(org_id.0);
+        program_ids.push(program_id.0);
+        membership_ids.push(membership_id.to_owned());
+    }
+    if org_ids.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query!(
+        r#"select e.org_id, e.program_id, e.membership_id as "membership_id!", e.customer_id
+         from unnest($1::int[], $2::int[], $3::text[]) w (org_id, program_id, membership_id)
+         join enrolment e on e.org_id = w.org_id and e.program_id = w.program_id
+             and e.membership_id = w.membership_id and e.linked"#,
+        &org_ids,
+        &program_ids,
+        &membership_ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        let (org_id, program_id) = (OrgId(row.org_id), ProgramId(row.program_id));
+        snapshot.add_holder(org_id, program_id, row.membership_id, CustomerId(row.customer_id));
+    }
+    Ok(())
+}
+
+fn texts<'a>(pairs: impl Iterator<Item = (OrgId, &'a str)>) -> (Vec<i32>, Vec<String>) {
+    pairs.map(|(org_id, text)| (org_id.0, text.to_owned())).unzip()
+}

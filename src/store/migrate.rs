@@ -1,0 +1,51 @@
+//! Brings a database up to this version's schema.
+
+use sqlx::migrate::Migrator;
+
+use crate::store::connection::Connection;
+use crate::store::error::Error;
+
+static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// A migration of this version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Grows.
+    pub version: i64,
+    /// What it brings.
+    pub description: String,
+}
+
+/// The migrations that `connection`'s database lacks, oldest first.
+pub async fn pending(connection: &mut Connection) -> Result<Vec<Migration>, Error> {
+    let known = sqlx::query_scalar!(
+        r#"select to_regclass('public._sqlx_migrations') is not null as "known!""#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let applied: Vec<i64> = if known {
+        sqlx::query_scalar("select version from _sqlx_migrations where success")
+            .fetch_all(connection)
+            .await?
+    } else {
+        Vec::new()
+    };
+    Ok(MIGRATOR
+        .iter()
+        .filter(|migration| !applied.contains(&migration.version))
+        .map(|migration| Migration {
+            version: migration.version,
+            description: migration.description.to_string(),
+        })
+        .collect())
+}
+
+/// Applies what is pending, and says what that was. Several at once wait for each other.
+pub async fn run(connection: &mut Connection) -> Result<Vec<Migration>, Error> {
+    let pending = pending(connection).await?;
+    MIGRATOR.run(connection).await.map_err(|error| match error {
+        sqlx::migrate::MigrateError::Execute(error) => Error::from(error),
+        error => Error::Refused(error.to_string()),
+    })?;
+    Ok(pending)
+}

@@ -1,0 +1,98 @@
+//! Announces what was settled: publishes, waits for the confirms, then acks.
+//!
+//! The inbox row is the outbox. A crash anywhere here leaves the deliveries unacked; they come
+//! again, are found in the inbox, and are announced again with the same bytes. So nothing is
+//! acked before the broker has confirmed everything that the window has to say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::broker::consumer::Acknowledger;
+use crate::broker::publisher::{Publisher, Receipt};
+use crate::message::Message;
+use crate::retry::Backoff;
+use crate::worker::counters::Counters;
+use crate::worker::fault::Fault;
+
+/// The first and the longest pause before messages that the broker refused are sent again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// All that a window has to say, and the ack that follows.
+pub(super) struct Announcement {
+    pub(super) outgoing: Vec<Outgoing>,
+    /// The delivery tag up to which everything is settled.
+    pub(super) ack_through: u64,
+}
+
+/// A message and how much it matters that it arrives.
+pub(super) struct Outgoing {
+    pub(super) message: Message,
+    pub(super) need: Need,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A dead letter: without a queue to hold it, it would be lost.
+    Queued,
+    /// A result: the broker must take it; that nobody subscribes is the subscribers' choice,
+    /// for it stays in the database.
+    Confirmed,
+    /// A copy for a requester, who may be gone.
+    BestEffort,
+}
+
+/// Announces until the sender is gone. An error ends the generation.
+pub(super) async fn run(
+    lane: String,
+    mut publisher: Publisher,
+    acknowledger: Acknowledger,
+    mut announcements: mpsc::Receiver<Announcement>,
+    counters: Arc<Counters>,
+) -> Result<Publisher, Fault> {
+    while let Some(announcement) = announcements.recv().await {
+        publish(&lane, &mut publisher, announcement.outgoing, &counters).await?;
+        acknowledger.ack_through(announcement.ack_through).await?;
+    }
+    Ok(publisher)
+}
+
+async fn publish(
+    lane: &str,
+    publisher: &mut Publisher,
+    outgoing: Vec<Outgoing>,
+    counters: &Counters,
+) -> Result<(), Fault> {
+    let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+    let (mut messages, mut needs): (Vec<_>, Vec<_>) =
+        outgoing.into_iter().map(|outgoing| (outgoing.message, outgoing.need)).unzip();
+    loop {
+        let receipts = publisher.publish(&messages).await?;
+        let mut again = (Vec::new(), Vec::new());
+        for ((message, need), receipt) in messages.into_iter().zip(needs).zip(receipts) {
+            let done = match (receipt, need) {
+                (Receipt::Routed, _) | (_, Need::BestEffort) => true,
+                (Receipt::Unroutable, Need::Confirmed) => {
+                    Counters::add(&counters.unroutable_results, 1);
+                    true
+                }
+                (Receipt::Unroutable, Need::Queued) | (Receipt::Refused, _) => false,
+            };
+            if !done {
+                again.0.push(message);
+                again.1.push(need);
+            }
+        }
+        if again.0.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(
+            lane,
+            "{} messages were refused by the broker or found no dead-letter queue; publishing them again",
+            again.0.len()
+        );
+        (messages, needs) = again;
+        pause.wait().await;
+    }
+}

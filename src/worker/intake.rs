@@ -1,0 +1,118 @@
+//! Takes deliveries off the lane's queue and reads them, ahead of the window that needs them.
+//!
+//! The broker's prefetch bounds what is in memory. Reading needs no IO, so it runs while the
+//! last window is being stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::broker;
+use crate::broker::consumer::{Consumer, Delivery};
+use crate::config::Config;
+use crate::domain::command::Command;
+use crate::domain::rejection::{Reason, Rejection};
+use crate::message::Message;
+use crate::wire::decode;
+use crate::wire::envelope::Envelope;
+
+/// A delivery after reading.
+pub(super) struct Taken {
+    /// The delivery tag, for the ack.
+    pub(super) tag: u64,
+    /// Whether the broker has delivered it before; it may have been applied then.
+    pub(super) redelivered: bool,
+    /// As delivered: a dead letter keeps it whole.
+    pub(super) message: Message,
+    pub(super) read: Result<Read, Rejection>,
+}
+
+/// A well-formed command and where it came from.
+pub(super) struct Read {
+    pub(super) envelope: Envelope,
+    /// The publisher's message id, or one made up.
+    pub(super) command_id: String,
+    pub(super) body_hash: [u8; 32],
+    pub(super) command: Command,
+}
+
+impl Taken {
+    /// How many items it adds to a window.
+    #[must_use]
+    pub(super) fn item_count(&self) -> usize {
+        self.read.as_ref().map_or(0, |read| read.command.item_count())
+    }
+}
+
+/// Takes and reads until `stop`, and gives the consumer back: its channel must stay open until
+/// everything taken is acked.
+pub(super) async fn run(
+    mut consumer: Consumer,
+    config: Arc<Config>,
+    taken: mpsc::Sender<Taken>,
+    stop: CancellationToken,
+) -> Result<Consumer, broker::error::Error> {
+    loop {
+        let delivery = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(consumer),
+            delivery = consumer.next() => delivery?,
+        };
+        let read = take(delivery, &config.publishers);
+        tokio::select! {
+            () = stop.cancelled() => return Ok(consumer),
+            sent = taken.send(read) => {
+                if sent.is_err() {
+                    return Ok(consumer);
+                }
+            }
+        }
+    }
+}
+
+fn take(delivery: Delivery, publishers: &BTreeMap<String, BTreeSet<String>>) -> Taken {
+    let Delivery { tag, redelivered, message } = delivery;
+    let read = read(&message, publishers);
+    Taken { tag, redelivered, message, read }
+}
+
+fn read(
+    message: &Message,
+    publishers: &BTreeMap<String, BTreeSet<String>>,
+) -> Result<Read, Rejection> {
+    let envelope = Envelope::parse(message)?;
+    check_publisher(&envelope, publishers)?;
+    let command = decode::decode(&message.body, envelope.operation)?;
+    let command_id = match &envelope.message_id {
+        Some(id) => id.clone(),
+        None => Uuid::now_v7().to_string(),
+    };
+    Ok(Read { command_id, body_hash: decode::body_hash(&message.body), command, envelope })
+}
+
+/// Whether the publisher, as the broker authenticated it, may act for the org. Without a
+/// mapping in the configuration everybody may.
+fn check_publisher(
+    envelope: &Envelope,
+    publishers: &BTreeMap<String, BTreeSet<String>>,
+) -> Result<(), Rejection> {
+    let allowed = publishers.is_empty()
+        || envelope
+            .user_id
+            .as_ref()
+            .and_then(|user| publishers.get(user))
+            .is_some_and(|orgs| orgs.contains(&envelope.org_code));
+    if allowed {
+        return Ok(());
+    }
+    let detail = match &envelope.user_id {
+        Some(user) => format!("user `{user}` may not act for org `{}`", envelope.org_code),
+        None => {
+            "the message names no user_id, and the configuration maps publishers to orgs".into()
+        }
+    };
+    Err(Rejection { reason: Reason::PublisherNotAllowed, detail })
+}

@@ -1,0 +1,291 @@
+//! Gets a window applied whatever is in it: waits out outages, repeats conflicts, and closes in
+//! on the one command that breaks it.
+//!
+//! Order holds throughout: a part of a window is not begun before the parts ahead of it are
+//! done. A command that alone keeps failing gets `attempts_limit` tries, counted in the
+//! database so that they survive a crash of the process, and is then dead-lettered.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::rejection::{Reason, Rejection};
+use crate::retry::Backoff;
+use crate::store;
+use crate::store::error::Error;
+use crate::store::fence::{self, Fence};
+use crate::store::session::Session;
+use crate::worker::counters::Counters;
+use crate::worker::dead_letter;
+use crate::worker::fault::Fault;
+use crate::worker::intake::Taken;
+use crate::worker::window::{self, Failure, Settled};
+
+/// How often a part of a window is repeated at once after a conflict, before it is split.
+const CONFLICTS_MAX: u32 = 5;
+/// The first and the longest pause between tries while the database is away.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// Each counted attempt makes the windows around a command smaller by this power of two.
+const SHRINK_BITS: u32 = 3;
+
+/// A lane's hands on the database, for one channel generation.
+pub(super) struct Isolation {
+    pub(super) lane: String,
+    pub(super) config: Arc<Config>,
+    pub(super) clock: Clock,
+    pub(super) counters: Arc<Counters>,
+    pub(super) session: Session,
+    /// Taken with the first delivery: only the lane's active consumer gets one.
+    pub(super) fence: Option<Fence>,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// How a try at a part of a window ended, other than by a fault.
+enum Tried {
+    Applied(Vec<Settled>),
+    /// It will not go like this: split it, or count an attempt.
+    Failed(String),
+}
+
+impl Isolation {
+    /// Settles every delivery of the window, in order.
+    pub(super) async fn settle(&mut self, taken: &[Taken]) -> Result<Vec<Settled>, Fault> {
+        let known = self.known_attempts(taken).await?;
+        let mut settled = Vec::with_capacity(taken.len());
+        let mut pending = parts(taken, &known, self.config.window);
+        while let Some(part) = pending.pop() {
+            let counted = self.count_attempts(&taken[part.clone()], &known).await?;
+            if part.len() == 1 && counted.values().any(|count| *count > self.config.attempts_limit)
+            {
+                settled.push(self.give_up("it was under way each time the worker stopped"));
+                continue;
+            }
+            match self.try_part(&taken[part.clone()], &counted).await? {
+                Tried::Applied(applied) => settled.extend(applied),
+                Tried::Failed(why) if part.len() == 1 => {
+                    settled.push(self.try_alone(&taken[part.start], why).await?);
+                }
+                Tried::Failed(why) => {
+                    tracing::warn!(
+                        lane = self.lane,
+                        commands = part.len(),
+                        "splitting a window that failed: {why}"
+                    );
+                    let middle = part.start + part.len() / 2;
+                    pending.push(middle..part.end);
+                    pending.push(part.start..middle);
+                }
+            }
+        }
+        Ok(settled)
+    }
+
+    /// A command that failed by itself: its tries are counted, then it is given up.
+    async fn try_alone(&mut self, taken: &Taken, mut why: String) -> Result<Settled, Fault> {
+        let id = dead_letter::id(taken);
+        let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+        loop {
+            let counted = self.counts(&[id], Counting::AddOne).await?;
+            if counted.get(&id).is_some_and(|count| *count >= self.config.attempts_limit) {
+                return Ok(self.give_up(&why));
+            }
+            tracing::warn!(lane = self.lane, delivery.id = %id, "a command failed alone and is tried again: {why}");
+            self.pause(&mut pause).await?;
+            match self.try_part(std::slice::from_ref(taken), &counted).await? {
+                Tried::Applied(mut applied) => {
+                    if let Some(settled) = applied.pop() {
+                        return Ok(settled);
+                    }
+                }
+                Tried::Failed(again) => why = again,
+            }
+        }
+    }
+
+    fn give_up(&self, why: &str) -> Settled {
+        Settled::Rejected(Rejection {
+            reason: Reason::ProcessingFailed,
+            detail: format!("given up after {} tries: {why}", self.config.attempts_limit),
+        })
+    }
+
+    /// Tries until the database has given a word on it: outages are waited out, conflicts
+    /// repeated.
+    async fn try_part(
+        &mut self,
+        taken: &[Taken],
+        counted: &HashMap<Uuid, i32>,
+    ) -> Result<Tried, Fault> {
+        let attempts: Vec<Uuid> = counted.keys().copied().collect();
+        let held_since = Instant::now();
+        let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+        let mut conflicts = 0;
+        loop {
+            match self.apply(taken, &attempts).await {
+                Ok(settled) => return Ok(Tried::Applied(settled)),
+                Err(Failure::Store(error @ Error::Fenced { .. })) => return Err(error.into()),
+                Err(Failure::Store(Error::Conflict(why))) => {
+                    Counters::add(&self.counters.repeated_windows, 1);
+                    conflicts += 1;
+                    if conflicts > CONFLICTS_MAX && taken.len() > 1 {
+                        return Ok(Tried::Failed(why));
+                    }
+                    if conflicts > CONFLICTS_MAX {
+                        self.hold(held_since, Error::Conflict(why), &mut pause).await?;
+                    }
+                }
+                Err(Failure::Store(error @ Error::Outage(_))) => {
+                    Counters::add(&self.counters.repeated_windows, 1);
+                    self.hold(held_since, error, &mut pause).await?;
+                }
+                Err(Failure::Store(Error::Refused(why)) | Failure::Panicked(why)) => {
+                    return Ok(Tried::Failed(why));
+                }
+            }
+        }
+    }
+
+    async fn apply(&mut self, taken: &[Taken], attempts: &[Uuid]) -> Result<Vec<Settled>, Failure> {
+        let applied = Session::bounded(async {
+            let fence = self.fence().await?;
+            match window::apply(&mut self.session, &fence, &self.clock, taken, attempts).await {
+                Err(Failure::Store(error)) => Err(error),
+                Err(Failure::Panicked(why)) => Ok(Err(Failure::Panicked(why))),
+                Ok(settled) => Ok(Ok(settled)),
+            }
+        })
+        .await;
+        match applied {
+            Ok(applied) => applied,
+            Err(error) => {
+                if matches!(error, Error::Outage(_)) {
+                    self.session.discard();
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn fence(&mut self) -> Result<Fence, Error> {
+        if let Some(fence) = &self.fence {
+            return Ok(fence.clone());
+        }
+        let connection = self.session.connection().await?;
+        let fence = fence::take(connection, &self.lane, &self.config.worker_id).await?;
+        tracing::info!(
+            lane = self.lane,
+            lane.epoch = fence.epoch,
+            "took lane {} at epoch {}",
+            self.lane,
+            fence.epoch
+        );
+        Ok(self.fence.insert(fence).clone())
+    }
+
+    /// Pauses before the next try, unless the window was held so long that the broker's ack
+    /// timeout could strike: then the channel is closed and the database waited for without it.
+    async fn hold(
+        &mut self,
+        since: Instant,
+        error: Error,
+        pause: &mut Backoff,
+    ) -> Result<(), Fault> {
+        if since.elapsed() > Duration::from_millis(self.config.hold_ms) {
+            return Err(error.into());
+        }
+        tracing::warn!(lane = self.lane, "the window waits and is tried again: {error}");
+        self.pause(pause).await
+    }
+
+    /// A shutdown does not wait for a database that is away: the window will be redelivered.
+    async fn pause(&self, pause: &mut Backoff) -> Result<(), Fault> {
+        tokio::select! {
+            () = pause.wait() => Ok(()),
+            () = self.shutdown.cancelled() => {
+                Err(Error::Outage("the worker is stopping and can't wait for the database".into()).into())
+            }
+        }
+    }
+
+    async fn known_attempts(&mut self, taken: &[Taken]) -> Result<HashMap<Uuid, i32>, Fault> {
+        let ids: Vec<Uuid> = redelivered(taken).collect();
+        self.counts(&ids, Counting::Read).await
+    }
+
+    /// Counts an attempt for the redelivered among `taken`, just before they are tried: so only
+    /// those count that are really under way when the process dies.
+    async fn count_attempts(
+        &mut self,
+        taken: &[Taken],
+        known: &HashMap<Uuid, i32>,
+    ) -> Result<HashMap<Uuid, i32>, Fault> {
+        let ids: Vec<Uuid> = redelivered(taken).collect();
+        let counted = self.counts(&ids, Counting::AddOne).await?;
+        if let Some(most) = known.values().max().filter(|most| **most > 1) {
+            tracing::warn!(
+                lane = self.lane,
+                "redelivered {} commands, some tried {most} times before",
+                ids.len()
+            );
+        }
+        Ok(counted)
+    }
+
+    async fn counts(
+        &mut self,
+        ids: &[Uuid],
+        counting: Counting,
+    ) -> Result<HashMap<Uuid, i32>, Fault> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let held_since = Instant::now();
+        let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+        loop {
+            let counted = Session::bounded(async {
+                let connection = self.session.connection().await?;
+                match counting {
+                    Counting::Read => store::attempts::read(connection, &self.lane, ids).await,
+                    Counting::AddOne => store::attempts::count(connection, &self.lane, ids).await,
+                }
+            })
+            .await;
+            match counted {
+                Ok(counted) => return Ok(counted),
+                Err(error @ (Error::Outage(_) | Error::Conflict(_))) => {
+                    self.session.discard();
+                    self.hold(held_since, error, &mut pause).await?;
+                }
+                Err(error @ (Error::Refused(_) | Error::Fenced { .. })) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Counting {
+    Read,
+    AddOne,
+}
+
+fn redelivered(taken: &[Taken]) -> impl Iterator<Item = Uuid> {
+    taken.iter().filter(|taken| taken.redelivered).map(dead_letter::id)
+}
+
+/// Cuts a window into parts that are the smaller the more often their commands were tried: a
+/// command that kills the process is alone long before its tries are used up, and those around
+/// it are applied. The first part is last: a stack.
+fn parts(taken: &[Taken], known: &HashMap<Uuid, i32>, window: usize) -> Vec<Range<usize>> {
+    let most = known.values().copied().max().unwrap_or(0).unsigned_abs();
+    let size = (window >> most.saturating_mul(SHRINK_BITS).min(usize::BITS - 1)).max(1);
+    let starts = (0..taken.len()).step_by(size);
+    let mut parts: Vec<_> = starts.map(|start| start..(start + size).min(taken.len())).collect();
+    parts.reverse();
+    parts
+}

@@ -1,0 +1,292 @@
+//! One lane: takes windows off its queue and settles them, generation after generation.
+//!
+//! A generation is one set of connections and channels. Any fault ends it whole; the next one
+//! waits for the database first, because each closed channel counts against the broker's
+//! delivery limit for everything it held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::broker::connection::Connection;
+use crate::broker::consumer::Consumer;
+use crate::broker::publisher::Publisher;
+use crate::broker::topology::{self, Topology};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::retry::Backoff;
+use crate::store::session::Session;
+use crate::wire::rejected::Origin;
+use crate::worker::Places;
+use crate::worker::announce::{self, Announcement, Need, Outgoing};
+use crate::worker::counters::Counters;
+use crate::worker::dead_letter;
+use crate::worker::fault::Fault;
+use crate::worker::intake::{self, Taken};
+use crate::worker::isolate::Isolation;
+use crate::worker::window::Settled;
+
+/// The first and the longest pause between generations.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// A generation that lived this long had no lasting fault: the next pause is short again.
+const SETTLED_AFTER: Duration = Duration::from_secs(30);
+/// Settled windows that may wait for the announcer: one, while it is busy with another.
+const ANNOUNCEMENTS_WAITING: usize = 1;
+/// How often a busy lane says in the log what it has done.
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub(super) struct Lane {
+    name: String,
+    config: Arc<Config>,
+    places: Arc<Places>,
+    clock: Clock,
+    counters: Arc<Counters>,
+}
+
+impl Lane {
+    pub(super) fn new(
+        name: String,
+        config: Arc<Config>,
+        places: Arc<Places>,
+        clock: Clock,
+    ) -> Self {
+        Self { name, config, places, clock, counters: Arc::default() }
+    }
+
+    /// Works until `shutdown`, then drains.
+    pub(super) async fn run(self, shutdown: CancellationToken) {
+        let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+        while !shutdown.is_cancelled() {
+            let began = Instant::now();
+            let Err(fault) = self.generation(&shutdown).await else { break };
+            if began.elapsed() > SETTLED_AFTER {
+                pause.reset();
+            }
+            tracing::warn!(lane = self.name, "lane {} starts over: {fault}", self.name);
+            tokio::select! {
+                () = pause.wait() => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        self.report("lane stopped");
+    }
+
+    async fn generation(&self, shutdown: &CancellationToken) -> Result<(), Fault> {
+        let mut session = Session::new(
+            self.places.database_url.clone(),
+            format!("partner-program {} {}", self.name, self.config.worker_id),
+        );
+        tokio::select! {
+            ready = Session::bounded(async { session.catalogue().await.map(drop) }) => ready?,
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        let connected = tokio::select! {
+            connected = self.connect() => connected?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let Connected { consuming, publishing, consumer, publisher } = connected;
+
+        // Ends the intake when this generation ends, for whatever reason.
+        let stop = shutdown.child_token();
+        let acknowledger = consumer.acknowledger();
+        let (taken_sender, taken) = mpsc::channel(usize::from(self.config.prefetch));
+        let (announcement_sender, announcements) = mpsc::channel(ANNOUNCEMENTS_WAITING);
+        let intake = AbortOnDropHandle::new(tokio::spawn(intake::run(
+            consumer,
+            Arc::clone(&self.config),
+            taken_sender,
+            stop.clone(),
+        )));
+        let mut announcer = AbortOnDropHandle::new(tokio::spawn(announce::run(
+            self.name.clone(),
+            publisher,
+            acknowledger,
+            announcements,
+            Arc::clone(&self.counters),
+        )));
+        let isolation = Isolation {
+            lane: self.name.clone(),
+            config: Arc::clone(&self.config),
+            clock: self.clock.clone(),
+            counters: Arc::clone(&self.counters),
+            session,
+            fence: None,
+            shutdown: shutdown.clone(),
+        };
+
+        let ended = tokio::select! {
+            worked = self.windows(isolation, taken, announcement_sender, &stop) => worked,
+            ended = &mut announcer => Err(unexpected(ended)),
+            lost = consuming.closed() => Err(lost.into()),
+            lost = publishing.closed() => Err(lost.into()),
+        };
+        // Dropping the sender lets the announcer finish what it has; `windows` has dropped it.
+        stop.cancel();
+        let drained = match ended {
+            Ok(()) => match (&mut announcer).await {
+                Ok(announced) => announced.map(drop),
+                Err(panic) => Err(Fault::TaskStopped(panic.to_string())),
+            },
+            Err(fault) => Err(fault),
+        };
+        // The channel is closed, not the consumer cancelled: only so does the broker hand the
+        // unacked over in order. It stays open until here because acks need it.
+        let taking = match intake.await {
+            Ok(Ok(consumer)) => {
+                consumer.close().await;
+                Ok(())
+            }
+            Ok(Err(lost)) => Err(lost.into()),
+            Err(panic) => Err(Fault::TaskStopped(panic.to_string())),
+        };
+        publishing.close().await;
+        consuming.close().await;
+        drained.and(taking)
+    }
+
+    async fn connect(&self) -> Result<Connected, Fault> {
+        let name = format!("partner-program {} {}", self.name, self.config.worker_id);
+        let url = &self.places.amqp_url;
+        let consuming = Connection::open(url, &format!("{name} consuming")).await?;
+        let publishing = Connection::open(url, &format!("{name} publishing")).await?;
+        let lanes = self.config.lanes.iter().map(|lane| topology::Lane {
+            name: lane.name.clone(),
+            bindings: lane.bindings.clone(),
+        });
+        let topology = Topology { lanes: lanes.collect() };
+        topology::ensure(&publishing, &topology).await?;
+        let publisher = Publisher::open(&publishing).await?;
+        let queue = topology::lane_queue(&self.name);
+        let consumer =
+            Consumer::subscribe(&consuming, &queue, self.config.prefetch, &self.config.worker_id)
+                .await?;
+        tracing::info!(lane = self.name, "subscribed to {queue}");
+        Ok(Connected { consuming, publishing, consumer, publisher })
+    }
+
+    /// Settles windows until `stop` or until nothing more is taken.
+    async fn windows(
+        &self,
+        mut isolation: Isolation,
+        mut taken: mpsc::Receiver<Taken>,
+        announcements: mpsc::Sender<Announcement>,
+        stop: &CancellationToken,
+    ) -> Result<(), Fault> {
+        let mut reported = Instant::now();
+        loop {
+            let window = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                window = self.gather(&mut taken) => window,
+            };
+            // An empty window: the intake has ended, and its own fault is the one to report.
+            let Some(last) = window.last() else { return Ok(()) };
+            let ack_through = last.tag;
+            let settled = isolation.settle(&window).await?;
+            let outgoing = self.outgoing(&window, settled);
+            if announcements.send(Announcement { outgoing, ack_through }).await.is_err() {
+                // The announcer has failed, and its own fault is the one to report.
+                std::future::pending::<()>().await;
+            }
+            if reported.elapsed() > REPORT_INTERVAL {
+                reported = Instant::now();
+                self.report("lane working");
+            }
+        }
+    }
+
+    /// The next window: as much as is there, up to the bounds; empty when the intake is gone.
+    async fn gather(&self, taken: &mut mpsc::Receiver<Taken>) -> Vec<Taken> {
+        let mut window = Vec::with_capacity(self.config.window);
+        let mut items = 0;
+        let Some(first) = taken.recv().await else { return window };
+        let linger_until = Instant::now() + Duration::from_millis(self.config.linger_ms);
+        items += first.item_count();
+        window.push(first);
+        // What is there already is taken even when the time is up: `timeout_at` looks at the
+        // channel first.
+        while window.len() < self.config.window && items < self.config.window_items {
+            let Ok(Some(next)) = timeout_at(linger_until, taken.recv()).await else { break };
+            items += next.item_count();
+            window.push(next);
+        }
+        window
+    }
+
+    fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {
+        let origin = Origin {
+            lane: &self.name,
+            worker: &self.config.worker_id,
+            at: self.clock.now(),
+            attempts: 1,
+        };
+        let mut outgoing = Vec::with_capacity(settled.len());
+        for (taken, settled) in window.iter().zip(settled) {
+            match settled {
+                Settled::Answered(answer) => {
+                    let counter = if answer.duplicate {
+                        &self.counters.duplicates
+                    } else {
+                        &self.counters.applied
+                    };
+                    Counters::add(counter, 1);
+                    outgoing.push(Outgoing { message: answer.event, need: Need::Confirmed });
+                    outgoing.extend(
+                        answer.reply.map(|message| Outgoing { message, need: Need::BestEffort }),
+                    );
+                }
+                Settled::Rejected(rejection) => {
+                    Counters::add(&self.counters.rejected, 1);
+                    let dead = dead_letter::write(taken, &rejection, &origin);
+                    tracing::warn!(
+                        lane = self.name,
+                        reason = rejection.reason.as_str(),
+                        "a message goes to the dead letters: {}",
+                        rejection.reason.as_str()
+                    );
+                    outgoing.push(Outgoing { message: dead.letter, need: Need::Queued });
+                    outgoing.push(Outgoing { message: dead.event, need: Need::Confirmed });
+                }
+            }
+        }
+        outgoing
+    }
+
+    fn report(&self, what: &str) {
+        let Counters { applied, duplicates, rejected, repeated_windows, unroutable_results } =
+            &*self.counters;
+        tracing::info!(
+            lane = self.name,
+            applied = Counters::get(applied),
+            duplicates = Counters::get(duplicates),
+            rejected = Counters::get(rejected),
+            repeated_windows = Counters::get(repeated_windows),
+            unroutable_results = Counters::get(unroutable_results),
+            "{what}: {}",
+            self.name
+        );
+    }
+}
+
+/// The broker's side of a generation. Two connections: a blocked one stops all writes, and acks
+/// must not wait behind results.
+struct Connected {
+    consuming: Connection,
+    publishing: Connection,
+    consumer: Consumer,
+    publisher: Publisher,
+}
+
+/// The fault of a task that ended while it was needed.
+fn unexpected<T>(ended: Result<Result<T, Fault>, tokio::task::JoinError>) -> Fault {
+    match ended {
+        Ok(Err(fault)) => fault,
+        Ok(Ok(_)) => Fault::TaskStopped("it ended early".into()),
+        Err(panic) => Fault::TaskStopped(panic.to_string()),
+    }
+}

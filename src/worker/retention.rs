@@ -1,0 +1,34 @@
+//! Keeps the partitions of the inbox and the history: made ahead, dropped when over.
+//!
+//! Every worker does this; the database lets one at a time, and the others find nothing to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::store;
+use crate::worker::Places;
+
+/// How often the partitions are looked at: they are made days ahead, so hours are no hurry.
+const INTERVAL: Duration = Duration::from_hours(1);
+
+/// Maintains the partitions until `shutdown`. A failure is logged and tried again next time.
+pub(super) async fn run(config: Arc<Config>, places: Arc<Places>, shutdown: CancellationToken) {
+    loop {
+        if let Err(error) = maintain(&config, &places).await {
+            tracing::warn!(%error, "partitions could not be maintained, trying again later: {error}");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+async fn maintain(config: &Config, places: &Places) -> Result<(), store::error::Error> {
+    let mut connection =
+        store::connection::connect(&places.database_url, "partner-program retention").await?;
+    store::retention::maintain(&mut connection, config.retention_days).await
+}

@@ -1,0 +1,240 @@
+//! Applies a window of commands in ONE transaction.
+//!
+//! Load, evaluate in queue order, store. A window either commits whole or leaves nothing, so it
+//! can be done again at any time: commands that an earlier try committed are found in the inbox
+//! and answered from there.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::broker::topology;
+use crate::clock::Clock;
+use crate::domain::evaluate::{Outcome, Warning, evaluate};
+use crate::domain::needs::Needs;
+use crate::domain::program::{Catalogue, Org};
+use crate::domain::rejection::{Reason, Rejection};
+use crate::domain::snapshot::Snapshot;
+use crate::domain::status::Status;
+use crate::message::Message;
+use crate::store;
+use crate::store::command_log::{CommandKey, Stored};
+use crate::store::commit::{Record, Window};
+use crate::store::fence::Fence;
+use crate::store::session::Session;
+use crate::wire::result;
+use crate::worker::intake::{Read, Taken};
+
+/// What came of one delivery.
+pub(super) enum Settled {
+    Answered(Answer),
+    Rejected(Rejection),
+}
+
+/// The result of a command, ready to announce.
+pub(super) struct Answer {
+    pub(super) event: Message,
+    /// The copy for `reply_to`.
+    pub(super) reply: Option<Message>,
+    /// Whether it was found in the inbox.
+    pub(super) duplicate: bool,
+}
+
+/// Why a window was not applied. Nothing of it is in the database then, unless the connection
+/// broke during the commit.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Store(#[from] store::error::Error),
+    #[error("processing panicked: {0}")]
+    Panicked(String),
+}
+
+/// Applies `taken`, and says for each what came of it, in order.
+///
+/// `attempts` are the counted deliveries among them; their counts end with the commit.
+pub(super) async fn apply(
+    session: &mut Session,
+    fence: &Fence,
+    clock: &Clock,
+    taken: &[Taken],
+    attempts: &[Uuid],
+) -> Result<Vec<Settled>, Failure> {
+    let catalogue = session.catalogue().await?;
+    let connection = session.connection().await?;
+
+    let plans: Vec<Plan<'_>> = taken.iter().map(|taken| plan(&catalogue, taken)).collect();
+    let keys: Vec<CommandKey> = plans.iter().filter_map(Plan::inbox_key).collect();
+    let inbox = store::command_log::find(connection, &keys).await?;
+    let mut needs = Needs::default();
+    for plan in &plans {
+        if let Plan::Command { org, read, key } = plan
+            && !inbox.contains_key(key)
+        {
+            needs.add_command(org, &read.command);
+        }
+    }
+    let snapshot = store::load::load(connection, &needs).await?;
+
+    let mut evaluation = Evaluation {
+        inbox,
+        snapshot,
+        records: Vec::new(),
+        fresh: HashMap::new(),
+        now: clock.now(),
+    };
+    // A panic leaves no trace but the evaluation, which is dropped.
+    let settled = catch_unwind(AssertUnwindSafe(|| {
+        plans.into_iter().map(|plan| evaluation.settle(plan)).collect::<Vec<_>>()
+    }))
+    .map_err(|panic| Failure::Panicked(panic_message(panic.as_ref())))?;
+
+    // Nothing new needs no transaction: announcing a stored result once more harms nobody.
+    if !evaluation.records.is_empty() || !attempts.is_empty() {
+        let Evaluation { records, snapshot, .. } = &evaluation;
+        let window = Window { records, snapshot, attempts };
+        store::commit::commit(connection, fence, &window).await?;
+    }
+    Ok(settled)
+}
+
+/// What is to be done with a delivery, as far as the catalogue can tell.
+enum Plan<'a> {
+    Command { org: &'a Org, read: &'a Read, key: CommandKey },
+    Reject(Rejection),
+}
+
+impl Plan<'_> {
+    /// The key to look up in the inbox: a made-up id can't be there.
+    fn inbox_key(&self) -> Option<CommandKey> {
+        match self {
+            Self::Command { read, key, .. } => {
+                read.envelope.message_id.is_some().then(|| key.clone())
+            }
+            Self::Reject(_) => None,
+        }
+    }
+}
+
+fn plan<'a>(catalogue: &'a Catalogue, taken: &'a Taken) -> Plan<'a> {
+    let read = match &taken.read {
+        Ok(read) => read,
+        Err(rejection) => return Plan::Reject(rejection.clone()),
+    };
+    match catalogue.orgs.get(&read.envelope.org_code) {
+        Some(org) => {
+            let key = CommandKey { org_id: org.id, command_id: read.command_id.clone() };
+            Plan::Command { org, read, key }
+        }
+        None => Plan::Reject(Rejection {
+            reason: Reason::UnknownOrg,
+            detail: format!(
+                "no org has the code `{}`: import it into the catalogue, then replay",
+                read.envelope.org_code
+            ),
+        }),
+    }
+}
+
+struct Evaluation {
+    inbox: HashMap<CommandKey, Stored>,
+    snapshot: Snapshot,
+    records: Vec<Record>,
+    /// Where in `records` the commands of this window are.
+    fresh: HashMap<CommandKey, usize>,
+    now: DateTime<Utc>,
+}
+
+impl Evaluation {
+    fn settle(&mut self, plan: Plan<'_>) -> Settled {
+        let (org, read, key) = match plan {
+            Plan::Command { org, read, key } => (org, read, key),
+            Plan::Reject(rejection) => return Settled::Rejected(rejection),
+        };
+        let known = self
+            .inbox
+            .get(&key)
+            .or_else(|| self.fresh.get(&key).map(|index| &self.records[*index].stored));
+        match known {
+            Some(stored) if stored.body_hash == read.body_hash => {
+                Settled::Answered(answer(&key, stored, read, true))
+            }
+            Some(_) => Settled::Rejected(Rejection {
+                reason: Reason::MessageIdReused,
+                detail: "this message_id came before with another body: give each command an id of its own".into(),
+            }),
+            None => {
+                let record = self.decide(org, read, key);
+                let settled = Settled::Answered(answer(&record.key, &record.stored, read, false));
+                self.fresh.insert(record.key.clone(), self.records.len());
+                self.records.push(record);
+                settled
+            }
+        }
+    }
+
+    fn decide(&mut self, org: &Org, read: &Read, key: CommandKey) -> Record {
+        let mut outcome = evaluate(org, &mut self.snapshot, &read.command, self.now);
+        if read.envelope.message_id.is_none() {
+            let warning = Warning { status: Status::NoMessageId, path: String::new() };
+            outcome.warnings.insert(0, warning);
+        }
+        let stored = stored(org, read, &outcome);
+        Record { key, stored, effects: outcome.effects, now: self.now }
+    }
+}
+
+fn stored(org: &Org, read: &Read, outcome: &Outcome) -> Stored {
+    let envelope = &read.envelope;
+    Stored {
+        org_code: org.code.clone(),
+        body_hash: read.body_hash,
+        operation: envelope.operation,
+        verdict: outcome.verdict(),
+        counts: outcome.counts(),
+        result: result::encode(&read.command, outcome),
+        correlation_id: envelope.correlation_id.clone(),
+        app_id: envelope.app_id.clone(),
+        user_id: envelope.user_id.clone(),
+        traceparent: envelope.traceparent.clone(),
+        sent_at: envelope.sent_at,
+    }
+}
+
+/// The event from what is stored, so that it is the same however often it is announced; the
+/// reply answers the delivery at hand.
+fn answer(key: &CommandKey, stored: &Stored, read: &Read, duplicate: bool) -> Answer {
+    let event = result_event(key, stored);
+    let reply =
+        read.envelope.reply_to.as_deref().map(|reply_to| {
+            result::reply(&event, reply_to, read.envelope.correlation_id.as_deref())
+        });
+    Answer { event, reply, duplicate }
+}
+
+/// The result event of a stored command.
+#[must_use]
+pub(crate) fn result_event(key: &CommandKey, stored: &Stored) -> Message {
+    let header = result::ResultHeader {
+        org_code: &stored.org_code,
+        operation: stored.operation,
+        verdict: stored.verdict,
+        counts: stored.counts,
+        command_id: &key.command_id,
+        correlation_id: stored.correlation_id.as_deref(),
+        app_id: stored.app_id.as_deref(),
+        user_id: stored.user_id.as_deref(),
+        sent_at: stored.sent_at,
+        traceparent: stored.traceparent.as_deref(),
+    };
+    result::event(topology::RESULTS, &header, stored.result.clone())
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+        .to_owned()
+}
