@@ -153,16 +153,16 @@ async fn release_membership_ids(
     all_rows(released.rows_affected(), keys.org_ids.len())
 }
 
-/// Changed rows first, then new ones: a new row may take a membership id that a changed
-/// one has let go.
+/// Changed rows first, then new ones: a new row may take a membership id that a changed one
+/// has let go.
 async fn write_enrolments(
     connection: &mut Connection,
     changes: &[Change<'_>],
 ) -> Result<(), Error> {
-    let (new, known): (Vec<_>, Vec<_>) =
+    let (fresh, stored): (Vec<_>, Vec<_>) =
         changes.iter().partition(|change| change.loaded_version == 0);
-    update_enrolments(connection, &known).await?;
-    insert_enrolments(connection, &new).await
+    update_enrolments(connection, &stored).await?;
+    insert_enrolments(connection, &fresh).await
 }
 
 async fn update_enrolments(

@@ -2,11 +2,24 @@
 //! started once.
 
 #[cfg(test)]
+mod generate;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
+mod architecture;
+#[cfg(test)]
 mod cli;
-
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod model_based;
+#[cfg(test)]
+mod ordering;
 #[cfg(test)]
 mod smoke;
 

@@ -3,6 +3,15 @@
 pub(crate) mod management;
 pub(crate) mod servers;
 
+pub(crate) mod collector;
+pub(crate) mod publisher;
+pub(crate) mod rows;
+pub(crate) mod worker;
+
+pub(crate) mod journey;
+pub(crate) mod left;
+pub(crate) mod scene;
+
 use std::time::{Duration, Instant};
 
 /// Between two looks of [`eventually`].

@@ -1,0 +1,47 @@
+//! Faults under load: nothing is lost, nothing is applied twice, the order is kept.
+//!
+//! Every test ends the same way: the history must read as if nothing had happened.
+
+mod crash;
+mod outage;
+mod poison;
+
+use std::time::Duration;
+
+use chrono::Utc;
+
+use crate::harness::eventually;
+use crate::harness::journey;
+use crate::harness::management::Depth;
+use crate::harness::rows::Rows;
+use crate::harness::scene::Scene;
+use crate::harness::servers::Place;
+use crate::model::Model;
+
+/// Long enough for backoff, restarts and a slow machine; reached only by a failure.
+const DEADLINE: Duration = Duration::from_mins(2);
+
+/// A journey's scene with small windows, so that a load lasts.
+async fn scene(place: Place) -> Scene {
+    let mut scene = Scene::at(place, &Model::new(Utc::now(), journey::world())).await;
+    scene.settings = scene.settings.with("WINDOW", 16);
+    scene
+}
+
+/// Waits until so many effects more than now are in the database.
+async fn progress(rows: &mut Rows, more: usize) {
+    let before = rows.history_count().await;
+    eventually(DEADLINE, "the worker gets on", async || {
+        (rows.history_count().await >= before + more).then_some(())
+    })
+    .await;
+}
+
+/// Nothing was given up as a dead letter.
+async fn assert_no_dead_letters(place: &Place) {
+    eventually(DEADLINE, "there are no dead letters", async || {
+        let depth = place.broker.depth("partner-program.dead-letters")?;
+        (depth == Depth::default()).then_some(())
+    })
+    .await;
+}

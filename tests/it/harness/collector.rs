@@ -1,0 +1,190 @@
+//! A subscriber: a durable queue that takes copies of what is announced, and reads them.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Connection, ConnectionProperties};
+
+/// A message that was received, with what tests look at.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Received {
+    pub(crate) routing_key: String,
+    pub(crate) message_id: Option<String>,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) app_id: Option<String>,
+    pub(crate) delivery_mode: Option<u8>,
+    /// Whole seconds.
+    pub(crate) timestamp: Option<u64>,
+    pub(crate) headers: FieldTable,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Received {
+    pub(crate) fn body(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a result is text")
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("a result is JSON")
+    }
+
+    /// The command that a result answers.
+    pub(crate) fn command_id(&self) -> String {
+        self.header("command-id")
+            .expect("a result names its command")
+    }
+
+    /// A header as text, whatever its AMQP type.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        match self.headers.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            AMQPValue::ShortString(text) => Some(text.to_string()),
+            AMQPValue::LongInt(number) => Some(number.to_string()),
+            AMQPValue::LongLongInt(number) => Some(number.to_string()),
+            AMQPValue::LongUInt(number) => Some(number.to_string()),
+            AMQPValue::ShortInt(number) => Some(number.to_string()),
+            other => Some(format!("{other:?}")),
+        }
+    }
+
+    fn from(delivery: &Delivery) -> Self {
+        let properties = &delivery.properties;
+        let text =
+            |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
+        Self {
+            routing_key: delivery.routing_key.to_string(),
+            message_id: text(properties.message_id()),
+            correlation_id: text(properties.correlation_id()),
+            kind: text(properties.kind()),
+            content_type: text(properties.content_type()),
+            app_id: text(properties.app_id()),
+            delivery_mode: *properties.delivery_mode(),
+            timestamp: *properties.timestamp(),
+            headers: properties.headers().clone().unwrap_or_default(),
+            body: delivery.data.clone(),
+        }
+    }
+}
+
+/// A queue to read from. It outlives connections and the broker's restarts.
+pub(crate) struct Collector {
+    amqp_url: String,
+    queue: String,
+    /// Everything that was read so far, in the order of the queue.
+    pub(crate) received: Vec<Received>,
+}
+
+impl Collector {
+    /// A queue of its own that gets a copy of every result and rejection.
+    pub(crate) async fn of_results(amqp_url: &str) -> Self {
+        Self::bound(
+            amqp_url,
+            "test.results",
+            Some(("partner-program.results", "#")),
+        )
+        .await
+    }
+
+    /// A queue that somebody else has declared.
+    pub(crate) fn of_queue(amqp_url: &str, queue: &str) -> Self {
+        Self {
+            amqp_url: amqp_url.to_owned(),
+            queue: queue.to_owned(),
+            received: Vec::new(),
+        }
+    }
+
+    /// A queue of its own, bound to an exchange or only reachable by its name.
+    pub(crate) async fn bound(amqp_url: &str, queue: &str, binding: Option<(&str, &str)>) -> Self {
+        let connection = connect(amqp_url).await;
+        let channel = connection.create_channel().await.expect("a channel");
+        let mut arguments = FieldTable::default();
+        arguments.insert(
+            "x-queue-type".into(),
+            AMQPValue::LongString("quorum".into()),
+        );
+        channel
+            .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
+            .await
+            .expect("a queue");
+        if let Some((exchange, pattern)) = binding {
+            channel
+                .queue_bind(
+                    queue.into(),
+                    exchange.into(),
+                    pattern.into(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .expect("a binding");
+        }
+        Self::of_queue(amqp_url, queue)
+    }
+
+    /// Reads on until `enough` says so of all that was read.
+    pub(crate) async fn read_until(
+        &mut self,
+        deadline: Duration,
+        what: &str,
+        enough: impl Fn(&[Received]) -> bool,
+    ) -> &[Received] {
+        let connection = connect(&self.amqp_url).await;
+        let channel = connection.create_channel().await.expect("a channel");
+        channel
+            .basic_qos(1000, BasicQosOptions::default())
+            .await
+            .expect("a prefetch");
+        let mut consumer = channel
+            .basic_consume(
+                self.queue.as_str().into(),
+                "test".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .expect("a consumer");
+        let end = tokio::time::Instant::now() + deadline;
+        while !enough(&self.received) {
+            let next = tokio::time::timeout_at(end, consumer.next()).await;
+            let Ok(Some(delivery)) = next else {
+                panic!(
+                    "not within {deadline:?}: {what}; read {}",
+                    self.received.len()
+                );
+            };
+            let delivery = delivery.expect("a delivery");
+            self.received.push(Received::from(&delivery));
+            delivery
+                .ack(BasicAckOptions::default())
+                .await
+                .expect("an ack");
+        }
+        connection
+            .close(200, "done".into())
+            .await
+            .expect("the connection closes");
+        &self.received
+    }
+
+    /// Reads on until so many have been read in all.
+    pub(crate) async fn read(&mut self, count: usize, deadline: Duration) -> &[Received] {
+        let what = format!("{count} messages in {}", self.queue);
+        self.read_until(deadline, &what, |received| received.len() >= count)
+            .await
+    }
+}
+
+async fn connect(amqp_url: &str) -> Connection {
+    let properties = ConnectionProperties::default().with_connection_name("subscriber".into());
+    Connection::connect(amqp_url, properties)
+        .await
+        .expect("the broker answers")
+}

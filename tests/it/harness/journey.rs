@@ -1,0 +1,166 @@
+//! A load whose order shows: customers who join and leave a program in turns.
+//!
+//! Done in order and once, every command succeeds and the history lists the commands as they
+//! were sent. A command that is lost, doubled or out of turn fails itself or the next one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::DateTime;
+use partner_program_worker::message::Message;
+use serde_json::json;
+
+use crate::harness::collector::{Collector, Received};
+use crate::harness::publisher::command;
+use crate::harness::rows::{Rows, Written};
+use crate::model::{Answer, Customer, Model, Org, Program};
+
+pub(crate) const ORG: &str = "acme";
+pub(crate) const PROGRAM: &str = "Plain";
+
+/// So few that most windows hold several commands of one customer.
+const CUSTOMERS: usize = 40;
+
+/// The org of the journeys: its customers have the ids from 1 on and nothing else.
+pub(crate) fn world() -> Vec<Org> {
+    let customer = |n: usize| Customer {
+        id: i64::try_from(n).expect("few"),
+        mobile: None,
+        email: None,
+        external_id: None,
+        state: "active",
+    };
+    vec![Org {
+        code: ORG,
+        country_code: "91",
+        programs: vec![Program {
+            name: PROGRAM,
+            external: true,
+            active: true,
+            ends_at: None,
+            tiers: &[],
+        }],
+        customers: (1..=CUSTOMERS).map(customer).collect(),
+    }]
+}
+
+/// The command of that number, from 0 on.
+pub(crate) fn step(number: usize) -> Message {
+    let customer = json!({ "id": number % CUSTOMERS + 1 });
+    let joins = (number / CUSTOMERS).is_multiple_of(2);
+    let (operation, body) = if joins {
+        let reference = json!({ "partnerMembershipId": format!("m-{number}") });
+        let item = json!({ "partnerProgramName": PROGRAM, "customerPartnerReference": reference });
+        let entry = json!({ "customer": customer, "linkToPartnerPrograms": [item] });
+        ("link", json!({ "linkCustomers": [entry] }))
+    } else {
+        let item = json!({ "partnerProgramName": PROGRAM, "reason": format!("step {number}") });
+        let entry = json!({ "customer": customer, "deLinkFromPartnerPrograms": [item] });
+        ("delink", json!({ "deLinkCustomers": [entry] }))
+    };
+    command(
+        &format!("{ORG}.{operation}"),
+        Some(&id(number)),
+        body.to_string(),
+    )
+}
+
+pub(crate) fn steps(numbers: std::ops::Range<usize>) -> Vec<Message> {
+    numbers.map(step).collect()
+}
+
+fn id(number: usize) -> String {
+    format!("step-{number:06}")
+}
+
+/// What of a history row does not depend on the time of day.
+fn gist(row: &Written) -> Written {
+    Written {
+        occurred_at: DateTime::UNIX_EPOCH,
+        ..row.clone()
+    }
+}
+
+/// Waits until each of these commands has a result, and checks results, history and inbox.
+///
+/// `results` may hold a result several times, as after a fault; always with the same bytes.
+pub(crate) async fn assert_done_in_order(
+    messages: &[Message],
+    results: &mut Collector,
+    rows: &mut Rows,
+    deadline: Duration,
+) {
+    let mut model = Model::new(DateTime::UNIX_EPOCH, world());
+    let mut expected: BTreeMap<String, String> = BTreeMap::new();
+    for message in messages {
+        let id = message
+            .properties
+            .message_id
+            .clone()
+            .expect("steps have ids");
+        let operation = message.routing_key.split('.').nth(1).expect("two words");
+        match model.apply(ORG, operation, Some(&id), &message.body) {
+            Answer::Result {
+                verdict: "succeeded",
+                body,
+                ..
+            } => {
+                expected.insert(id, body);
+            }
+            other => panic!("not a journey: {id} {other:?}"),
+        }
+    }
+    let wanted = expected.len();
+    let distinct = |received: &[Received]| {
+        answers(received)
+            .map(Received::command_id)
+            .collect::<BTreeSet<_>>()
+            .len()
+    };
+    // Counting all of them again for each one that comes would be slow.
+    results
+        .read_until(deadline, "a result for each command", |received| {
+            received.len() >= wanted && distinct(received) >= wanted
+        })
+        .await;
+    for result in answers(&results.received) {
+        let id = result.command_id();
+        assert_eq!(
+            Some(&result.body().to_owned()),
+            expected.get(&id),
+            "{id} {}",
+            result.routing_key
+        );
+    }
+
+    let written: Vec<Written> = rows.history().await.iter().map(gist).collect();
+    let law: Vec<Written> = model
+        .history
+        .iter()
+        .map(|event| Written::expected(event, model.now))
+        .collect();
+    for (place, (law, written)) in law.iter().zip(&written).enumerate() {
+        assert_eq!(written, law, "history row {place}");
+    }
+    assert_eq!(written.len(), law.len(), "history rows");
+    assert_eq!(rows.inbox().await.len(), wanted, "inbox rows");
+}
+
+/// What is not a rejection.
+fn answers(received: &[Received]) -> impl Iterator<Item = &Received> {
+    received
+        .iter()
+        .filter(|event| !event.routing_key.ends_with(".rejected"))
+}
+
+/// Whether the first results of each command came in the order of the commands.
+pub(crate) fn assert_first_results_in_order(results: &Collector) {
+    let mut seen = BTreeSet::new();
+    let firsts: Vec<String> = answers(&results.received)
+        .map(Received::command_id)
+        .filter(|id| seen.insert(id.clone()))
+        .collect();
+    let mut sorted = firsts.clone();
+    sorted.sort();
+    assert_eq!(firsts, sorted, "first results");
+}

@@ -1,0 +1,36 @@
+//! What must not be left behind once a test's commands are done and its worker is gone.
+
+use std::time::Duration;
+
+use crate::harness::eventually;
+use crate::harness::management::Depth;
+use crate::harness::rows::Rows;
+use crate::harness::servers::Place;
+
+/// The broker's figures are up to a second old.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The lanes' queues are empty, nothing is unacked, no transaction is open, no attempt is
+/// remembered.
+pub(crate) async fn assert_nothing_is_left(place: &Place, lanes: &[&str]) {
+    for lane in lanes {
+        let queue = format!("partner-program.commands.{lane}");
+        eventually(SOON, &format!("{queue} is empty"), async || {
+            place
+                .broker
+                .depth(&queue)
+                .filter(|depth| *depth == Depth::default())
+        })
+        .await;
+    }
+    let mut rows = Rows::of(place).await;
+    eventually(SOON, "no worker's connection is left", async || {
+        (rows.workers_connections().await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(
+        rows.attempts().await,
+        0,
+        "attempts of commands that are done"
+    );
+}

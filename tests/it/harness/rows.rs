@@ -1,0 +1,289 @@
+//! The database as tests put it in order and read it back: by plain SQL, past the code that is
+//! tested.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{ConnectOptions, PgConnection, Row};
+
+use crate::harness::servers::Place;
+use crate::model::{Enrolment, Event, Key, Model, Org};
+
+/// What the tests' own connections are called.
+const APPLICATION: &str = "tests";
+
+/// An enrolment's values, as a history row has them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Values {
+    pub(crate) linked: bool,
+    pub(crate) membership_id: Option<String>,
+    pub(crate) tier: Option<String>,
+    pub(crate) tier_expires_at: Option<DateTime<Utc>>,
+}
+
+/// A history row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Written {
+    pub(crate) key: Key,
+    pub(crate) kind: String,
+    /// `None` stands for one that the worker made up.
+    pub(crate) command_id: Option<String>,
+    pub(crate) version: i64,
+    pub(crate) old: Option<Values>,
+    pub(crate) new: Values,
+    pub(crate) reason: Option<String>,
+    pub(crate) occurred_at: DateTime<Utc>,
+}
+
+impl Values {
+    fn of(row: &Enrolment) -> Self {
+        Self {
+            linked: row.linked,
+            membership_id: row.membership_id.clone(),
+            tier: row.tier.clone(),
+            tier_expires_at: row.tier_expires_at,
+        }
+    }
+}
+
+impl Written {
+    /// As the law wants it.
+    pub(crate) fn expected(event: &Event, now: DateTime<Utc>) -> Self {
+        Self {
+            key: event.key.clone(),
+            kind: event.kind.clone(),
+            command_id: event.command_id.clone(),
+            version: event.after.version,
+            old: event.before.as_ref().map(Values::of),
+            new: Values::of(&event.after),
+            reason: event.reason.clone(),
+            occurred_at: now,
+        }
+    }
+}
+
+/// A test's own connection to the database of its place.
+pub(crate) struct Rows(PgConnection);
+
+impl Rows {
+    pub(crate) async fn of(place: &Place) -> Self {
+        let options = PgConnectOptions::from_str(&place.database_url).expect("a URL");
+        let connection = options.application_name(APPLICATION).connect().await;
+        Self(connection.expect("Postgres answers"))
+    }
+
+    /// Puts in the model's orgs, customers and enrolments.
+    pub(crate) async fn insert(&mut self, model: &Model) {
+        for org in &model.orgs {
+            self.insert_org(org).await;
+        }
+        for ((org, customer_id, program), row) in &model.enrolments {
+            let inserted = sqlx::query(
+                "insert into enrolment (org_id, customer_id, program_id, linked, membership_id, \
+                     tier_number, tier_expires_at, linked_since, version) \
+                 select program.org_id, $3, program.id, $4, $5, tier.number, $7, $8, $9 \
+                 from partner_program program join org on org.id = program.org_id \
+                 left join tier on tier.program_id = program.id and tier.name = $6 \
+                 where org.code = $1 and program.name = $2",
+            )
+            .bind(org)
+            .bind(program)
+            .bind(customer_id)
+            .bind(row.linked)
+            .bind(&row.membership_id)
+            .bind(&row.tier)
+            .bind(row.tier_expires_at)
+            .bind(row.linked_since)
+            .bind(row.version)
+            .execute(&mut self.0)
+            .await
+            .expect("the enrolment is inserted");
+            assert_eq!(inserted.rows_affected(), 1, "{org} {program}");
+        }
+    }
+
+    async fn insert_org(&mut self, org: &Org) {
+        let org_id: i32 = sqlx::query_scalar(
+            "insert into org (code, name, country_code) values ($1, $1, $2) returning id",
+        )
+        .bind(org.code)
+        .bind(org.country_code)
+        .fetch_one(&mut self.0)
+        .await
+        .expect("the org is inserted");
+        for program in &org.programs {
+            let program_id: i32 = sqlx::query_scalar(
+                "insert into partner_program (org_id, name, normalised_name, kind, active, ends_at) \
+                 values ($1, $2, $3, $4, $5, $6) returning id",
+            )
+            .bind(org_id)
+            .bind(program.name)
+            .bind(program.name.to_lowercase())
+            .bind(if program.external { "EXTERNAL" } else { "SUPPLEMENTARY" })
+            .bind(program.active)
+            .bind(program.ends_at)
+            .fetch_one(&mut self.0)
+            .await
+            .expect("the program is inserted");
+            for (number, tier) in (1_i16..).zip(program.tiers) {
+                sqlx::query(
+                    "insert into tier (org_id, program_id, number, name, normalised_name) \
+                     values ($1, $2, $3, $4, $5)",
+                )
+                .bind(org_id)
+                .bind(program_id)
+                .bind(number)
+                .bind(tier)
+                .bind(tier.to_lowercase())
+                .execute(&mut self.0)
+                .await
+                .expect("the tier is inserted");
+            }
+        }
+        for customer in &org.customers {
+            sqlx::query(
+                "insert into customer (org_id, id, mobile, email, external_id, state) \
+                 values ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(org_id)
+            .bind(customer.id)
+            .bind(&customer.mobile)
+            .bind(&customer.email)
+            .bind(&customer.external_id)
+            .bind(customer.state)
+            .execute(&mut self.0)
+            .await
+            .expect("the customer is inserted");
+        }
+    }
+
+    /// All enrolments, as the model has them.
+    pub(crate) async fn enrolments(&mut self) -> BTreeMap<Key, Enrolment> {
+        let rows = sqlx::query(
+            "select org.code, customer_id, program.name as program, linked, membership_id, \
+                 tier.name as tier, tier_expires_at, linked_since, version \
+             from enrolment join org on org.id = enrolment.org_id \
+             join partner_program program on program.id = program_id \
+             left join tier on tier.program_id = program.id and tier.number = tier_number",
+        )
+        .fetch_all(&mut self.0)
+        .await
+        .expect("enrolments are read");
+        let enrolment = |row: &PgRow| Enrolment {
+            linked: row.get("linked"),
+            membership_id: row.get("membership_id"),
+            tier: row.get("tier"),
+            tier_expires_at: row.get("tier_expires_at"),
+            linked_since: row.get("linked_since"),
+            version: row.get("version"),
+        };
+        rows.iter().map(|row| (key(row), enrolment(row))).collect()
+    }
+
+    /// The history, in its own order.
+    pub(crate) async fn history(&mut self) -> Vec<Written> {
+        let rows = sqlx::query(
+            "select org.code, customer_id, program.name as program, history.*, \
+                 old_tier.name as old_tier, new_tier.name as new_tier \
+             from enrolment_history history join org on org.id = history.org_id \
+             join partner_program program on program.id = history.program_id \
+             left join tier old_tier on old_tier.program_id = program.id \
+                 and old_tier.number = old_tier_number \
+             left join tier new_tier on new_tier.program_id = program.id \
+                 and new_tier.number = new_tier_number \
+             order by history.id",
+        )
+        .fetch_all(&mut self.0)
+        .await
+        .expect("the history is read");
+        let written = |row: &PgRow| {
+            let old_linked: Option<bool> = row.get("old_linked");
+            Written {
+                key: key(row),
+                kind: row.get("kind"),
+                command_id: row.get("command_id"),
+                version: row.get("version"),
+                old: old_linked.map(|linked| Values {
+                    linked,
+                    membership_id: row.get("old_membership_id"),
+                    tier: row.get("old_tier"),
+                    tier_expires_at: row.get("old_tier_expires_at"),
+                }),
+                new: Values {
+                    linked: row.get("new_linked"),
+                    membership_id: row.get("new_membership_id"),
+                    tier: row.get("new_tier"),
+                    tier_expires_at: row.get("new_tier_expires_at"),
+                },
+                reason: row.get("reason"),
+                occurred_at: row.get("occurred_at"),
+            }
+        };
+        rows.iter().map(written).collect()
+    }
+
+    pub(crate) async fn history_count(&mut self) -> usize {
+        self.count("select count(*) from enrolment_history").await
+    }
+
+    /// The stored results, by org code and command id.
+    pub(crate) async fn inbox(&mut self) -> BTreeMap<(String, String), String> {
+        let rows = sqlx::query(
+            "select org.code, command_id, convert_from(result, 'UTF8') as result \
+             from command_log join org on org.id = org_id",
+        )
+        .fetch_all(&mut self.0)
+        .await
+        .expect("the inbox is read");
+        let entry = |row: &PgRow| ((row.get("code"), row.get("command_id")), row.get("result"));
+        let count = rows.len();
+        let inbox: BTreeMap<_, _> = rows.iter().map(entry).collect();
+        assert_eq!(inbox.len(), count, "a command stands in the inbox twice");
+        inbox
+    }
+
+    /// The worker that has taken a lane.
+    pub(crate) async fn holder(&mut self, lane: &str) -> Option<String> {
+        sqlx::query_scalar("select holder from lane where name = $1")
+            .bind(lane)
+            .fetch_optional(&mut self.0)
+            .await
+            .expect("the lane is read")
+    }
+
+    /// Connections to this database that are not the tests' own.
+    pub(crate) async fn workers_connections(&mut self) -> usize {
+        self.count(
+            "select count(*) from pg_stat_activity \
+             where datname = current_database() and application_name <> 'tests'",
+        )
+        .await
+    }
+
+    pub(crate) async fn attempts(&mut self) -> usize {
+        self.count("select count(*) from delivery_attempt").await
+    }
+
+    /// The one number that the query gives.
+    pub(crate) async fn count(&mut self, query: &'static str) -> usize {
+        let count: i64 = sqlx::query_scalar(query)
+            .fetch_one(&mut self.0)
+            .await
+            .expect("the rows are counted");
+        usize::try_from(count).expect("no less than none")
+    }
+
+    /// Whatever a test needs to do to the database.
+    pub(crate) async fn execute(&mut self, statements: &'static str) {
+        sqlx::raw_sql(statements)
+            .execute(&mut self.0)
+            .await
+            .expect("the statements are right");
+    }
+}
+
+fn key(row: &PgRow) -> Key {
+    (row.get("code"), row.get("customer_id"), row.get("program"))
+}

@@ -1,0 +1,198 @@
+//! The worker under test: in this process with a clock of the test's, or as a process of its
+//! own that can be killed.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use partner_program_worker::broker::connection::Connection;
+use partner_program_worker::broker::topology::{self, Lane, Topology};
+use partner_program_worker::clock::Clock;
+use partner_program_worker::config::Config;
+use partner_program_worker::worker;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::eventually;
+use crate::harness::servers::Place;
+
+/// How long a worker may take to drain.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// A worker's settings, as environment variables.
+#[derive(Clone)]
+pub(crate) struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    pub(crate) fn of(place: &Place) -> Self {
+        Self(BTreeMap::new())
+            .with("DATABASE_URL", &place.database_url)
+            .with("AMQP_URL", &place.amqp_url)
+            .with("WORKER_ID", "tested")
+    }
+
+    pub(crate) fn with(mut self, key: &str, value: impl Display) -> Self {
+        self.0
+            .insert(format!("PARTNER_PROGRAM_{key}"), value.to_string());
+        self
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config::load(None, self.0.clone()).expect("the test's settings are right")
+    }
+
+    /// Declares the lanes' queues and exchanges.
+    pub(crate) async fn declare(&self) {
+        let config = self.config();
+        let url = config.amqp_url().expect("it is set");
+        let connection = Connection::open(url, "tests")
+            .await
+            .expect("the broker answers");
+        let lanes = config.lanes.iter().map(|lane| Lane {
+            name: lane.name.clone(),
+            bindings: lane.bindings.clone(),
+        });
+        let topology = Topology {
+            lanes: lanes.collect(),
+        };
+        topology::declare(&connection, &topology)
+            .await
+            .expect("the topology is declared");
+        connection.close().await;
+    }
+}
+
+/// A worker in this process.
+pub(crate) struct InProcess {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), worker::Error>>,
+}
+
+impl InProcess {
+    pub(crate) fn start(settings: &Settings, clock: Clock) -> Self {
+        let config = settings.config();
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move {
+            worker::run(&config, clock, stop, CancellationToken::new()).await
+        });
+        Self { shutdown, task }
+    }
+
+    /// Asks it to stop, and waits until it has drained.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        let ended = tokio::time::timeout(DRAIN, self.task).await;
+        ended
+            .expect("the worker drains in time")
+            .expect("the worker does not panic")
+            .expect("the worker ends well");
+    }
+}
+
+/// A worker as a process of its own; killed when dropped. Its words are shown if the test fails.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    pub(crate) fn start(settings: &Settings, name: &str) -> Self {
+        Self::start_program(
+            Path::new(env!("CARGO_BIN_EXE_partner-program")),
+            settings,
+            name,
+        )
+    }
+
+    fn start_program(program: &Path, settings: &Settings, name: &str) -> Self {
+        let folder = std::env::temp_dir();
+        let log = folder.join(format!(
+            "partner-program-{}-{name}.log",
+            uuid::Uuid::new_v4()
+        ));
+        let file = File::create(&log).expect("the log is writable");
+        let child = Command::new(program)
+            .arg("run")
+            .env_clear()
+            .envs(&settings.clone().with("WORKER_ID", name).0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the worker starts");
+        Self { child, log }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it has not been waited for")
+    }
+
+    /// As `kill -9` does: it has no say in it.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.expect("it is killed");
+    }
+
+    /// Sends a signal by its name, such as `TERM`, `STOP` or `CONT`.
+    pub(crate) async fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", signal, &self.id().to_string()])
+            .status()
+            .await
+            .expect("kill runs");
+        assert!(sent.success(), "SIG{signal}");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        tokio::time::timeout(DRAIN, self.child.wait())
+            .await
+            .expect("the process ends in time")
+            .expect("the process can be waited for")
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("the process can be asked")
+            .is_none()
+    }
+
+    pub(crate) fn words(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let words = self.words();
+            let lines: Vec<&str> = words.lines().collect();
+            let last = lines[lines.len().saturating_sub(40)..].join("\n");
+            eprintln!("--- the last words of {}:\n{last}", self.log.display());
+        }
+        drop(std::fs::remove_file(&self.log));
+    }
+}
+
+/// Closes every connection to the broker but the tests' own, as an operator would.
+///
+/// The broker lists a connection some time after it was made, so this waits for one.
+pub(crate) async fn close_workers_connections(place: &Place) {
+    const OWN: [&str; 3] = ["tests", "upstream", "subscriber"];
+    let theirs = eventually(DRAIN, "the worker's connections are listed", async || {
+        let mut connections = place.broker.connections();
+        connections.retain(|(_, given)| !OWN.contains(&given.as_str()));
+        (!connections.is_empty()).then_some(connections)
+    })
+    .await;
+    for (name, _) in theirs {
+        place.broker.close_connection(&name);
+    }
+}

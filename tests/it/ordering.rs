@@ -1,0 +1,118 @@
+//! Order: a lane's commands take effect, and are answered, as they were queued.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use partner_program_worker::clock::Clock;
+
+use crate::harness::eventually;
+use crate::harness::journey::{self, assert_done_in_order, assert_first_results_in_order, steps};
+use crate::harness::left::assert_nothing_is_left;
+use crate::harness::scene::Scene;
+use crate::harness::worker::{InProcess, Process, close_workers_connections};
+use crate::model::Model;
+
+const DEADLINE: Duration = Duration::from_secs(90);
+
+async fn scene(name: &str, window: usize) -> Scene {
+    let mut scene = Scene::new(name, &Model::new(Utc::now(), journey::world())).await;
+    scene.settings = scene.settings.with("WINDOW", window);
+    scene
+}
+
+#[tokio::test]
+async fn commands_take_effect_and_are_answered_in_the_order_of_their_queue() {
+    let Scene {
+        place,
+        settings,
+        mut rows,
+        mut results,
+        publisher,
+    } = scene("order", 64).await;
+    let messages = steps(0..3000);
+    publisher.publish(&messages[..1000]).await;
+    let worker = InProcess::start(&settings, Clock::system());
+    publisher.publish(&messages[1000..]).await;
+    assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
+    worker.stop().await;
+    assert_eq!(results.received.len(), messages.len(), "each result once");
+    assert_first_results_in_order(&results);
+    assert_nothing_is_left(&place, &["main"]).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_hands_the_lane_over_in_order() {
+    let Scene {
+        place,
+        settings,
+        mut rows,
+        mut results,
+        publisher,
+    } = scene("handover", 16).await;
+    let messages = steps(0..6000);
+    publisher.publish(&messages).await;
+    let mut first = Process::start(&settings, "first");
+    let second = {
+        eventually(DEADLINE, "the first worker is at work", async || {
+            (rows.history_count().await > 200).then_some(())
+        })
+        .await;
+        Process::start(&settings, "second")
+    };
+    first.signal("TERM").await;
+    assert!(first.ended().await.success(), "a drained worker ends well");
+    assert!(
+        rows.history_count().await < 6000,
+        "the load was too light to show anything"
+    );
+    assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
+    assert_eq!(
+        results.received.len(),
+        messages.len(),
+        "each result once: nothing was unacked"
+    );
+    assert_first_results_in_order(&results);
+    drop(second);
+    assert_nothing_is_left(&place, &["main"]).await;
+}
+
+#[tokio::test]
+async fn a_frozen_worker_that_comes_back_changes_nothing() {
+    let Scene {
+        place,
+        settings,
+        mut rows,
+        mut results,
+        publisher,
+    } = scene("zombie", 16).await;
+    let messages = steps(0..6000);
+    publisher.publish(&messages).await;
+    let mut frozen = Process::start(&settings, "frozen");
+    eventually(DEADLINE, "the first worker is at work", async || {
+        (rows.history_count().await > 200).then_some(())
+    })
+    .await;
+    frozen.signal("STOP").await;
+    assert!(
+        rows.history_count().await < 6000,
+        "the load was too light to show anything"
+    );
+    // The broker gives it up, as it would after some missed heartbeats.
+    close_workers_connections(&place).await;
+    let fresh = Process::start(&settings, "fresh");
+    eventually(
+        DEADLINE,
+        "the other worker took the lane over",
+        async || (rows.holder("main").await.as_deref() == Some("fresh")).then_some(()),
+    )
+    .await;
+    frozen.signal("CONT").await;
+    assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
+    assert!(frozen.is_running(), "a fenced worker waits for its turn");
+    for worker in [frozen, fresh] {
+        let mut worker = worker;
+        worker.signal("TERM").await;
+        assert!(worker.ended().await.success());
+    }
+    assert_nothing_is_left(&place, &["main"]).await;
+}
