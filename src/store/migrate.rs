@@ -43,6 +43,8 @@ pub async fn pending(connection: &mut Connection) -> Result<Vec<Migration>, Erro
 /// Applies what is pending, and says what that was. Several at once wait for each other.
 pub async fn run(connection: &mut Connection) -> Result<Vec<Migration>, Error> {
     let pending = pending(connection).await?;
+    // A migration of a large table takes as long as it takes.
+    sqlx::query("set statement_timeout = 0").execute(&mut *connection).await?;
     MIGRATOR.run(connection).await.map_err(|error| match error {
         sqlx::migrate::MigrateError::Execute(error) => Error::from(error),
         error => Error::Refused(error.to_string()),

@@ -17,5 +17,7 @@ pub mod fence;
 
 pub mod attempts;
 
+pub mod lookup;
+
 pub mod migrate;
 pub mod retention;

@@ -9,3 +9,6 @@ mod cli;
 
 #[cfg(test)]
 mod smoke;
+
+#[cfg(test)]
+mod show;
