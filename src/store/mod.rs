@@ -18,6 +18,8 @@ pub mod fence;
 pub mod attempts;
 
 pub mod lookup;
+pub mod results;
 
+pub mod doctor;
 pub mod migrate;
 pub mod retention;

@@ -94,6 +94,7 @@ const COMMANDS: &[&str] = &[
     "publish",
     "results",
     "results follow",
+    "results republish",
     "show",
     "show command",
     "show customer",

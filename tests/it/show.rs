@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
@@ -117,6 +119,92 @@ async fn migrate_says_what_is_pending_and_applies_it_once() {
     assert_eq!(stdout(&place, &["migrate"], 0), pending);
     assert_eq!(stdout(&place, &["migrate", "--check"], 0), "");
     assert_eq!(document(&place, &["migrate"]), json!([]));
+}
+
+#[tokio::test]
+async fn doctor_finds_nothing_wrong_with_a_place_that_is_ready() {
+    let place = Place::new("show_doctor").await;
+    stdout(&place, &["topology", "apply"], 0);
+    let checks = document(&place, &["doctor"]);
+    let state = |name: &str| {
+        let named = |check: &&Value| check["check"] == name;
+        let mut states = checks.as_array().unwrap().iter().filter(named);
+        states.next().unwrap_or_else(|| panic!("{name}: {checks:#}"))["state"].clone()
+    };
+    let names = [
+        "database",
+        "version",
+        "fsync",
+        "full_page_writes",
+        "synchronous_commit",
+        "standbys",
+        "writable",
+        "migrations",
+        "partitions",
+        "broker",
+        "topology",
+    ];
+    for name in names {
+        assert_eq!(state(name), "ok", "{name}: {checks:#}");
+    }
+    // The tests are superusers.
+    assert_eq!(state("rights"), "warn");
+}
+
+#[tokio::test]
+async fn doctor_fails_on_pending_migrations_and_names_the_remedy() {
+    let place = Place::without_migrations("show_doctor_bare").await;
+    stdout(&place, &["topology", "apply"], 0);
+    let table = stdout(&place, &["doctor"], 1);
+    assert!(table.contains("partner-program migrate"), "{table}");
+}
+
+#[tokio::test]
+async fn stored_results_are_announced_again_in_their_order() {
+    let place = place_with_a_customer("show_republish").await;
+    stdout(&place, &["topology", "apply"], 0);
+    let connection = lapin::Connection::connect(&place.amqp_url, <_>::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let queue = "subscriber";
+    let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), exclusive, FieldTable::default()).await.unwrap();
+    channel
+        .queue_bind(
+            queue.into(),
+            "partner-program.results".into(),
+            "acme.link.*".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+
+    let since = ["results", "republish", "--org", "acme", "--since", "2026-01-01T00:00:00Z"];
+    let planned = stdout(&place, &[&since[..], &["--dry-run", "-o", "ndjson"]].concat(), 0);
+    assert_eq!(planned.lines().count(), 2, "{planned}");
+    stdout(&place, &since, 0);
+    for id in ["c-0", "c-1"] {
+        let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap();
+        let delivery = got.expect("a result").delivery;
+        assert_eq!(delivery.routing_key.as_str(), "acme.link.succeeded");
+        assert_eq!(delivery.data, br#"{"ok":true}"#);
+        let headers = format!("{:?}", delivery.properties);
+        assert!(headers.contains(id), "{headers}");
+    }
+    let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap();
+    assert!(got.is_none(), "the dry run announced nothing");
+
+    let republish = ["results", "republish", "--org", "acme"];
+    let by_id = |ids: &[&'static str]| [&republish[..], ids].concat();
+    stdout(&place, &by_id(&["--command-id", "c-1"]), 0);
+    stdout(&place, &by_id(&["--command-id", "c-1", "--command-id", "c-9"]), 6);
+    stdout(&place, &by_id(&["--command-id", "c-9"]), 3);
+    stdout(
+        &place,
+        &by_id(&["--since", "2026-01-01T00:00:00Z", "--until", "2026-01-02T00:00:00Z"]),
+        3,
+    );
+    stdout(&place, &republish, 2);
 }
 
 /// A customer, a command, and two effects.
