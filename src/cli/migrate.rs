@@ -10,8 +10,8 @@ use crate::store::migrate;
 /// Bring the database up to this version's schema
 #[derive(clap::Args)]
 #[command(after_help = "\
-Safe to repeat, and safe to run from several places at once: one applies, the others wait. Needs a
-user that may create tables and functions, best not the one that the worker runs as.
+Safe to repeat, and safe to run from several places at once. Needs a user that may create tables
+and functions, best not the one that the worker runs as.
 
 Examples:
   partner-program migrate

@@ -33,7 +33,8 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let mut checks = vec![Check::ok("database", shown)];
     let examined = examine(&mut connection, &mut checks).await;
     if let Err(error) = examined {
-        let remedy = "see the server's log; the user needs the right to read the schema";
+        let remedy =
+            "on 42501 grant partner_program_worker to this user, else see the server's log";
         checks.push(Check::fail("database", one_line(&error.into()), remedy));
     }
     checks
