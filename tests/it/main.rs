@@ -24,4 +24,7 @@ mod ordering;
 mod smoke;
 
 #[cfg(test)]
+mod show;
+
+#[cfg(test)]
 mod store;
