@@ -167,6 +167,11 @@ impl Collector {
                 .await
                 .expect("an ack");
         }
+        // An answer of the broker's on this channel: it has had the acks before it.
+        channel
+            .basic_qos(1, BasicQosOptions::default())
+            .await
+            .expect("an answer");
         connection
             .close(200, "done".into())
             .await
