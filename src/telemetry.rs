@@ -32,7 +32,7 @@ pub enum Error {
 /// Sends the process's log lines to standard error; called once.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
     let parsed = EnvFilter::builder()
-        .parse(filter)
+        .parse(format!("{QUIET},{filter}"))
         .map_err(|error| Error::Filter { filter: filter.to_owned(), problem: error.to_string() })?;
     let lines = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(io::stderr);
     match format {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, ConnectionProperties, Event};
+use lapin::{Channel, ConnectionProperties, ConnectionStatus, Event};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -45,7 +45,7 @@ impl Connection {
             .map_err(|_elapsed| Error::timeout(&what, CONNECT_TIMEOUT))?
             .map_err(|error| Error::of(&what, &error))?;
         let lost = CancellationToken::new();
-        let watch = watch(inner.events_listener(), lost.clone());
+        let watch = watch(inner.events_listener(), inner.status().clone(), lost.clone());
         let watch = AbortOnDropHandle::new(tokio::spawn(watch));
         Ok(Self { inner, lost, _watch: watch })
     }
@@ -94,11 +94,16 @@ pub(super) async fn close_channel(channel: &Channel) {
     }
 }
 
-async fn watch(events: impl futures_util::Stream<Item = Event>, lost: CancellationToken) {
+async fn watch(
+    events: impl futures_util::Stream<Item = Event>,
+    status: ConnectionStatus,
+    lost: CancellationToken,
+) {
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
         match event {
-            Event::Error(error) => {
+            // Errors of single channels are told here as well; their users see them.
+            Event::Error(error) if !status.connected() => {
                 tracing::debug!("the connection failed: {error}");
                 break;
             }

@@ -105,18 +105,19 @@ async fn broker(config: &Config) -> Vec<Check> {
     };
     let mut checks = vec![Check::ok("broker", shown)];
     if let Ok(topology) = super::topology::of(config) {
-        checks.push(match topology::verify(&connection, &topology).await {
-            Ok(differences) if differences.is_empty() => Check::ok("topology", "as configured"),
-            Ok(differences) => {
-                let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
-                let remedy = "partner-program topology apply; what differs must be deleted first";
-                Check::fail("topology", texts.join("; "), remedy)
+        match topology::verify(&connection, &topology).await {
+            Ok(differences) if differences.is_empty() => {
+                checks.push(Check::ok("topology", "as configured"));
             }
+            Ok(differences) => checks.extend(differences.iter().map(|difference| {
+                let remedy = "partner-program topology apply; what differs must be deleted first";
+                Check::fail("topology", difference.to_string(), remedy)
+            })),
             Err(error) => {
                 let remedy = "see the broker's log; the user needs the configure right";
-                Check::fail("topology", one_line(&error.into()), remedy)
+                checks.push(Check::fail("topology", one_line(&error.into()), remedy));
             }
-        });
+        }
     }
     connection.close().await;
     checks

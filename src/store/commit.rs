@@ -159,10 +159,10 @@ async fn write_enrolments(
     connection: &mut Connection,
     changes: &[Change<'_>],
 ) -> Result<(), Error> {
-    let (new, changed): (Vec<_>, Vec<_>) =
+    let (fresh, stored): (Vec<_>, Vec<_>) =
         changes.iter().partition(|change| change.loaded_version == 0);
-    update_enrolments(connection, &changed).await?;
-    insert_enrolments(connection, &new).await
+    update_enrolments(connection, &stored).await?;
+    insert_enrolments(connection, &fresh).await
 }
 
 async fn update_enrolments(

@@ -129,7 +129,7 @@ impl Lane {
         stop.cancel();
         let drained = match ended {
             Ok(()) => match (&mut announcer).await {
-                Ok(announced) => announced.map(drop),
+                Ok(ended) => ended.map(drop),
                 Err(panic) => Err(Fault::TaskStopped(panic.to_string())),
             },
             Err(fault) => Err(fault),

@@ -29,7 +29,7 @@ use crate::worker::intake::{Read, Taken};
 
 /// What came of one delivery.
 pub(super) enum Settled {
-    Answered(Answer),
+    Answered(Box<Answer>),
     Rejected(Rejection),
 }
 
@@ -159,7 +159,7 @@ impl Evaluation {
             .or_else(|| self.fresh.get(&key).map(|index| &self.records[*index].stored));
         match known {
             Some(stored) if stored.body_hash == read.body_hash => {
-                Settled::Answered(answer(&key, stored, read, true))
+                Settled::Answered(Box::new(answer(&key, stored, read, true)))
             }
             Some(_) => Settled::Rejected(Rejection {
                 reason: Reason::MessageIdReused,
@@ -167,10 +167,10 @@ impl Evaluation {
             }),
             None => {
                 let record = self.decide(org, read, key);
-                let settled = Settled::Answered(answer(&record.key, &record.stored, read, false));
+                let answer = answer(&record.key, &record.stored, read, false);
                 self.fresh.insert(record.key.clone(), self.records.len());
                 self.records.push(record);
-                settled
+                Settled::Answered(Box::new(answer))
             }
         }
     }
