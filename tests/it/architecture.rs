@@ -89,10 +89,7 @@ fn is_word(c: char) -> bool {
 }
 
 fn floor(module: &str) -> Option<u8> {
-    FLOORS
-        .iter()
-        .find(|(name, _)| *name == module)
-        .map(|(_, floor)| *floor)
+    FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
 }
 
 fn root() -> &'static Path {
@@ -123,26 +120,12 @@ fn read(path: &Path) -> Source {
     let text = fs::read_to_string(path).expect("a readable source");
     let code: Vec<&str> = text
         .lines()
-        .map(|line| {
-            if line.trim_start().starts_with("//") {
-                ""
-            } else {
-                line
-            }
-        })
+        .map(|line| if line.trim_start().starts_with("//") { "" } else { line })
         .collect();
-    let path = path
-        .strip_prefix(root())
-        .expect("below the root")
-        .to_owned();
+    let path = path.strip_prefix(root()).expect("below the root").to_owned();
     let module = path.iter().nth(1).expect("a file below its folder");
     let module = module.to_string_lossy().trim_end_matches(".rs").to_owned();
-    Source {
-        lines: text.lines().count(),
-        code: code.join("\n"),
-        module,
-        path,
-    }
+    Source { lines: text.lines().count(), code: code.join("\n"), module, path }
 }
 
 /// Fails with every finding at once.
@@ -181,11 +164,7 @@ fn every_module_has_a_floor_or_is_a_utility() {
             || UTILITIES.contains(&source.module.as_str())
             || ["main", "lib"].contains(&source.module.as_str());
         if !known {
-            findings.push(format!(
-                "{}: `{}` has no floor",
-                source.path.display(),
-                source.module
-            ));
+            findings.push(format!("{}: `{}` has no floor", source.path.display(), source.module));
         }
     }
     assert_none(&findings);
@@ -207,20 +186,14 @@ fn a_library_is_used_only_where_it_belongs() {
 #[test]
 fn the_domain_is_pure() {
     let mut findings = Vec::new();
-    for source in sources("src")
-        .iter()
-        .filter(|source| source.module == "domain")
-    {
+    for source in sources("src").iter().filter(|source| source.module == "domain") {
         for library in ["serde", "serde_json", "tokio", "tracing", "sqlx", "lapin"] {
             if source.uses(library) {
                 findings.push(format!("{} uses `{library}`", source.path.display()));
             }
         }
         if source.code.contains("async fn") || source.code.contains("Utc::now") {
-            findings.push(format!(
-                "{} does IO or asks the clock",
-                source.path.display()
-            ));
+            findings.push(format!("{} does IO or asks the clock", source.path.display()));
         }
     }
     assert_none(&findings);
@@ -274,24 +247,11 @@ fn an_import_upwards_or_sideways_would_be_found() {
     };
     let names = |path, code| {
         let source = source(path, code);
-        source
-            .named_modules()
-            .into_iter()
-            .map(ToOwned::to_owned)
-            .collect::<Vec<_>>()
+        source.named_modules().into_iter().map(ToOwned::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(
-        names("src/store/load.rs", "use crate::wire::decode;"),
-        ["wire"]
-    );
-    assert_eq!(
-        names("src/store/load.rs", "let x = crate::broker::x();"),
-        ["broker"]
-    );
-    assert_eq!(
-        names("src/store/mod.rs", "use super::worker::lane;"),
-        ["worker"]
-    );
+    assert_eq!(names("src/store/load.rs", "use crate::wire::decode;"), ["wire"]);
+    assert_eq!(names("src/store/load.rs", "let x = crate::broker::x();"), ["broker"]);
+    assert_eq!(names("src/store/mod.rs", "use super::worker::lane;"), ["worker"]);
     assert!(source("src/wire/x.rs", "use sqlx::PgConnection;").uses("sqlx"));
     assert!(source("src/wire/x.rs", "fn f() -> sqlx::Error {}").uses("sqlx"));
     assert!(!source("src/wire/x.rs", "use crate::sqlx_like::X;").uses("sqlx"));

@@ -26,13 +26,7 @@ async fn journey_scene(name: &str) -> Scene {
 
 #[tokio::test]
 async fn a_result_carries_what_the_command_came_with() {
-    let Scene {
-        place,
-        settings,
-        mut results,
-        publisher,
-        ..
-    } = journey_scene("properties").await;
+    let Scene { place, settings, mut results, publisher, .. } = journey_scene("properties").await;
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let mut message = journey::step(0);
     let properties = &mut message.properties;
@@ -42,9 +36,7 @@ async fn a_result_carries_what_the_command_came_with() {
     properties.user_id = Some("guest".to_owned());
     properties.timestamp = Utc.timestamp_opt(1_700_000_000, 0).single();
     properties.content_type = Some("application/json; charset=utf-8".to_owned());
-    properties
-        .headers
-        .insert("traceparent".to_owned(), traceparent.into());
+    properties.headers.insert("traceparent".to_owned(), traceparent.into());
     publisher.publish(&[message]).await;
     let worker = InProcess::start(&settings, Clock::system());
 
@@ -52,10 +44,7 @@ async fn a_result_carries_what_the_command_came_with() {
     assert_eq!(result.routing_key, "acme.link.succeeded");
     assert_eq!(result.message_id.as_deref(), Some("order-66.result"));
     assert_eq!(result.correlation_id.as_deref(), Some("conversation"));
-    assert_eq!(
-        result.kind.as_deref(),
-        Some("partner-program.link.result.v1")
-    );
+    assert_eq!(result.kind.as_deref(), Some("partner-program.link.result.v1"));
     assert_eq!(result.content_type.as_deref(), Some("application/json"));
     assert_eq!(result.app_id.as_deref(), Some("crm"));
     assert_eq!(result.timestamp, Some(1_700_000_000));
@@ -75,13 +64,7 @@ async fn a_result_carries_what_the_command_came_with() {
 
 #[tokio::test]
 async fn a_requester_gets_a_copy_and_one_that_is_gone_stalls_nothing() {
-    let Scene {
-        place,
-        settings,
-        mut results,
-        publisher,
-        ..
-    } = journey_scene("reply").await;
+    let Scene { place, settings, mut results, publisher, .. } = journey_scene("reply").await;
     let mut replies = Collector::bound(&place.amqp_url, "requester", None).await;
     let mut messages = steps(0..2);
     for (message, queue) in messages.iter_mut().zip(["gone", "requester"]) {
@@ -94,10 +77,7 @@ async fn a_requester_gets_a_copy_and_one_that_is_gone_stalls_nothing() {
     let result = results.read(2, SOON).await[1].clone();
     let reply = replies.read(1, SOON).await[0].clone();
     assert_eq!(reply.body(), result.body());
-    assert_eq!(
-        reply.correlation_id.as_deref(),
-        Some("request of requester")
-    );
+    assert_eq!(reply.correlation_id.as_deref(), Some("request of requester"));
     assert_eq!(reply.message_id, result.message_id);
     assert_eq!(reply.routing_key, "requester");
     worker.stop().await;
@@ -106,13 +86,7 @@ async fn a_requester_gets_a_copy_and_one_that_is_gone_stalls_nothing() {
 
 #[tokio::test]
 async fn a_command_without_message_id_is_applied_and_its_result_says_so() {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = journey_scene("no id").await;
+    let Scene { place, settings, mut rows, mut results, publisher } = journey_scene("no id").await;
     let mut message = journey::step(0);
     message.properties.message_id = None;
     publisher.publish(&[message.clone(), message]).await;
@@ -130,11 +104,7 @@ async fn a_command_without_message_id_is_applied_and_its_result_says_so() {
         assert_eq!(result.correlation_id, Some(id));
     }
     assert_ne!(received[0].command_id(), received[1].command_id());
-    assert_eq!(
-        rows.history_count().await,
-        1,
-        "the second one found the customer linked"
-    );
+    assert_eq!(rows.history_count().await, 1, "the second one found the customer linked");
     worker.stop().await;
     assert_nothing_is_left(&place, &["main"]).await;
 }
@@ -142,13 +112,7 @@ async fn a_command_without_message_id_is_applied_and_its_result_says_so() {
 #[tokio::test]
 async fn duplicates_have_one_effect_and_identical_results() {
     const COMMANDS: usize = 500;
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = journey_scene("twice").await;
+    let Scene { place, settings, mut rows, mut results, publisher } = journey_scene("twice").await;
     // Each comes again a little later, among the first copies of others.
     let mut messages = Vec::new();
     for number in 0..COMMANDS + 30 {
@@ -162,22 +126,12 @@ async fn duplicates_have_one_effect_and_identical_results() {
     worker.stop().await;
 
     for result in &results.received {
-        assert!(
-            result.routing_key.ends_with(".succeeded"),
-            "{}",
-            result.body()
-        );
+        assert!(result.routing_key.ends_with(".succeeded"), "{}", result.body());
     }
     for number in 0..COMMANDS {
-        let id = journey::step(number)
-            .properties
-            .message_id
-            .expect("steps have ids");
-        let same: Vec<_> = results
-            .received
-            .iter()
-            .filter(|result| result.command_id() == id)
-            .collect();
+        let id = journey::step(number).properties.message_id.expect("steps have ids");
+        let same: Vec<_> =
+            results.received.iter().filter(|result| result.command_id() == id).collect();
         assert_eq!(same.len(), 2, "{id}");
         assert_eq!(same[0], same[1], "{id}");
     }
@@ -193,27 +147,14 @@ async fn one_org_never_sees_another_ones_customers_or_message_ids() {
     other.code = "globex";
     orgs.push(other);
     let model = Model::new(Utc::now(), orgs);
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = Scene::new("tenants", &model).await;
+    let Scene { place, settings, mut rows, mut results, publisher } =
+        Scene::new("tenants", &model).await;
     let message = journey::step(0);
-    let same_id = command(
-        "globex.link",
-        message.properties.message_id.as_deref(),
-        message.body.clone(),
-    );
+    let same_id =
+        command("globex.link", message.properties.message_id.as_deref(), message.body.clone());
     publisher.publish(&[message, same_id]).await;
     let worker = InProcess::start(&settings, Clock::system());
-    let keys: Vec<_> = results
-        .read(2, SOON)
-        .await
-        .iter()
-        .map(|r| r.routing_key.clone())
-        .collect();
+    let keys: Vec<_> = results.read(2, SOON).await.iter().map(|r| r.routing_key.clone()).collect();
     assert_eq!(keys, ["acme.link.succeeded", "globex.link.succeeded"]);
     assert_eq!(rows.enrolments().await.len(), 2);
     worker.stop().await;

@@ -94,13 +94,7 @@ pub(crate) fn stream(
             }
             again
         } else {
-            Maker {
-                random: &mut *random,
-                orgs,
-                shard,
-                now,
-            }
-            .message(n)
+            Maker { random: &mut *random, orgs, shard, now }.message(n)
         };
         last_of_shard[number].push(n);
         sent.push(message);
@@ -117,9 +111,7 @@ struct Maker<'a> {
 
 impl<'a> Maker<'a> {
     fn message(&mut self, n: usize) -> Sent {
-        let operation = self
-            .random
-            .pick(&["link", "link", "link", "update", "update", "delink"]);
+        let operation = self.random.pick(&["link", "link", "link", "update", "update", "delink"]);
         let id = format!("{}-{n}", self.shard.name);
         let without_id = self.random.chance(3);
         let routing_key = match self.shard.bucket {
@@ -211,9 +203,7 @@ impl<'a> Maker<'a> {
                 item
             }
             _ => {
-                let reason = self
-                    .random
-                    .pick(&[json!(null), json!("moved away"), json!("")]);
+                let reason = self.random.pick(&[json!(null), json!("moved away"), json!("")]);
                 json!({
                     "partnerProgramName": name,
                     "reason": reason,
@@ -235,9 +225,7 @@ impl<'a> Maker<'a> {
 
     fn tier_name(&mut self) -> Value {
         if self.random.chance(12) {
-            return self
-                .random
-                .pick(&[json!(""), json!(null), json!("Platinum")]);
+            return self.random.pick(&[json!(""), json!(null), json!("Platinum")]);
         }
         let name = self.random.pick(&["Bronze", "Silver", "Émeraude"]);
         self.spelling(name)
@@ -303,14 +291,10 @@ impl<'a> Maker<'a> {
             }
             94 => given["externalId"] = json!("X-nobody"),
             95 => {
-                given["mobile"] = self
-                    .random
-                    .pick(&[json!("12345"), json!("call me"), json!(123)]);
+                given["mobile"] = self.random.pick(&[json!("12345"), json!("call me"), json!(123)]);
             }
             96 => {
-                given["email"] = self
-                    .random
-                    .pick(&[json!("a@b@c"), json!("@b"), json!("a b@c")]);
+                given["email"] = self.random.pick(&[json!("a@b@c"), json!("@b"), json!("a b@c")]);
             }
             97 => given["externalId"] = self.random.pick(&[json!("a\tb"), json!("x".repeat(256))]),
             98 => given["id"] = json!(999_999),
@@ -325,20 +309,12 @@ impl<'a> Maker<'a> {
         match self.random.below(4) {
             1 if customer.mobile.is_some() => {
                 let mobile = customer.mobile.clone().expect("checked");
-                let local = mobile
-                    .strip_prefix(country_code)
-                    .unwrap_or(&mobile)
-                    .to_owned();
+                let local = mobile.strip_prefix(country_code).unwrap_or(&mobile).to_owned();
                 given["mobile"] = match self.random.below(6) {
                     0 => json!(mobile.parse::<u64>().expect("digits")),
                     1 => json!(format!("+{mobile}")),
                     2 => json!(format!("00 {mobile}")),
-                    3 => json!(format!(
-                        "({}) {}-{}",
-                        &local[..2],
-                        &local[2..4],
-                        &local[4..]
-                    )),
+                    3 => json!(format!("({}) {}-{}", &local[..2], &local[2..4], &local[4..])),
                     4 => json!(local),
                     _ => json!(mobile),
                 };
@@ -369,8 +345,6 @@ impl<'a> Maker<'a> {
 
     fn org(&self) -> &'a Org {
         let orgs: &'a [Org] = self.orgs;
-        orgs.iter()
-            .find(|org| org.code == self.shard.org)
-            .expect("the shard's org")
+        orgs.iter().find(|org| org.code == self.shard.org).expect("the shard's org")
     }
 }

@@ -101,13 +101,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(now: DateTime<Utc>, orgs: Vec<Org>) -> Self {
-        Self {
-            now,
-            orgs,
-            enrolments: BTreeMap::new(),
-            history: Vec::new(),
-            inbox: BTreeMap::new(),
-        }
+        Self { now, orgs, enrolments: BTreeMap::new(), history: Vec::new(), inbox: BTreeMap::new() }
     }
 
     /// Applies a well-formed command.
@@ -142,12 +136,7 @@ impl Model {
         message_id: Option<&str>,
         body: &[u8],
     ) -> Answer {
-        let org = self
-            .orgs
-            .iter()
-            .find(|known| known.code == org)
-            .expect("a known org")
-            .clone();
+        let org = self.orgs.iter().find(|known| known.code == org).expect("a known org").clone();
         let (root, list, status_key) = words(operation);
         let command: Value = serde_json::from_slice(body).expect("a well-formed body");
         let entries = command[root].as_array().expect("an array of customers");
@@ -160,11 +149,7 @@ impl Model {
         let mut outputs = Vec::new();
         for (i, entry) in entries.iter().enumerate() {
             let items = entry[list].as_array().expect("an array of programs");
-            let found = if entries.len() > 50 {
-                Err(1060)
-            } else {
-                find(&org, &entry["customer"])
-            };
+            let found = if entries.len() > 50 { Err(1060) } else { find(&org, &entry["customer"]) };
             let mut codes = Vec::new();
             let customer_output = match &found {
                 Err(code) => {
@@ -208,10 +193,7 @@ impl Model {
                 .map(|(item, code)| {
                     object(&[
                         ("partnerProgramName", echo(&item["partnerProgramName"])),
-                        (
-                            "updateType",
-                            echo(&item["updateType"]).filter(|_| operation == "update"),
-                        ),
+                        ("updateType", echo(&item["updateType"]).filter(|_| operation == "update")),
                         (status_key, Some(status(*code))),
                     ])
                 })
@@ -228,15 +210,7 @@ impl Model {
         } else {
             "failed"
         };
-        let body = object(&[
-            (root, Some(array(&outputs))),
-            ("warnings", Some(array(&warnings))),
-        ]);
-        Answer::Result {
-            verdict,
-            total,
-            succeeded,
-            body,
-        }
+        let body = object(&[(root, Some(array(&outputs))), ("warnings", Some(array(&warnings)))]);
+        Answer::Result { verdict, total, succeeded, body }
     }
 }

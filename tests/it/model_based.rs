@@ -54,10 +54,9 @@ async fn agrees(window: usize, count: usize) {
     let stream = stream(&mut random, &model.orgs, now, count);
 
     let place = Place::new(&format!("model {window}")).await;
-    let settings = Settings::of(&place).with("WINDOW", window).with(
-        "LANES",
-        format!("{SECOND_LANE}={}", SECOND_LANE_BINDINGS.join(",")),
-    );
+    let settings = Settings::of(&place)
+        .with("WINDOW", window)
+        .with("LANES", format!("{SECOND_LANE}={}", SECOND_LANE_BINDINGS.join(",")));
     settings.declare().await;
     let mut rows = Rows::of(&place).await;
     rows.insert(&model).await;
@@ -73,35 +72,19 @@ async fn agrees(window: usize, count: usize) {
     results.read(count, DEADLINE).await;
     worker.stop().await;
 
-    let judged: Vec<Judged> = stream
-        .into_iter()
-        .map(|sent| judge(&mut model, sent))
-        .collect();
+    let judged: Vec<Judged> = stream.into_iter().map(|sent| judge(&mut model, sent)).collect();
     let history = rows.history().await;
-    let expected: Vec<Written> = model
-        .history
-        .iter()
-        .map(|event| Written::expected(event, now))
-        .collect();
+    let expected: Vec<Written> =
+        model.history.iter().map(|event| Written::expected(event, now)).collect();
     for lane in ["main", SECOND_LANE] {
         let of_lane = |judged: &&Judged| judged.sent.lane == lane;
         check_lane(
             &judged.iter().filter(of_lane).collect::<Vec<_>>(),
-            &results
-                .received
-                .iter()
-                .filter(|r| lane_of(r) == lane)
-                .collect::<Vec<_>>(),
+            &results.received.iter().filter(|r| lane_of(r) == lane).collect::<Vec<_>>(),
         );
         check_history(
-            &expected
-                .iter()
-                .filter(|row| lane_of_row(row) == lane)
-                .collect::<Vec<_>>(),
-            &history
-                .iter()
-                .filter(|row| lane_of_row(row) == lane)
-                .collect::<Vec<_>>(),
+            &expected.iter().filter(|row| lane_of_row(row) == lane).collect::<Vec<_>>(),
+            &history.iter().filter(|row| lane_of_row(row) == lane).collect::<Vec<_>>(),
         );
     }
     assert_eq!(rows.enrolments().await, model.enrolments);
@@ -113,22 +96,13 @@ async fn agrees(window: usize, count: usize) {
 fn judge(model: &mut Model, sent: Sent) -> Judged {
     let answer = match sent.spoiled {
         Some(reason) => Answer::Rejected(reason),
-        None => model.apply(
-            sent.org,
-            sent.operation,
-            sent.message_id.as_deref(),
-            &sent.body,
-        ),
+        None => model.apply(sent.org, sent.operation, sent.message_id.as_deref(), &sent.body),
     };
     Judged { sent, answer }
 }
 
 fn message(sent: &Sent) -> Message {
-    let mut message = command(
-        &sent.routing_key,
-        sent.message_id.as_deref(),
-        sent.body.clone(),
-    );
+    let mut message = command(&sent.routing_key, sent.message_id.as_deref(), sent.body.clone());
     message.properties.correlation_id = sent.correlation_id.clone();
     message.properties.content_type = sent.content_type.map(ToOwned::to_owned);
     message
@@ -136,37 +110,25 @@ fn message(sent: &Sent) -> Message {
 
 /// Results in the order of the commands, rejections likewise; each exactly once without faults.
 fn check_lane(judged: &[&Judged], received: &[&Received]) {
-    let (rejections, results): (Vec<&Received>, Vec<&Received>) = received
-        .iter()
-        .partition(|r| r.routing_key.ends_with(".rejected"));
+    let (rejections, results): (Vec<&Received>, Vec<&Received>) =
+        received.iter().partition(|r| r.routing_key.ends_with(".rejected"));
     let mut results = results.into_iter();
     let mut rejections = rejections.into_iter();
     for Judged { sent, answer } in judged.iter().copied() {
         let about = format!("{sent:?}\nbody {}", String::from_utf8_lossy(&sent.body));
         match answer {
             Answer::Rejected(reason) => {
-                let event = rejections
-                    .next()
-                    .expect("a rejection for each rejected command");
+                let event = rejections.next().expect("a rejection for each rejected command");
                 let body = event.json();
                 assert_eq!(body["reason"], *reason, "{about}");
-                assert_eq!(
-                    body["commandId"].as_str(),
-                    sent.message_id.as_deref(),
-                    "{about}"
-                );
+                assert_eq!(body["commandId"].as_str(), sent.message_id.as_deref(), "{about}");
                 assert_eq!(
                     event.routing_key,
                     format!("{}.{}.rejected", sent.org, sent.operation),
                     "{about}"
                 );
             }
-            Answer::Result {
-                verdict,
-                total,
-                succeeded,
-                body,
-            } => {
+            Answer::Result { verdict, total, succeeded, body } => {
                 let event = results.next().expect("a result for each command");
                 assert_eq!(event.body(), body, "{about}");
                 assert_eq!(
@@ -174,18 +136,11 @@ fn check_lane(judged: &[&Judged], received: &[&Received]) {
                     format!("{}.{}.{verdict}", sent.org, sent.operation),
                     "{about}"
                 );
-                let id = sent
-                    .message_id
-                    .clone()
-                    .unwrap_or_else(|| event.command_id());
+                let id = sent.message_id.clone().unwrap_or_else(|| event.command_id());
                 let correlation_id = sent.correlation_id.as_ref().unwrap_or(&id);
                 assert_eq!(event.command_id(), id, "{about}");
                 assert_eq!(event.message_id, Some(format!("{id}.result")), "{about}");
-                assert_eq!(
-                    event.correlation_id.as_ref(),
-                    Some(correlation_id),
-                    "{about}"
-                );
+                assert_eq!(event.correlation_id.as_ref(), Some(correlation_id), "{about}");
                 let counts = [*total, *succeeded, total - succeeded].map(|n| Some(n.to_string()));
                 let headers = ["items-total", "items-succeeded", "items-failed"];
                 assert_eq!(headers.map(|name| event.header(name)), counts, "{about}");
@@ -238,10 +193,7 @@ async fn check_dead_letters(place: &Place, judged: &[Judged]) {
         .collect();
     let mut queue = Collector::of_queue(&place.amqp_url, DEAD_LETTERS);
     let letters = queue.read(expected.len(), DEADLINE).await;
-    let mut letters: Vec<_> = letters
-        .iter()
-        .map(|l| letter(&l.message_id, &l.body))
-        .collect();
+    let mut letters: Vec<_> = letters.iter().map(|l| letter(&l.message_id, &l.body)).collect();
     expected.sort();
     letters.sort();
     assert_eq!(letters, expected);
@@ -249,17 +201,10 @@ async fn check_dead_letters(place: &Place, judged: &[Judged]) {
 
 /// Ids begin with the shard's name.
 fn lane_of(received: &Received) -> &'static str {
-    let id = received
-        .correlation_id
-        .as_deref()
-        .expect("results have a correlation id");
+    let id = received.correlation_id.as_deref().expect("results have a correlation id");
     let id = id.strip_prefix("c-").unwrap_or(id);
     let shard = id.split('-').next().expect("a shard");
-    shards()
-        .iter()
-        .find(|known| known.name == shard)
-        .expect("a known shard")
-        .lane
+    shards().iter().find(|known| known.name == shard).expect("a known shard").lane
 }
 
 fn lane_of_row(row: &Written) -> &'static str {

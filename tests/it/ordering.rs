@@ -22,13 +22,7 @@ async fn scene(name: &str, window: usize) -> Scene {
 
 #[tokio::test]
 async fn commands_take_effect_and_are_answered_in_the_order_of_their_queue() {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = scene("order", 64).await;
+    let Scene { place, settings, mut rows, mut results, publisher } = scene("order", 64).await;
     let messages = steps(0..3000);
     publisher.publish(&messages[..1000]).await;
     let worker = InProcess::start(&settings, Clock::system());
@@ -42,13 +36,7 @@ async fn commands_take_effect_and_are_answered_in_the_order_of_their_queue() {
 
 #[tokio::test]
 async fn a_worker_that_drains_hands_the_lane_over_in_order() {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = scene("handover", 16).await;
+    let Scene { place, settings, mut rows, mut results, publisher } = scene("handover", 16).await;
     let messages = steps(0..6000);
     publisher.publish(&messages).await;
     let mut first = Process::start(&settings, "first");
@@ -61,16 +49,9 @@ async fn a_worker_that_drains_hands_the_lane_over_in_order() {
     };
     first.signal("TERM").await;
     assert!(first.ended().await.success(), "a drained worker ends well");
-    assert!(
-        rows.history_count().await < 6000,
-        "the load was too light to show anything"
-    );
+    assert!(rows.history_count().await < 6000, "the load was too light to show anything");
     assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
-    assert_eq!(
-        results.received.len(),
-        messages.len(),
-        "each result once: nothing was unacked"
-    );
+    assert_eq!(results.received.len(), messages.len(), "each result once: nothing was unacked");
     assert_first_results_in_order(&results);
     drop(second);
     assert_nothing_is_left(&place, &["main"]).await;
@@ -78,13 +59,7 @@ async fn a_worker_that_drains_hands_the_lane_over_in_order() {
 
 #[tokio::test]
 async fn a_frozen_worker_that_comes_back_changes_nothing() {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = scene("zombie", 16).await;
+    let Scene { place, settings, mut rows, mut results, publisher } = scene("zombie", 16).await;
     let messages = steps(0..6000);
     publisher.publish(&messages).await;
     let mut frozen = Process::start(&settings, "frozen");
@@ -93,18 +68,13 @@ async fn a_frozen_worker_that_comes_back_changes_nothing() {
     })
     .await;
     frozen.signal("STOP").await;
-    assert!(
-        rows.history_count().await < 6000,
-        "the load was too light to show anything"
-    );
+    assert!(rows.history_count().await < 6000, "the load was too light to show anything");
     // The broker gives it up, as it would after some missed heartbeats.
     close_workers_connections(&place).await;
     let fresh = Process::start(&settings, "fresh");
-    eventually(
-        DEADLINE,
-        "the other worker took the lane over",
-        async || (rows.holder("main").await.as_deref() == Some("fresh")).then_some(()),
-    )
+    eventually(DEADLINE, "the other worker took the lane over", async || {
+        (rows.holder("main").await.as_deref() == Some("fresh")).then_some(())
+    })
     .await;
     frozen.signal("CONT").await;
     assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;

@@ -35,45 +35,21 @@ fn rejected() -> Vec<(Message, &'static str, &'static str)> {
         (link(b"{\"linkCustomers\":["), acme, "not-json"),
         (link(b""), acme, "not-json"),
         (link(b"{\"linkCustomers\":[]} []"), acme, "trailing-data"),
-        (
-            link(entry(r#"{"id":1,"id":2}"#, item).as_bytes()),
-            acme,
-            "duplicate-key",
-        ),
+        (link(entry(r#"{"id":1,"id":2}"#, item).as_bytes()), acme, "duplicate-key"),
         (link(b"{}"), acme, "root-keys"),
         (link(b"[]"), acme, "root-keys"),
-        (
-            link(b"{\"linkCustomers\":[],\"deLinkCustomers\":[]}"),
-            acme,
-            "root-keys",
-        ),
+        (link(b"{\"linkCustomers\":[],\"deLinkCustomers\":[]}"), acme, "root-keys"),
         (link(b"{\"linkCustomers\":{}}"), acme, "not-an-array"),
-        (
-            link(entry(r#"{"email":5}"#, item).as_bytes()),
-            acme,
-            "wrong-type",
-        ),
+        (link(entry(r#"{"email":5}"#, item).as_bytes()), acme, "wrong-type"),
         (
             link(entry(r#"{"id":1}"#, r#"{"partnerProgramName":"\u0000"}"#).as_bytes()),
             acme,
             "invalid-text",
         ),
         (link(&large), acme, "too-large"),
-        (
-            command("nobody.link", Some("id"), good.clone()),
-            "nobody.link.rejected",
-            "unknown-org",
-        ),
-        (
-            command("acme.merge", Some("id"), good.clone()),
-            "acme.unknown.rejected",
-            "routing-key",
-        ),
-        (
-            command("acme.link.7.8", Some("id"), good.clone()),
-            acme,
-            "routing-key",
-        ),
+        (command("nobody.link", Some("id"), good.clone()), "nobody.link.rejected", "unknown-org"),
+        (command("acme.merge", Some("id"), good.clone()), "acme.unknown.rejected", "routing-key"),
+        (command("acme.link.7.8", Some("id"), good.clone()), acme, "routing-key"),
         (
             command("acme.delink", Some("id"), good.clone()),
             "acme.delink.rejected",
@@ -86,25 +62,14 @@ fn rejected() -> Vec<(Message, &'static str, &'static str)> {
 
 #[tokio::test]
 async fn what_cannot_be_processed_is_kept_whole_with_its_reason() {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = journey_scene("rejected").await;
+    let Scene { place, settings, mut rows, mut results, publisher } =
+        journey_scene("rejected").await;
     let mut expected = rejected();
     for (number, (message, _, _)) in expected.iter_mut().enumerate() {
         message.properties.message_id = Some(format!("bad-{number:02}"));
-        message
-            .properties
-            .headers
-            .insert("of-the-publisher".to_owned(), "kept".into());
+        message.properties.headers.insert("of-the-publisher".to_owned(), "kept".into());
     }
-    let messages: Vec<Message> = expected
-        .iter()
-        .map(|(message, _, _)| message.clone())
-        .collect();
+    let messages: Vec<Message> = expected.iter().map(|(message, _, _)| message.clone()).collect();
     publisher.publish(&messages).await;
     let worker = InProcess::start(&settings, Clock::system());
     let events = results.read(expected.len(), SOON).await.to_vec();
@@ -112,39 +77,21 @@ async fn what_cannot_be_processed_is_kept_whole_with_its_reason() {
     letters.read(expected.len(), SOON).await;
     worker.stop().await;
 
-    let letters: BTreeMap<_, _> = letters
-        .received
-        .iter()
-        .map(|letter| (letter.message_id.clone(), letter))
-        .collect();
+    let letters: BTreeMap<_, _> =
+        letters.received.iter().map(|letter| (letter.message_id.clone(), letter)).collect();
     for ((message, routing_key, reason), event) in expected.iter().zip(&events) {
         let id = message.properties.message_id.clone();
         let about = format!("{id:?} {reason}: {}", event.body());
         let body = event.json();
         assert_eq!(body["reason"], *reason, "{about}");
         assert_eq!(body["commandId"].as_str(), id.as_deref(), "{about}");
-        assert!(
-            body["detail"]
-                .as_str()
-                .is_some_and(|detail| !detail.is_empty()),
-            "{about}"
-        );
+        assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{about}");
         assert_eq!(event.routing_key, *routing_key, "{about}");
-        assert_eq!(
-            event.kind.as_deref(),
-            Some("partner-program.rejected.v1"),
-            "{about}"
-        );
+        assert_eq!(event.kind.as_deref(), Some("partner-program.rejected.v1"), "{about}");
 
-        let letter = letters
-            .get(&id)
-            .unwrap_or_else(|| panic!("no dead letter for {about}"));
+        let letter = letters.get(&id).unwrap_or_else(|| panic!("no dead letter for {about}"));
         assert_eq!(letter.body, message.body, "{about}");
-        assert_eq!(
-            letter.header("x-reason").as_deref(),
-            Some(*reason),
-            "{about}"
-        );
+        assert_eq!(letter.header("x-reason").as_deref(), Some(*reason), "{about}");
         assert_eq!(
             letter.header("x-dead-letter-id").as_deref(),
             body["deadLetterId"].as_str(),
@@ -155,31 +102,17 @@ async fn what_cannot_be_processed_is_kept_whole_with_its_reason() {
             Some(message.routing_key.as_str()),
             "{about}"
         );
-        assert_eq!(
-            letter.header("of-the-publisher").as_deref(),
-            Some("kept"),
-            "{about}"
-        );
+        assert_eq!(letter.header("of-the-publisher").as_deref(), Some("kept"), "{about}");
         assert_eq!(letter.delivery_mode, Some(2), "{about}");
     }
-    assert_eq!(
-        rows.inbox().await.len(),
-        0,
-        "what was rejected is not in the inbox"
-    );
+    assert_eq!(rows.inbox().await.len(), 0, "what was rejected is not in the inbox");
     assert_eq!(rows.history_count().await, 0);
     assert_nothing_is_left(&place, &["main"]).await;
 }
 
 #[tokio::test]
 async fn a_message_id_with_another_body_is_rejected_and_the_first_one_stands() {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = journey_scene("reused").await;
+    let Scene { place, settings, mut rows, mut results, publisher } = journey_scene("reused").await;
     let first = journey::step(0);
     let mut other = journey::step(1);
     other.properties.message_id = first.properties.message_id.clone();
@@ -187,9 +120,8 @@ async fn a_message_id_with_another_body_is_rejected_and_the_first_one_stands() {
     let worker = InProcess::start(&settings, Clock::system());
     let received = results.read(3, SOON).await.to_vec();
     worker.stop().await;
-    let (rejections, answers): (Vec<_>, Vec<_>) = received
-        .iter()
-        .partition(|event| event.routing_key.ends_with(".rejected"));
+    let (rejections, answers): (Vec<_>, Vec<_>) =
+        received.iter().partition(|event| event.routing_key.ends_with(".rejected"));
     assert_eq!(rejections.len(), 1);
     assert_eq!(rejections[0].json()["reason"], "message-id-reused");
     assert_eq!(answers[0], answers[1]);
@@ -199,13 +131,7 @@ async fn a_message_id_with_another_body_is_rejected_and_the_first_one_stands() {
 
 #[tokio::test]
 async fn a_publisher_may_act_for_its_own_orgs_only() {
-    let Scene {
-        place,
-        settings,
-        mut results,
-        publisher,
-        ..
-    } = journey_scene("publishers").await;
+    let Scene { place, settings, mut results, publisher, .. } = journey_scene("publishers").await;
     let settings = settings.with("PUBLISHERS", "guest=globex;crm=acme");
     let mut stranger = journey::step(0);
     stranger.properties.user_id = Some("guest".to_owned());

@@ -20,13 +20,8 @@ const DELINK: &str = include_str!("../fixtures/delink.json");
 
 /// The org that the samples are about, and the enrolments that they take for granted.
 fn world(now: DateTime<Utc>) -> Model {
-    let program = |name, tiers| Program {
-        name,
-        external: true,
-        active: true,
-        ends_at: None,
-        tiers,
-    };
+    let program =
+        |name, tiers| Program { name, external: true, active: true, ends_at: None, tiers };
     let customer = |id: i64, mobile: &str| Customer {
         id,
         mobile: Some(mobile.to_owned()),
@@ -74,41 +69,21 @@ fn world(now: DateTime<Utc>) -> Model {
 
 /// The samples' results, at a time.
 async fn results_at(name: &str, now: DateTime<Utc>) -> Vec<String> {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = Scene::new(name, &world(now)).await;
-    let samples = [
-        ("link", LINK),
-        ("link", LINK_APPAREL),
-        ("update", UPDATE),
-        ("delink", DELINK),
-    ];
+    let Scene { place, settings, mut rows, mut results, publisher } =
+        Scene::new(name, &world(now)).await;
+    let samples = [("link", LINK), ("link", LINK_APPAREL), ("update", UPDATE), ("delink", DELINK)];
     for (number, (operation, body)) in samples.iter().enumerate() {
         let id = format!("sample-{number}");
-        publisher
-            .publish(&[command(&format!("acme.{operation}"), Some(&id), *body)])
-            .await;
+        publisher.publish(&[command(&format!("acme.{operation}"), Some(&id), *body)]).await;
     }
     let worker = InProcess::start(&settings, Clock::fixed(now));
     let received = results.read(samples.len(), SOON).await;
-    let bodies = received
-        .iter()
-        .map(|result| result.body().to_owned())
-        .collect();
+    let bodies = received.iter().map(|result| result.body().to_owned()).collect();
     worker.stop().await;
 
     let mut model = world(now);
     for (number, (operation, body)) in samples.iter().enumerate() {
-        model.apply(
-            "acme",
-            operation,
-            Some(&format!("sample-{number}")),
-            body.as_bytes(),
-        );
+        model.apply("acme", operation, Some(&format!("sample-{number}")), body.as_bytes());
     }
     assert_eq!(rows.enrolments().await, model.enrolments);
     assert_nothing_is_left(&place, &["main"]).await;
@@ -139,10 +114,7 @@ fn codes(body: &str) -> Vec<u64> {
 
 #[tokio::test]
 async fn the_samples_succeed_in_their_own_time() {
-    let now = Utc
-        .with_ymd_and_hms(2022, 6, 1, 12, 0, 0)
-        .single()
-        .expect("a time");
+    let now = Utc.with_ymd_and_hms(2022, 6, 1, 12, 0, 0).single().expect("a time");
     let bodies = results_at("samples 2022", now).await;
     // The sample response of the seed, but for its slip (a false "Success").
     let retrieved =
@@ -159,20 +131,9 @@ async fn the_samples_succeed_in_their_own_time() {
 
 #[tokio::test]
 async fn the_samples_expiries_are_past_by_now() {
-    let now = Utc
-        .with_ymd_and_hms(2026, 1, 1, 0, 0, 0)
-        .single()
-        .expect("a time");
+    let now = Utc.with_ymd_and_hms(2026, 1, 1, 0, 0, 0).single().expect("a time");
     let bodies = results_at("samples now", now).await;
     let codes: Vec<Vec<u64>> = bodies.iter().map(|body| codes(body)).collect();
     // Only what has no tier, and leaving, still succeeds.
-    assert_eq!(
-        codes,
-        [
-            vec![2003, 200, 2003],
-            vec![2003],
-            vec![2003],
-            vec![200, 200]
-        ]
-    );
+    assert_eq!(codes, [vec![2003, 200, 2003], vec![2003], vec![2003], vec![200, 200]]);
 }

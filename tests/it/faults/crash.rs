@@ -6,19 +6,15 @@ use crate::harness::journey::{assert_done_in_order, assert_first_results_in_orde
 use crate::harness::left::assert_nothing_is_left;
 use crate::harness::scene::Scene;
 use crate::harness::servers::Place;
+use crate::harness::upstream::Upstream;
 use crate::harness::worker::{Process, close_workers_connections};
 
 const COMMANDS: usize = 6000;
 
 #[tokio::test]
 async fn another_worker_goes_on_where_a_killed_one_stopped() {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = scene(Place::new("killed").await).await;
+    let Scene { place, settings, mut rows, mut results, publisher } =
+        scene(Place::new("killed").await).await;
     let messages = steps(0..COMMANDS);
     publisher.publish(&messages).await;
     let mut active = Process::start(&settings, "active");
@@ -29,10 +25,7 @@ async fn another_worker_goes_on_where_a_killed_one_stopped() {
     let mut waiting = Process::start(&settings, "waiting");
     progress(&mut rows, 300).await;
     active.kill().await;
-    assert!(
-        rows.history_count().await < COMMANDS,
-        "the load was too light to show anything"
-    );
+    assert!(rows.history_count().await < COMMANDS, "the load was too light to show anything");
 
     assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
     assert_first_results_in_order(&results);
@@ -45,13 +38,8 @@ async fn another_worker_goes_on_where_a_killed_one_stopped() {
 
 #[tokio::test]
 async fn a_worker_killed_again_and_again_gets_through() {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = scene(Place::new("killed often").await).await;
+    let Scene { place, settings, mut rows, mut results, publisher } =
+        scene(Place::new("killed often").await).await;
     let messages = steps(0..COMMANDS);
     publisher.publish(&messages).await;
     for round in 0..6 {
@@ -59,10 +47,7 @@ async fn a_worker_killed_again_and_again_gets_through() {
         progress(&mut rows, 100).await;
         worker.kill().await;
     }
-    assert!(
-        rows.history_count().await < COMMANDS,
-        "the load was too light to show anything"
-    );
+    assert!(rows.history_count().await < COMMANDS, "the load was too light to show anything");
     let mut last = Process::start(&settings, "last");
     assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
     last.signal("TERM").await;
@@ -73,13 +58,8 @@ async fn a_worker_killed_again_and_again_gets_through() {
 
 #[tokio::test]
 async fn a_worker_asked_to_stop_leaves_nothing_half_done() {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = scene(Place::new("drained").await).await;
+    let Scene { place, settings, mut rows, mut results, publisher } =
+        scene(Place::new("drained").await).await;
     let messages = steps(0..COMMANDS);
     publisher.publish(&messages).await;
     let mut first = Process::start(&settings, "first");
@@ -102,15 +82,9 @@ async fn a_worker_asked_to_stop_leaves_nothing_half_done() {
 
 #[tokio::test]
 async fn a_worker_whose_connections_are_closed_comes_back() {
-    let Scene {
-        place,
-        settings,
-        mut rows,
-        mut results,
-        publisher,
-    } = scene(Place::new("closed").await).await;
-    let messages = steps(0..COMMANDS);
-    publisher.publish(&messages).await;
+    let Scene { place, settings, mut rows, mut results, .. } =
+        scene(Place::new("closed").await).await;
+    let upstream = Upstream::start(&place.amqp_url);
     let mut worker = Process::start(&settings, "closed");
     for _ in 0..3 {
         progress(&mut rows, 100).await;
@@ -123,7 +97,8 @@ async fn a_worker_whose_connections_are_closed_comes_back() {
         )
         .await;
     }
-    assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
+    let confirmed = upstream.stop().await;
+    assert_done_in_order(&steps(0..confirmed), &mut results, &mut rows, DEADLINE).await;
     assert!(worker.is_running(), "faults never end the worker");
     worker.signal("TERM").await;
     assert!(worker.ended().await.success());

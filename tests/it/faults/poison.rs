@@ -57,19 +57,10 @@ async fn assert_poison_alone_is_rejected(
     messages: &[Message],
     mut worker: Process,
 ) -> Rows {
-    let Scene {
-        place,
-        mut rows,
-        mut results,
-        ..
-    } = scene;
+    let Scene { place, mut rows, mut results, .. } = scene;
     assert_done_in_order(messages, &mut results, &mut rows, DEADLINE).await;
     let rejected = |r: &crate::harness::collector::Received| r.routing_key == "acme.link.rejected";
-    results
-        .read_until(DEADLINE, "the rejection", |received| {
-            received.iter().any(rejected)
-        })
-        .await;
+    results.read_until(DEADLINE, "the rejection", |received| received.iter().any(rejected)).await;
     let events: Vec<_> = results.received.iter().filter(|r| rejected(r)).collect();
     for event in &events {
         let body = event.json();
@@ -139,10 +130,7 @@ async fn a_command_that_kills_its_worker_is_given_up_alone() {
         }
         worker.kill().await;
         kills += 1;
-        assert!(
-            kills <= 2 * ATTEMPTS,
-            "killed {kills} times and still not given up"
-        );
+        assert!(kills <= 2 * ATTEMPTS, "killed {kills} times and still not given up");
         scene
             .rows
             .execute(

@@ -53,22 +53,15 @@ pub(crate) fn orgs(now: DateTime<Utc>) -> Vec<Org> {
             code,
             country_code,
             programs: programs(now),
-            customers: (0..2 * SHARD_CUSTOMERS)
-                .map(|n| customer(n, country_code))
-                .collect(),
+            customers: (0..2 * SHARD_CUSTOMERS).map(|n| customer(n, country_code)).collect(),
         })
         .collect()
 }
 
 fn programs(now: DateTime<Utc>) -> Vec<Program> {
     const TIERS: &[&str] = &["Bronze", "Silver", "Émeraude"];
-    let program = |name, external, tiers| Program {
-        name,
-        external,
-        active: true,
-        ends_at: None,
-        tiers,
-    };
+    let program =
+        |name, external, tiers| Program { name, external, active: true, ends_at: None, tiers };
     vec![
         program("Tiered", true, TIERS),
         Program {
@@ -78,14 +71,8 @@ fn programs(now: DateTime<Utc>) -> Vec<Program> {
         program("Plain", true, &[]),
         program("Extra", false, TIERS),
         program("Extra Plain", false, &[]),
-        Program {
-            active: false,
-            ..program("Closed", true, TIERS)
-        },
-        Program {
-            ends_at: Some(now),
-            ..program("Ended", true, TIERS)
-        },
+        Program { active: false, ..program("Closed", true, TIERS) },
+        Program { ends_at: Some(now), ..program("Ended", true, TIERS) },
     ]
 }
 
@@ -103,13 +90,8 @@ fn customer(n: usize, country_code: &str) -> Customer {
         id: i64::try_from(n).expect("few") + 1,
         mobile: (in_shard != 5).then_some(mobile),
         email: (!n.is_multiple_of(3)).then(|| format!("Ann{n}@Example.com")),
-        external_id: (!n.is_multiple_of(4)).then(|| {
-            if n.is_multiple_of(2) {
-                format!("{}", 7000 + n)
-            } else {
-                format!("X{n}")
-            }
-        }),
+        external_id: (!n.is_multiple_of(4))
+            .then(|| if n.is_multiple_of(2) { format!("{}", 7000 + n) } else { format!("X{n}") }),
         state: match in_shard {
             6 => "not_enrolled",
             7 => "merged",

@@ -37,8 +37,7 @@ impl Received {
 
     /// The command that a result answers.
     pub(crate) fn command_id(&self) -> String {
-        self.header("command-id")
-            .expect("a result names its command")
+        self.header("command-id").expect("a result names its command")
     }
 
     /// A header as text, whatever its AMQP type.
@@ -84,21 +83,12 @@ pub(crate) struct Collector {
 impl Collector {
     /// A queue of its own that gets a copy of every result and rejection.
     pub(crate) async fn of_results(amqp_url: &str) -> Self {
-        Self::bound(
-            amqp_url,
-            "test.results",
-            Some(("partner-program.results", "#")),
-        )
-        .await
+        Self::bound(amqp_url, "test.results", Some(("partner-program.results", "#"))).await
     }
 
     /// A queue that somebody else has declared.
     pub(crate) fn of_queue(amqp_url: &str, queue: &str) -> Self {
-        Self {
-            amqp_url: amqp_url.to_owned(),
-            queue: queue.to_owned(),
-            received: Vec::new(),
-        }
+        Self { amqp_url: amqp_url.to_owned(), queue: queue.to_owned(), received: Vec::new() }
     }
 
     /// A queue of its own, bound to an exchange or only reachable by its name.
@@ -106,10 +96,7 @@ impl Collector {
         let connection = connect(amqp_url).await;
         let channel = connection.create_channel().await.expect("a channel");
         let mut arguments = FieldTable::default();
-        arguments.insert(
-            "x-queue-type".into(),
-            AMQPValue::LongString("quorum".into()),
-        );
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         channel
             .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
             .await
@@ -138,10 +125,7 @@ impl Collector {
     ) -> &[Received] {
         let connection = connect(&self.amqp_url).await;
         let channel = connection.create_channel().await.expect("a channel");
-        channel
-            .basic_qos(1000, BasicQosOptions::default())
-            .await
-            .expect("a prefetch");
+        channel.basic_qos(1000, BasicQosOptions::default()).await.expect("a prefetch");
         let mut consumer = channel
             .basic_consume(
                 self.queue.as_str().into(),
@@ -155,36 +139,26 @@ impl Collector {
         while !enough(&self.received) {
             let next = tokio::time::timeout_at(end, consumer.next()).await;
             let Ok(Some(delivery)) = next else {
-                panic!(
-                    "not within {deadline:?}: {what}; read {}",
-                    self.received.len()
-                );
+                panic!("not within {deadline:?}: {what}; read {}", self.received.len());
             };
             let delivery = delivery.expect("a delivery");
             self.received.push(Received::from(&delivery));
-            delivery
-                .ack(BasicAckOptions::default())
-                .await
-                .expect("an ack");
+            delivery.ack(BasicAckOptions::default()).await.expect("an ack");
         }
-        connection
-            .close(200, "done".into())
-            .await
-            .expect("the connection closes");
+        // An answer of the broker's on this channel: it has had the acks before it.
+        channel.basic_qos(1, BasicQosOptions::default()).await.expect("an answer");
+        connection.close(200, "done".into()).await.expect("the connection closes");
         &self.received
     }
 
     /// Reads on until so many have been read in all.
     pub(crate) async fn read(&mut self, count: usize, deadline: Duration) -> &[Received] {
         let what = format!("{count} messages in {}", self.queue);
-        self.read_until(deadline, &what, |received| received.len() >= count)
-            .await
+        self.read_until(deadline, &what, |received| received.len() >= count).await
     }
 }
 
 async fn connect(amqp_url: &str) -> Connection {
     let properties = ConnectionProperties::default().with_connection_name("subscriber".into());
-    Connection::connect(amqp_url, properties)
-        .await
-        .expect("the broker answers")
+    Connection::connect(amqp_url, properties).await.expect("the broker answers")
 }

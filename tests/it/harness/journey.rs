@@ -58,11 +58,7 @@ pub(crate) fn step(number: usize) -> Message {
         let entry = json!({ "customer": customer, "deLinkFromPartnerPrograms": [item] });
         ("delink", json!({ "deLinkCustomers": [entry] }))
     };
-    command(
-        &format!("{ORG}.{operation}"),
-        Some(&id(number)),
-        body.to_string(),
-    )
+    command(&format!("{ORG}.{operation}"), Some(&id(number)), body.to_string())
 }
 
 pub(crate) fn steps(numbers: std::ops::Range<usize>) -> Vec<Message> {
@@ -75,10 +71,7 @@ fn id(number: usize) -> String {
 
 /// What of a history row does not depend on the time of day.
 fn gist(row: &Written) -> Written {
-    Written {
-        occurred_at: DateTime::UNIX_EPOCH,
-        ..row.clone()
-    }
+    Written { occurred_at: DateTime::UNIX_EPOCH, ..row.clone() }
 }
 
 /// Waits until each of these commands has a result, and checks results, history and inbox.
@@ -93,18 +86,10 @@ pub(crate) async fn assert_done_in_order(
     let mut model = Model::new(DateTime::UNIX_EPOCH, world());
     let mut expected: BTreeMap<String, String> = BTreeMap::new();
     for message in messages {
-        let id = message
-            .properties
-            .message_id
-            .clone()
-            .expect("steps have ids");
+        let id = message.properties.message_id.clone().expect("steps have ids");
         let operation = message.routing_key.split('.').nth(1).expect("two words");
         match model.apply(ORG, operation, Some(&id), &message.body) {
-            Answer::Result {
-                verdict: "succeeded",
-                body,
-                ..
-            } => {
+            Answer::Result { verdict: "succeeded", body, .. } => {
                 expected.insert(id, body);
             }
             other => panic!("not a journey: {id} {other:?}"),
@@ -112,10 +97,7 @@ pub(crate) async fn assert_done_in_order(
     }
     let wanted = expected.len();
     let distinct = |received: &[Received]| {
-        answers(received)
-            .map(Received::command_id)
-            .collect::<BTreeSet<_>>()
-            .len()
+        answers(received).map(Received::command_id).collect::<BTreeSet<_>>().len()
     };
     // Counting all of them again for each one that comes would be slow.
     results
@@ -134,11 +116,8 @@ pub(crate) async fn assert_done_in_order(
     }
 
     let written: Vec<Written> = rows.history().await.iter().map(gist).collect();
-    let law: Vec<Written> = model
-        .history
-        .iter()
-        .map(|event| Written::expected(event, model.now))
-        .collect();
+    let law: Vec<Written> =
+        model.history.iter().map(|event| Written::expected(event, model.now)).collect();
     for (place, (law, written)) in law.iter().zip(&written).enumerate() {
         assert_eq!(written, law, "history row {place}");
     }
@@ -148,9 +127,7 @@ pub(crate) async fn assert_done_in_order(
 
 /// What is not a rejection.
 fn answers(received: &[Received]) -> impl Iterator<Item = &Received> {
-    received
-        .iter()
-        .filter(|event| !event.routing_key.ends_with(".rejected"))
+    received.iter().filter(|event| !event.routing_key.ends_with(".rejected"))
 }
 
 /// Whether the first results of each command came in the order of the commands.

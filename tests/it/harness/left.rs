@@ -16,10 +16,7 @@ pub(crate) async fn assert_nothing_is_left(place: &Place, lanes: &[&str]) {
     for lane in lanes {
         let queue = format!("partner-program.commands.{lane}");
         eventually(SOON, &format!("{queue} is empty"), async || {
-            place
-                .broker
-                .depth(&queue)
-                .filter(|depth| *depth == Depth::default())
+            place.broker.depth(&queue).filter(|depth| *depth == Depth::default())
         })
         .await;
     }
@@ -28,9 +25,5 @@ pub(crate) async fn assert_nothing_is_left(place: &Place, lanes: &[&str]) {
         (rows.workers_connections().await == 0).then_some(())
     })
     .await;
-    assert_eq!(
-        rows.attempts().await,
-        0,
-        "attempts of commands that are done"
-    );
+    assert_eq!(rows.attempts().await, 0, "attempts of commands that are done");
 }

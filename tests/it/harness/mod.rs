@@ -11,6 +11,7 @@ pub(crate) mod worker;
 pub(crate) mod journey;
 pub(crate) mod left;
 pub(crate) mod scene;
+pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};
 

@@ -24,13 +24,8 @@ impl Publisher {
         let properties = ConnectionProperties::default().with_connection_name("upstream".into());
         let connection = Connection::connect(amqp_url, properties).await?;
         let channel = connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
-        Ok(Self {
-            _connection: connection,
-            channel,
-        })
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(Self { _connection: connection, channel })
     }
 
     /// Publishes all, in order, and waits for every confirm.
@@ -43,10 +38,7 @@ impl Publisher {
             }
             for confirm in confirms {
                 let confirmed = confirm.await.expect("the broker confirms");
-                assert!(
-                    matches!(confirmed, Confirmation::Ack(None)),
-                    "{confirmed:?}"
-                );
+                assert!(matches!(confirmed, Confirmation::Ack(None)), "{confirmed:?}");
             }
         }
     }
@@ -58,10 +50,7 @@ impl Publisher {
     }
 
     async fn send(&self, message: &Message) -> Result<PublisherConfirm, lapin::Error> {
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..BasicPublishOptions::default()
-        };
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         self.channel
             .basic_publish(
                 message.exchange.as_str().into(),

@@ -268,19 +268,14 @@ impl Rows {
 
     /// The one number that the query gives.
     pub(crate) async fn count(&mut self, query: &'static str) -> usize {
-        let count: i64 = sqlx::query_scalar(query)
-            .fetch_one(&mut self.0)
-            .await
-            .expect("the rows are counted");
+        let count: i64 =
+            sqlx::query_scalar(query).fetch_one(&mut self.0).await.expect("the rows are counted");
         usize::try_from(count).expect("no less than none")
     }
 
     /// Whatever a test needs to do to the database.
     pub(crate) async fn execute(&mut self, statements: &'static str) {
-        sqlx::raw_sql(statements)
-            .execute(&mut self.0)
-            .await
-            .expect("the statements are right");
+        sqlx::raw_sql(statements).execute(&mut self.0).await.expect("the statements are right");
     }
 }
 

@@ -28,12 +28,6 @@ impl Scene {
         rows.insert(model).await;
         let results = Collector::of_results(&place.amqp_url).await;
         let publisher = Publisher::open(&place.amqp_url).await;
-        Self {
-            place,
-            settings,
-            rows,
-            results,
-            publisher,
-        }
+        Self { place, settings, rows, results, publisher }
     }
 }

@@ -36,8 +36,7 @@ impl Settings {
     }
 
     pub(crate) fn with(mut self, key: &str, value: impl Display) -> Self {
-        self.0
-            .insert(format!("PARTNER_PROGRAM_{key}"), value.to_string());
+        self.0.insert(format!("PARTNER_PROGRAM_{key}"), value.to_string());
         self
     }
 
@@ -49,19 +48,13 @@ impl Settings {
     pub(crate) async fn declare(&self) {
         let config = self.config();
         let url = config.amqp_url().expect("it is set");
-        let connection = Connection::open(url, "tests")
-            .await
-            .expect("the broker answers");
-        let lanes = config.lanes.iter().map(|lane| Lane {
-            name: lane.name.clone(),
-            bindings: lane.bindings.clone(),
-        });
-        let topology = Topology {
-            lanes: lanes.collect(),
-        };
-        topology::declare(&connection, &topology)
-            .await
-            .expect("the topology is declared");
+        let connection = Connection::open(url, "tests").await.expect("the broker answers");
+        let lanes = config
+            .lanes
+            .iter()
+            .map(|lane| Lane { name: lane.name.clone(), bindings: lane.bindings.clone() });
+        let topology = Topology { lanes: lanes.collect() };
+        topology::declare(&connection, &topology).await.expect("the topology is declared");
         connection.close().await;
     }
 }
@@ -102,19 +95,12 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(settings: &Settings, name: &str) -> Self {
-        Self::start_program(
-            Path::new(env!("CARGO_BIN_EXE_partner-program")),
-            settings,
-            name,
-        )
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_partner-program")), settings, name)
     }
 
     fn start_program(program: &Path, settings: &Settings, name: &str) -> Self {
         let folder = std::env::temp_dir();
-        let log = folder.join(format!(
-            "partner-program-{}-{name}.log",
-            uuid::Uuid::new_v4()
-        ));
+        let log = folder.join(format!("partner-program-{}-{name}.log", uuid::Uuid::new_v4()));
         let file = File::create(&log).expect("the log is writable");
         let child = Command::new(program)
             .arg("run")
@@ -158,10 +144,7 @@ impl Process {
 
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
-        self.child
-            .try_wait()
-            .expect("the process can be asked")
-            .is_none()
+        self.child.try_wait().expect("the process can be asked").is_none()
     }
 
     pub(crate) fn words(&self) -> String {

@@ -7,21 +7,9 @@ use crate::model::Customer;
 /// Root key, list key and status key of an operation.
 pub(super) fn words(operation: &str) -> (&'static str, &'static str, &'static str) {
     match operation {
-        "link" => (
-            "linkCustomers",
-            "linkToPartnerPrograms",
-            "partnerLinkStatus",
-        ),
-        "update" => (
-            "customersPartnerUpdates",
-            "partnerProgramUpdates",
-            "updateStatus",
-        ),
-        _ => (
-            "deLinkCustomers",
-            "deLinkFromPartnerPrograms",
-            "partnerDeLinkStatus",
-        ),
+        "link" => ("linkCustomers", "linkToPartnerPrograms", "partnerLinkStatus"),
+        "update" => ("customersPartnerUpdates", "partnerProgramUpdates", "updateStatus"),
+        _ => ("deLinkCustomers", "deLinkFromPartnerPrograms", "partnerDeLinkStatus"),
     }
 }
 
@@ -48,10 +36,8 @@ pub(super) fn echo(value: &Value) -> Option<String> {
 }
 
 pub(super) fn known_customer(customer: &Customer) -> String {
-    let quoted = |text: &Option<String>| {
-        text.as_ref()
-            .map(|text| Value::from(text.as_str()).to_string())
-    };
+    let quoted =
+        |text: &Option<String>| text.as_ref().map(|text| Value::from(text.as_str()).to_string());
     object(&[
         ("id", Some(customer.id.to_string())),
         ("mobile", quoted(&customer.mobile)),
@@ -72,18 +58,12 @@ pub(super) fn failed_customer(given: &Value, code: u16) -> String {
 
 pub(super) fn status(code: u16) -> String {
     let success = code == 200 || code == 1000;
-    format!(
-        r#"{{"status":{success},"message":"{}","code":{code}}}"#,
-        message(code)
-    )
+    format!(r#"{{"status":{success},"message":"{}","code":{code}}}"#, message(code))
 }
 
 pub(super) fn warning(code: u16, path: String) -> String {
     let path = Value::from(path);
-    format!(
-        r#"{{"status":false,"code":{code},"message":"{}","path":{path}}}"#,
-        message(code)
-    )
+    format!(r#"{{"status":false,"code":{code},"message":"{}","path":{path}}}"#, message(code))
 }
 
 fn message(code: u16) -> &'static str {

@@ -98,9 +98,7 @@ impl Model {
         if program.tiers.is_empty() {
             tier_fields_ignored = tier_name.is_some() || date != Ok(None);
         } else {
-            let rank = tier_name
-                .and_then(|name| rank(program, &name))
-                .ok_or(2007_u16)?;
+            let rank = tier_name.and_then(|name| rank(program, &name)).ok_or(2007_u16)?;
             tier = Some(program.tiers[rank].to_owned());
             tier_expires_at = date.map_err(|()| 2105_u16)?;
             if tier_expires_at.is_some_and(|at| at <= self.now) {
@@ -115,13 +113,7 @@ impl Model {
             linked_since: self.now,
             version: stored.map_or(1, |row| row.version + 1),
         };
-        Ok(Done {
-            key,
-            kind: "ENROLMENT".to_owned(),
-            after,
-            reason: None,
-            tier_fields_ignored,
-        })
+        Ok(Done { key, kind: "ENROLMENT".to_owned(), after, reason: None, tier_fields_ignored })
     }
 
     fn update(
@@ -163,13 +155,7 @@ impl Model {
         after.tier = Some(program.tiers[to].to_owned());
         after.tier_expires_at = expiry;
         after.version += 1;
-        Ok(Done {
-            key,
-            kind,
-            after,
-            reason: None,
-            tier_fields_ignored: false,
-        })
+        Ok(Done { key, kind, after, reason: None, tier_fields_ignored: false })
     }
 
     pub(super) fn put(&mut self, message_id: Option<&str>, done: Done) {

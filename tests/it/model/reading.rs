@@ -39,10 +39,7 @@ pub(super) fn date(value: &Value) -> Result<Option<DateTime<Utc>>, ()> {
 
 /// The tier's place, from the lowest.
 pub(super) fn rank(program: &Program, name: &str) -> Option<usize> {
-    program
-        .tiers
-        .iter()
-        .position(|tier| tier.to_lowercase() == name.trim().to_lowercase())
+    program.tiers.iter().position(|tier| tier.to_lowercase() == name.trim().to_lowercase())
 }
 
 /// The customer, and the fields of further identifiers that match nobody; or why not.
@@ -75,9 +72,7 @@ pub(super) fn find<'a>(
     }
     if let Some(numbers) = numbers {
         let found = numbers.iter().find_map(|number| {
-            org.customers
-                .iter()
-                .find(|known| known.mobile.as_ref() == Some(number))
+            org.customers.iter().find(|known| known.mobile.as_ref() == Some(number))
         });
         matches.push(("mobile", found));
     }
@@ -89,10 +84,8 @@ pub(super) fn find<'a>(
         matches.push(("email", found));
     }
     if let Some(external_id) = external_id {
-        let found = org
-            .customers
-            .iter()
-            .find(|known| known.external_id.as_ref() == Some(&external_id));
+        let found =
+            org.customers.iter().find(|known| known.external_id.as_ref() == Some(&external_id));
         matches.push(("externalId", found));
     }
 

@@ -60,12 +60,7 @@ impl Product {
                 },
             );
         }
-        Self {
-            orgs,
-            snapshot,
-            effects: Vec::new(),
-            now: model.now,
-        }
+        Self { orgs, snapshot, effects: Vec::new(), now: model.now }
     }
 
     /// The answer to a first delivery.
@@ -78,20 +73,12 @@ impl Product {
         let org = &self.orgs[sent.org];
         let mut outcome = evaluate(org, &mut self.snapshot, &command, self.now);
         if sent.message_id.is_none() {
-            let warning = Warning {
-                status: Status::NoMessageId,
-                path: String::new(),
-            };
+            let warning = Warning { status: Status::NoMessageId, path: String::new() };
             outcome.warnings.insert(0, warning);
         }
         let body = String::from_utf8(encode(&command, &outcome)).expect("text");
         let id = &sent.message_id;
-        self.effects.extend(
-            outcome
-                .effects
-                .iter()
-                .map(|effect| (id.clone(), effect.clone())),
-        );
+        self.effects.extend(outcome.effects.iter().map(|effect| (id.clone(), effect.clone())));
         let counts = outcome.counts();
         Answer::Result {
             verdict: outcome.verdict().as_str(),
@@ -104,14 +91,9 @@ impl Product {
     fn written(&self) -> Vec<Written> {
         let of = |(id, effect): &(Option<String>, Effect)| {
             let orgs = self.orgs.values();
-            let org = orgs
-                .into_iter()
-                .find(|org| org.id == effect.key.org_id)
-                .expect("an org");
+            let org = orgs.into_iter().find(|org| org.id == effect.key.org_id).expect("an org");
             let mut programs = org.programs.values();
-            let program = programs
-                .find(|p| p.id == effect.key.program_id)
-                .expect("a program");
+            let program = programs.find(|p| p.id == effect.key.program_id).expect("a program");
             let values = |row: &Enrolment| Values {
                 linked: row.linked,
                 membership_id: row.membership_id.clone(),
@@ -122,11 +104,7 @@ impl Product {
                 tier_expires_at: row.tier_expires_at,
             };
             Written {
-                key: (
-                    org.code.clone(),
-                    effect.key.customer_id.0,
-                    program.name.clone(),
-                ),
+                key: (org.code.clone(), effect.key.customer_id.0, program.name.clone()),
                 kind: effect.kind.as_str().to_owned(),
                 command_id: id.clone(),
                 version: effect.after.version,
@@ -144,11 +122,7 @@ fn own_org(id: OrgId, org: &model::Org) -> Org {
     let own_program = |(number, program): (i32, &model::Program)| Program {
         id: ProgramId(id.0 * 100 + number),
         name: program.name.to_owned(),
-        kind: if program.external {
-            ProgramKind::External
-        } else {
-            ProgramKind::Supplementary
-        },
+        kind: if program.external { ProgramKind::External } else { ProgramKind::Supplementary },
         active: program.active,
         ends_at: program.ends_at,
         tiers: (1..)
@@ -165,9 +139,7 @@ fn own_org(id: OrgId, org: &model::Org) -> Org {
         id,
         code: org.code.to_owned(),
         country_code: org.country_code.to_owned(),
-        programs: programs
-            .map(|own| (program::normalised(&own.name), own))
-            .collect(),
+        programs: programs.map(|own| (program::normalised(&own.name), own)).collect(),
     }
 }
 
@@ -203,27 +175,13 @@ fn deciding_alone_agrees_with_the_model() {
         }
         let law = match sent.spoiled {
             Some(reason) => Answer::Rejected(reason),
-            None => model.apply(
-                sent.org,
-                sent.operation,
-                sent.message_id.as_deref(),
-                &sent.body,
-            ),
+            None => model.apply(sent.org, sent.operation, sent.message_id.as_deref(), &sent.body),
         };
         let answer = product.answer(sent);
-        assert_eq!(
-            answer,
-            law,
-            "{} {}",
-            sent.operation,
-            String::from_utf8_lossy(&sent.body)
-        );
+        assert_eq!(answer, law, "{} {}", sent.operation, String::from_utf8_lossy(&sent.body));
     }
-    let law: Vec<Written> = model
-        .history
-        .iter()
-        .map(|event| Written::expected(event, now))
-        .collect();
+    let law: Vec<Written> =
+        model.history.iter().map(|event| Written::expected(event, now)).collect();
     let written = product.written();
     for (place, (law, written)) in law.iter().zip(&written).enumerate() {
         assert_eq!(written, law, "history row {place}");
@@ -248,14 +206,8 @@ fn assert_covered(model: &Model, stream: &[Sent]) {
         .map(|status| status.code())
         .filter(|code| !bodies.contains(&format!("\"code\":{code}")))
         .collect();
-    assert!(
-        missing.is_empty(),
-        "codes that the stream never met: {missing:?}"
-    );
+    assert!(missing.is_empty(), "codes that the stream never met: {missing:?}");
     for kind in ["ENROLMENT", "UPGRADE", "RENEW", "DOWNGRADE", "DELINK"] {
-        assert!(
-            model.history.iter().any(|event| event.kind == kind),
-            "no {kind}"
-        );
+        assert!(model.history.iter().any(|event| event.kind == kind), "no {kind}");
     }
 }
