@@ -25,15 +25,16 @@ declare
     expired regclass;
 begin
     if retention_days is null or today is null or retention_days not between 1 and 3650
-        or today > real_today + 366 or today < real_today - 3650 then
-        raise exception 'retention_days must be 1 to 3650 and today within ten years back and one ahead'
+        or today > real_today + 62 or today < real_today - 3650 then
+        raise exception 'retention_days must be 1 to 3650, and today at most ten years back or 62 days ahead'
             using errcode = 'invalid_parameter_value';
     end if;
     perform pg_advisory_xact_lock(hashtext('partner_program.maintain_partitions'));
 
     -- From where the last one ends, whatever its width was: the retention may change. Yesterday
-    -- is covered from the start, for transactions that are open at midnight.
-    select greatest(max(upper_on), today - 1) into starts_on
+    -- is covered from the start, for transactions that are open at midnight. Nothing between the
+    -- real day and a later `today` is left out.
+    select greatest(max(upper_on), least(today, real_today) - 1) into starts_on
     from public.partition_bounds('public.command_log'::regclass);
     while starts_on <= today + 2 * width loop
         ends_on := starts_on + width;
@@ -42,7 +43,7 @@ begin
         starts_on := ends_on;
     end loop;
 
-    select greatest(max(upper_on), date_trunc('month', today - 1)::date) into starts_on
+    select greatest(max(upper_on), date_trunc('month', least(today, real_today) - 1)::date) into starts_on
     from public.partition_bounds('public.enrolment_history'::regclass);
     while starts_on < date_trunc('month', today) + interval '3 months' loop
         ends_on := (starts_on + interval '1 month')::date;

@@ -1,5 +1,7 @@
 //! `partner-program doctor`
 
+mod database;
+
 use serde::Serialize;
 
 use super::output::Row;
@@ -8,7 +10,7 @@ use crate::broker::connection::Connection;
 use crate::broker::topology;
 use crate::config::Config;
 
-/// Check settings, broker and topology, and say what to do about what is wrong
+/// Check settings, database, broker and topology, and say what to do about what is wrong
 #[derive(clap::Args)]
 #[command(after_help = "\
 Changes nothing. Exits with 1 if any check fails; warnings alone exit with 0.
@@ -20,6 +22,7 @@ pub(super) struct Args {}
 
 pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<Exit> {
     let mut checks = settings(&context.config);
+    checks.extend(database::checks(&context.config).await);
     checks.extend(broker(&context.config).await);
     context.output.rows(&checks)?;
     let failed = checks.iter().any(|check| check.state == State::Fail);

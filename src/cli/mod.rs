@@ -7,10 +7,12 @@
 mod completions;
 mod doctor;
 mod man;
+mod migrate;
 mod output;
 mod publish;
 mod results;
 mod run;
+mod show;
 mod topology;
 
 use std::ffi::OsString;
@@ -73,11 +75,14 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Args),
+    Migrate(migrate::Args),
     #[command(subcommand)]
     Topology(topology::Action),
     Publish(publish::Args),
     #[command(subcommand)]
     Results(results::Action),
+    #[command(subcommand)]
+    Show(show::Action),
     Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -114,7 +119,6 @@ impl From<Exit> for ExitCode {
 }
 
 /// A refusal that has an exit code of its own; everything else is a failure.
-#[allow(dead_code, reason = "`show`, `import` and `migrate` refuse in these ways, too")]
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("{0}")]
@@ -176,9 +180,11 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
     let mut context = Context { config, output };
     match command {
         Command::Run(args) => run::run(&args, &mut context).await,
+        Command::Migrate(args) => migrate::run(&args, &mut context).await,
         Command::Topology(action) => topology::run(&action, &mut context).await,
         Command::Publish(args) => publish::run(args, &mut context).await,
         Command::Results(action) => results::run(action, &mut context).await,
+        Command::Show(action) => show::run(action, &mut context).await,
         Command::Doctor(args) => doctor::run(&args, &mut context).await,
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Success),
     }

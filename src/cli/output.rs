@@ -41,6 +41,11 @@ impl Output {
         Self { format, out: Box::new(io::stdout()) }
     }
 
+    /// Whether several tables may follow each other; machines get one document.
+    pub(super) fn is_for_people(&self) -> bool {
+        self.format == Format::Table
+    }
+
     /// Prints all rows at once; in the table format nothing at all where there are none.
     pub(super) fn rows<R: Row>(&mut self, rows: &[R]) -> io::Result<()> {
         match self.format {
@@ -69,7 +74,6 @@ impl Output {
     }
 
     /// Prints one value: two columns in the table format.
-    #[allow(dead_code, reason = "`show` and `demo` print records")]
     pub(super) fn record<S: Serialize>(
         &mut self,
         value: &S,

@@ -1,5 +1,7 @@
 //! `partner-program results`
 
+mod republish;
+
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
@@ -9,11 +11,13 @@ use super::{Context, Exit};
 use crate::broker::connection::Connection;
 use crate::broker::follower::Follower;
 use crate::message::Message;
+use republish::RepublishArgs;
 
-/// Follow the result events
+/// Follow the result events, or announce stored ones again
 #[derive(Subcommand)]
 pub(super) enum Action {
     Follow(FollowArgs),
+    Republish(RepublishArgs),
 }
 
 /// Print each result as it comes, until Ctrl-C
@@ -59,8 +63,10 @@ enum VerdictFilter {
 }
 
 pub(super) async fn run(action: Action, context: &mut Context) -> anyhow::Result<Exit> {
-    let Action::Follow(args) = action;
-    follow(&args, context).await
+    match action {
+        Action::Follow(args) => follow(&args, context).await,
+        Action::Republish(args) => republish::run(args, context).await,
+    }
 }
 
 async fn follow(args: &FollowArgs, context: &mut Context) -> anyhow::Result<Exit> {

@@ -43,6 +43,15 @@ pub async fn count(
     Ok(rows.into_iter().map(|row| (row.delivery_id, row.attempts)).collect())
 }
 
+/// Forgets those last tried a week ago: given up or discarded then, they come back under another
+/// id if they are replayed.
+pub async fn forget_old(connection: &mut Connection) -> Result<(), Error> {
+    sqlx::query!("delete from delivery_attempt where last_at < now() - interval '7 days'")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Forgets them: their commands are done.
 pub async fn clear(connection: &mut Connection, lane: &str, ids: &[Uuid]) -> Result<(), Error> {
     sqlx::query!(

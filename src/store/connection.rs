@@ -36,12 +36,17 @@ pub async fn connect(database_url: &str, name: &str) -> Result<Connection, Error
     let options = options.application_name(name).options(SETTINGS);
     let connecting = async {
         let mut connection = PgConnection::connect_with(&options).await?;
-        let read_only = sqlx::query_scalar!(
-            r#"select current_setting('transaction_read_only')::bool as "read_only!""#
+        // A commit that was not flushed must not be acknowledged: `off` becomes `on`, and what
+        // waits for a standby as well is kept.
+        let session = sqlx::query!(
+            r#"select current_setting('transaction_read_only')::bool as "read_only!",
+                set_config('synchronous_commit', case current_setting('synchronous_commit')
+                    when 'off' then 'on' else current_setting('synchronous_commit') end, false)
+                    as synchronous_commit"#
         )
         .fetch_one(&mut connection)
         .await?;
-        if read_only {
+        if session.read_only {
             return Err(Error::Outage("the database is read-only: is it a standby?".into()));
         }
         Ok(connection)

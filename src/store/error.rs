@@ -40,36 +40,45 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let sqlx::Error::Database(database) = &error else {
-            return match error {
+            return match &error {
+                // Their own texts may quote a value.
                 sqlx::Error::ColumnDecode { .. }
                 | sqlx::Error::Decode(_)
                 | sqlx::Error::Encode(_)
                 | sqlx::Error::RowNotFound
-                | sqlx::Error::TypeNotFound { .. } => Self::Refused(error.to_string()),
+                | sqlx::Error::TypeNotFound { .. } => {
+                    Self::Refused("a parameter or a column can't be converted".into())
+                }
                 _ => Self::Outage(error.to_string()),
             };
         };
         let code = database.code().unwrap_or_default().into_owned();
         let table = database.table().unwrap_or_default();
-        let constraint = database.constraint().unwrap_or_default();
-        let text = format!("SQLSTATE {code}, table `{table}`, constraint `{constraint}`");
-        match code.as_str() {
-            // serialization_failure, deadlock_detected
-            "40001" | "40P01" => Self::Conflict(text),
-            // unique_violation: of partitions the table is named with its bounds behind it
-            "23505" if CONTENDED_CONSTRAINTS.iter().any(|name| table.starts_with(name)) => {
-                Self::Conflict(text)
-            }
-            // lock_not_available, query_canceled, read_only_sql_transaction, idle timeouts,
-            // crash and admin shutdown, connection trouble, insufficient resources, IO errors
-            "55P03" | "57014" | "25006" | "25P03" | "25P04" => Self::Outage(text),
-            code if ["08", "53", "57", "58", "XX"].iter().any(|class| code.starts_with(class)) => {
-                Self::Outage(text)
-            }
-            // invalid_password and invalid_authorization: a human mends it, and may do so any time
-            code if code.starts_with("28") || code.starts_with("3D") => Self::Outage(text),
-            _ => Self::Refused(text),
+        classify(&code, table, database.constraint())
+    }
+}
+
+/// By SQLSTATE. Only what the data itself brings about is refused: no command may be given up
+/// for a missing table, right, plan or partition, which a human mends.
+fn classify(code: &str, table: &str, constraint: Option<&str>) -> Error {
+    let name = constraint.unwrap_or_default();
+    let text = format!("SQLSTATE {code}, table `{table}`, constraint `{name}`");
+    match code {
+        // serialization_failure, deadlock_detected
+        "40001" | "40P01" => Error::Conflict(text),
+        // unique_violation: of partitions the table is named with its bounds behind it
+        "23505" if CONTENDED_CONSTRAINTS.iter().any(|name| table.starts_with(name)) => {
+            Error::Conflict(text)
         }
+        // A check that has no name is the routing of a row that no partition takes.
+        "23514" if constraint.is_none() => Error::Outage(format!(
+            "{text}: no partition for today, which `partner-program run` makes when it starts"
+        )),
+        // cardinality, data exceptions, integrity, program limits, `raise`
+        code if ["21", "22", "23", "54", "P0"].iter().any(|class| code.starts_with(class)) => {
+            Error::Refused(text)
+        }
+        _ => Error::Outage(text),
     }
 }
 
@@ -81,5 +90,37 @@ mod tests {
     fn a_lost_connection_is_an_outage() {
         let lost = sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into());
         assert!(matches!(Error::from(lost), Error::Outage(_)));
+    }
+
+    #[test]
+    fn only_the_data_is_refused() {
+        for (code, table, constraint, expected) in [
+            ("40001", "", None, "conflict"),
+            ("40P01", "", None, "conflict"),
+            ("23505", "command_log_20261122", Some("command_log_20261122_pkey"), "conflict"),
+            ("23505", "enrolment", Some("enrolment_membership_key"), "conflict"),
+            ("23505", "customer", Some("customer_mobile_key"), "refused"),
+            ("23514", "enrolment", Some("enrolment_version_check"), "refused"),
+            ("23514", "command_log", None, "outage"),
+            ("22021", "", None, "refused"),
+            ("22P05", "", None, "refused"),
+            ("0A000", "", None, "outage"),
+            ("25006", "", None, "outage"),
+            ("26000", "", None, "outage"),
+            ("42501", "", None, "outage"),
+            ("42P01", "", None, "outage"),
+            ("53300", "", None, "outage"),
+            ("55P03", "", None, "outage"),
+            ("57014", "", None, "outage"),
+            ("57P01", "", None, "outage"),
+        ] {
+            let kind = match classify(code, table, constraint) {
+                Error::Outage(_) => "outage",
+                Error::Conflict(_) => "conflict",
+                Error::Refused(_) => "refused",
+                Error::Fenced { .. } => "fenced",
+            };
+            assert_eq!(kind, expected, "{code} {constraint:?}");
+        }
     }
 }

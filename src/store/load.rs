@@ -34,6 +34,8 @@ async fn customers(
     let (email_orgs, emails) = texts(needs.emails());
     let (external_orgs, external_ids) = texts(needs.external_ids());
     // One arm for each identifier, so that each uses its own index; an `or` would use none.
+    // There are no statistics on `lower(email)`, so a plain join would read all customers;
+    // `limit 1`, which the unique index makes true, leads the planner to the index.
     let rows = sqlx::query!(
         r#"select org_id as "org_id!", id as "id!", mobile, email, external_id, state as "state!"
         from (
@@ -44,7 +46,11 @@ async fn customers(
                 join customer c on c.org_id = w.org_id and c.mobile = w.mobile
             union
             select c.* from unnest($5::int[], $6::text[]) w (org_id, email)
-                join customer c on c.org_id = w.org_id and lower(c.email) = w.email
+                cross join lateral (
+                    select * from customer c
+                    where c.org_id = w.org_id and lower(c.email) = w.email and c.email is not null
+                    limit 1
+                ) c
             union
             select c.* from unnest($7::int[], $8::text[]) w (org_id, external_id)
                 join customer c on c.org_id = w.org_id and c.external_id = w.external_id

@@ -17,5 +17,9 @@ pub mod fence;
 
 pub mod attempts;
 
+pub mod lookup;
+pub mod results;
+
+pub mod doctor;
 pub mod migrate;
 pub mod retention;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::domain::program::Catalogue;
 use crate::store::catalogue;
 use crate::store::connection::{self, Connection};
+use crate::store::doctor;
 use crate::store::error::Error;
 
 /// Bounds a window's work: sqlx has no TCP keepalive, a half-open socket would hang for ever.
@@ -37,6 +38,11 @@ impl Session {
             None => connection::connect(&self.database_url, &self.name).await?,
         };
         Ok(self.connection.insert(connection))
+    }
+
+    /// Whether the server keeps what it commits.
+    pub async fn is_durable(&mut self) -> Result<bool, Error> {
+        doctor::durable(self.connection().await?).await
     }
 
     /// Closes the connection without a word. Right after any outage or abandoned work: what a

@@ -57,10 +57,17 @@ impl Isolation {
     /// Settles every delivery of the window, in order.
     pub(super) async fn settle(&mut self, taken: &[Taken]) -> Result<Vec<Settled>, Fault> {
         let known = self.known_attempts(taken).await?;
+        if let Some(most) = known.values().max().filter(|most| **most > 1) {
+            tracing::warn!(
+                lane = self.lane,
+                "{} commands came again, some after {most} tries: the window is split",
+                known.len()
+            );
+        }
         let mut settled = Vec::with_capacity(taken.len());
         let mut pending = parts(taken, &known, self.config.window);
         while let Some(part) = pending.pop() {
-            let counted = self.count_attempts(&taken[part.clone()], &known).await?;
+            let counted = self.count_attempts(&taken[part.clone()]).await?;
             if part.len() == 1 && counted.values().any(|count| *count > self.config.attempts_limit)
             {
                 settled.push(self.give_up("it was under way each time the worker stopped"));
@@ -220,21 +227,9 @@ impl Isolation {
 
     /// Counts an attempt for the redelivered among `taken`, just before they are tried: so only
     /// those count that are really under way when the process dies.
-    async fn count_attempts(
-        &mut self,
-        taken: &[Taken],
-        known: &HashMap<Uuid, i32>,
-    ) -> Result<HashMap<Uuid, i32>, Fault> {
+    async fn count_attempts(&mut self, taken: &[Taken]) -> Result<HashMap<Uuid, i32>, Fault> {
         let ids: Vec<Uuid> = redelivered(taken).collect();
-        let counted = self.counts(&ids, Counting::AddOne).await?;
-        if let Some(most) = known.values().max().filter(|most| **most > 1) {
-            tracing::warn!(
-                lane = self.lane,
-                "redelivered {} commands, some tried {most} times before",
-                ids.len()
-            );
-        }
-        Ok(counted)
+        self.counts(&ids, Counting::AddOne).await
     }
 
     async fn counts(

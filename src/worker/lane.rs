@@ -18,9 +18,11 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Topology};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::rejection::Reason;
 use crate::retry::Backoff;
 use crate::store::session::Session;
 use crate::wire::rejected::Origin;
+use crate::worker::Error;
 use crate::worker::Places;
 use crate::worker::announce::{self, Announcement, Need, Outgoing};
 use crate::worker::counters::Counters;
@@ -58,12 +60,16 @@ impl Lane {
         Self { name, config, places, clock, counters: Arc::default() }
     }
 
-    /// Works until `shutdown`, then drains.
-    pub(super) async fn run(self, shutdown: CancellationToken) {
+    /// Works until `shutdown`, then drains. Only a database that may lose what it has committed
+    /// ends it before.
+    pub(super) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         while !shutdown.is_cancelled() {
             let began = Instant::now();
             let Err(fault) = self.generation(&shutdown).await else { break };
+            if matches!(fault, Fault::NotDurable) {
+                return Err(Error::NotDurable(fault.to_string()));
+            }
             if began.elapsed() > SETTLED_AFTER {
                 pause.reset();
             }
@@ -74,6 +80,7 @@ impl Lane {
             }
         }
         self.report("lane stopped");
+        Ok(())
     }
 
     async fn generation(&self, shutdown: &CancellationToken) -> Result<(), Fault> {
@@ -82,7 +89,11 @@ impl Lane {
             format!("partner-program {} {}", self.name, self.config.worker_id),
         );
         tokio::select! {
-            ready = Session::bounded(async { session.catalogue().await.map(drop) }) => ready?,
+            ready = Session::bounded(session.is_durable()) => {
+                if !ready? {
+                    return Err(Fault::NotDurable);
+                }
+            }
             () = shutdown.cancelled() => return Ok(()),
         }
         let connected = tokio::select! {
@@ -242,6 +253,11 @@ impl Lane {
                 }
                 Settled::Rejected(rejection) => {
                     Counters::add(&self.counters.rejected, 1);
+                    let tries = match rejection.reason {
+                        Reason::ProcessingFailed => self.config.attempts_limit.unsigned_abs(),
+                        _ => 1,
+                    };
+                    let origin = Origin { attempts: tries, ..origin };
                     let dead = dead_letter::write(taken, &rejection, &origin);
                     tracing::warn!(
                         lane = self.name,

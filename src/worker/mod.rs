@@ -31,6 +31,9 @@ pub enum Error {
     /// A setting that a worker needs is missing.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// The database does not keep what it commits.
+    #[error("{0}")]
+    NotDurable(String),
     /// A task panicked: a defect in the worker itself.
     #[error("a task of the worker stopped by itself: {0}")]
     TaskStopped(String),
@@ -77,7 +80,7 @@ pub async fn run(
     };
     let drained = async {
         while let Some(ended) = tasks.join_next().await {
-            ended.map_err(|panic| Error::TaskStopped(panic.to_string()))?;
+            ended.map_err(|panic| Error::TaskStopped(panic.to_string()))??;
         }
         Ok(())
     };

@@ -9,19 +9,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::store;
+use crate::worker::Error;
 use crate::worker::Places;
 
 /// How often the partitions are looked at: they are made days ahead, so hours are no hurry.
 const INTERVAL: Duration = Duration::from_hours(1);
 
 /// Maintains the partitions until `shutdown`. A failure is logged and tried again next time.
-pub(super) async fn run(config: Arc<Config>, places: Arc<Places>, shutdown: CancellationToken) {
+pub(super) async fn run(
+    config: Arc<Config>,
+    places: Arc<Places>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     loop {
         if let Err(error) = maintain(&config, &places).await {
             tracing::warn!(%error, "partitions could not be maintained, trying again later: {error}");
         }
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(INTERVAL) => {}
         }
     }
@@ -30,5 +35,6 @@ pub(super) async fn run(config: Arc<Config>, places: Arc<Places>, shutdown: Canc
 async fn maintain(config: &Config, places: &Places) -> Result<(), store::error::Error> {
     let mut connection =
         store::connection::connect(&places.database_url, "partner-program retention").await?;
-    store::retention::maintain(&mut connection, config.retention_days).await
+    store::retention::maintain(&mut connection, config.retention_days).await?;
+    store::attempts::forget_old(&mut connection).await
 }

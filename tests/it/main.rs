@@ -22,3 +22,9 @@ mod model_based;
 mod ordering;
 #[cfg(test)]
 mod smoke;
+
+#[cfg(test)]
+mod show;
+
+#[cfg(test)]
+mod store;
