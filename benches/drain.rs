@@ -3,12 +3,17 @@
 //! `deploy/local/drain.sh` runs it on private servers. One run gives both figures that matter:
 //! windows of 512, and windows of one, which is what one transaction per command costs here.
 //! Everything is as durable as in production, and a quorum queue takes the results.
-#![expect(clippy::print_stdout, reason = "the figures are its output")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "it prints figures, or fails"
+)]
 
 #[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/it/harness/mod.rs"]
 mod harness;
-#[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/it/model/mod.rs"]
 mod model;
 
