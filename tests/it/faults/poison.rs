@@ -8,7 +8,7 @@ use crate::faults::{DEADLINE, scene};
 use crate::harness::collector::Collector;
 use crate::harness::eventually;
 use crate::harness::journey::{PROGRAM, assert_done_in_order, steps};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::left::assert_attempts_are_left;
 use crate::harness::publisher::command;
 use crate::harness::rows::Rows;
 use crate::harness::scene::Scene;
@@ -73,7 +73,7 @@ async fn assert_poison_alone_is_rejected(
     assert_eq!(letter.header("x-attempts"), Some(ATTEMPTS.to_string()));
     worker.signal("TERM").await;
     assert!(worker.ended().await.success());
-    assert_nothing_is_left(&place, &["main"]).await;
+    assert_attempts_are_left(&place, &["main"], 1).await;
     rows
 }
 

@@ -8,7 +8,8 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Connection, ConnectionProperties, Consumer};
+use tokio::time::{Instant, timeout_at};
 
 /// A message that was received, with what tests look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +77,7 @@ impl Received {
 pub(crate) struct Collector {
     amqp_url: String,
     queue: String,
+    subscription: Option<(Connection, Consumer)>,
     /// Everything that was read so far, in the order of the queue.
     pub(crate) received: Vec<Received>,
 }
@@ -88,7 +90,12 @@ impl Collector {
 
     /// A queue that somebody else has declared.
     pub(crate) fn of_queue(amqp_url: &str, queue: &str) -> Self {
-        Self { amqp_url: amqp_url.to_owned(), queue: queue.to_owned(), received: Vec::new() }
+        Self {
+            amqp_url: amqp_url.to_owned(),
+            queue: queue.to_owned(),
+            subscription: None,
+            received: Vec::new(),
+        }
     }
 
     /// A queue of its own, bound to an exchange or only reachable by its name.
@@ -117,37 +124,31 @@ impl Collector {
     }
 
     /// Reads on until `enough` says so of all that was read.
+    ///
+    /// The subscription stays open between reads: acks on their way when it closes can be lost,
+    /// and then messages come twice. So they do if the broker goes away.
     pub(crate) async fn read_until(
         &mut self,
         deadline: Duration,
         what: &str,
         enough: impl Fn(&[Received]) -> bool,
     ) -> &[Received] {
-        let connection = connect(&self.amqp_url).await;
-        let channel = connection.create_channel().await.expect("a channel");
-        channel.basic_qos(1000, BasicQosOptions::default()).await.expect("a prefetch");
-        let mut consumer = channel
-            .basic_consume(
-                self.queue.as_str().into(),
-                "test".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await
-            .expect("a consumer");
-        let end = tokio::time::Instant::now() + deadline;
+        let end = Instant::now() + deadline;
         while !enough(&self.received) {
-            let next = tokio::time::timeout_at(end, consumer.next()).await;
-            let Ok(Some(delivery)) = next else {
+            let (connection, mut consumer) = match self.subscription.take() {
+                Some(open) => open,
+                None => subscribe(&self.amqp_url, &self.queue).await,
+            };
+            let Ok(next) = timeout_at(end, consumer.next()).await else {
                 panic!("not within {deadline:?}: {what}; read {}", self.received.len());
             };
-            let delivery = delivery.expect("a delivery");
-            self.received.push(Received::from(&delivery));
-            delivery.ack(BasicAckOptions::default()).await.expect("an ack");
+            // Otherwise the broker has gone away, and the next one subscribes again.
+            if let Some(Ok(delivery)) = next {
+                self.received.push(Received::from(&delivery));
+                drop(delivery.ack(BasicAckOptions::default()).await);
+                self.subscription = Some((connection, consumer));
+            }
         }
-        // An answer of the broker's on this channel: it has had the acks before it.
-        channel.basic_qos(1, BasicQosOptions::default()).await.expect("an answer");
-        connection.close(200, "done".into()).await.expect("the connection closes");
         &self.received
     }
 
@@ -156,6 +157,22 @@ impl Collector {
         let what = format!("{count} messages in {}", self.queue);
         self.read_until(deadline, &what, |received| received.len() >= count).await
     }
+}
+
+async fn subscribe(amqp_url: &str, queue: &str) -> (Connection, Consumer) {
+    let connection = connect(amqp_url).await;
+    let channel = connection.create_channel().await.expect("a channel");
+    channel.basic_qos(1000, BasicQosOptions::default()).await.expect("a prefetch");
+    let consumer = channel
+        .basic_consume(
+            queue.into(),
+            "test".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .expect("a consumer");
+    (connection, consumer)
 }
 
 async fn connect(amqp_url: &str) -> Connection {

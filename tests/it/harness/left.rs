@@ -10,9 +10,14 @@ use crate::harness::servers::Place;
 /// The broker's figures are up to a second old.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The lanes' queues are empty, nothing is unacked, no transaction is open, no attempt is
+/// The lanes' queues are empty, nothing is unacked, no connection is left, no attempt is
 /// remembered.
 pub(crate) async fn assert_nothing_is_left(place: &Place, lanes: &[&str]) {
+    assert_attempts_are_left(place, lanes, 0).await;
+}
+
+/// Likewise, but for the attempts of commands that were given up: they are kept for a while.
+pub(crate) async fn assert_attempts_are_left(place: &Place, lanes: &[&str], attempts: usize) {
     for lane in lanes {
         let queue = format!("partner-program.commands.{lane}");
         eventually(SOON, &format!("{queue} is empty"), async || {
@@ -25,5 +30,5 @@ pub(crate) async fn assert_nothing_is_left(place: &Place, lanes: &[&str]) {
         (rows.workers_connections().await == 0).then_some(())
     })
     .await;
-    assert_eq!(rows.attempts().await, 0, "attempts of commands that are done");
+    assert_eq!(rows.attempts().await, attempts, "attempts that are remembered");
 }
