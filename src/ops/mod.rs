@@ -3,4 +3,5 @@
 //! Deliberately absent: arguments, tables and pages (`cli` has those), and the worker's loop.
 
 pub mod documents;
+pub mod import;
 pub mod publish;

@@ -1,0 +1,148 @@
+//! Reads what is imported: the catalogue in TOML.
+//!
+//! Everything is judged before anything is written. Deliberately absent: SQL and output.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use crate::domain::program::normalised;
+
+/// Why a file can't be imported; names the entry, and for syntax and unknown keys the line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not TOML, or keys and types that are not the catalogue's.
+    #[error("{0}")]
+    Syntax(#[from] toml::de::Error),
+    /// Well-formed, but against a rule.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A catalogue file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalogue {
+    /// In the file's order.
+    #[serde(default, rename = "org")]
+    pub orgs: Vec<Org>,
+}
+
+/// A tenant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Org {
+    /// The first word of routing keys.
+    pub code: String,
+    /// For people.
+    pub name: String,
+    /// Digits only.
+    pub country_code: String,
+    /// In the file's order.
+    #[serde(default, rename = "program")]
+    pub programs: Vec<Program>,
+}
+
+/// A partner program.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// Compared normalised.
+    pub name: String,
+    /// Whose program it is.
+    pub kind: Kind,
+    /// Switched off programs take nobody in.
+    #[serde(default = "yes")]
+    pub active: bool,
+    /// The end of its validity.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// Lowest first; empty: not tier-based.
+    #[serde(default)]
+    pub tiers: Vec<String>,
+}
+
+/// Whose program it is.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Kind {
+    /// A partner's.
+    External,
+    /// The org's own.
+    Supplementary,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Parses and validates a catalogue.
+pub fn catalogue(text: &str) -> Result<Catalogue, Error> {
+    let catalogue: Catalogue = toml::from_str(text)?;
+    unique("org", catalogue.orgs.iter().map(|org| org.code.as_str()))?;
+    for org in &catalogue.orgs {
+        let code = &org.code;
+        let is_code = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !(1..=64).contains(&code.len()) || !code.bytes().all(is_code) {
+            return Err(Error::Invalid(format!(
+                "org `{code}`: code must be 1 to 64 of a-z, 0-9 and -"
+            )));
+        }
+        let country = &org.country_code;
+        if !(1..=4).contains(&country.len()) || !country.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Error::Invalid(format!(
+                "org `{code}`: country_code must be 1 to 4 digits"
+            )));
+        }
+        unique(&format!("org `{code}`: program"), org.programs.iter().map(|p| p.name.as_str()))?;
+        for program in &org.programs {
+            let what = format!("org `{code}`: program `{}`: tier", program.name);
+            unique(&what, program.tiers.iter().map(String::as_str))?;
+        }
+    }
+    Ok(catalogue)
+}
+
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    for name in names {
+        let key = normalised(name);
+        if key.is_empty() {
+            return Err(Error::Invalid(format!("{what}: a name is empty")));
+        }
+        if !seen.insert(key) {
+            return Err(Error::Invalid(format!("{what} `{name}` is there twice")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(text: &str) -> String {
+        catalogue(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_demos_catalogue_is_valid() {
+        let demo = catalogue(include_str!("../../deploy/demo/catalogue.toml")).unwrap();
+        assert_eq!(demo.orgs[0].programs.len(), 7);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let text = complaint("[[org]]\ncode = \"a\"\nname = \"A\"\ncountry_code = \"1\"\nnam = 1");
+        assert!(text.contains("line 5") && text.contains("nam"), "{text}");
+    }
+
+    #[test]
+    fn programs_that_differ_in_case_only_are_refused() {
+        let org = "[[org]]\ncode = \"a\"\nname = \"A\"\ncountry_code = \"1\"\n";
+        let program =
+            |name: &str| format!("[[org.program]]\nname = \"{name}\"\nkind = \"EXTERNAL\"\n");
+        let text = complaint(&format!("{org}{}{}", program("Gold"), program(" gold")));
+        assert!(text.ends_with("is there twice"), "{text}");
+    }
+}
