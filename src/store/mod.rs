@@ -17,5 +17,6 @@ pub mod fence;
 
 pub mod attempts;
 
+pub mod import;
 pub mod migrate;
 pub mod retention;
