@@ -13,4 +13,5 @@ pub mod consumer;
 pub mod follower;
 pub mod publisher;
 
+mod patterns;
 mod properties;

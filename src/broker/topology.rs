@@ -5,7 +5,6 @@
 //! set-up of its own is safe: quorum queues, a single active consumer, a positive delivery
 //! limit (without one a requeue goes to the back), dead-lettering at least once.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
@@ -15,6 +14,7 @@ use serde_json::json;
 
 use crate::broker::connection::{Connection, close_channel, request};
 use crate::broker::error::Error;
+use crate::broker::patterns;
 
 /// Where upstreams publish commands; topic.
 pub const COMMANDS: &str = "partner-program.commands";
@@ -330,7 +330,7 @@ pub fn overlapping(lanes: &[Lane]) -> Option<[(&str, &str); 2]> {
         for other in &lanes[index + 1..] {
             for a in &one.bindings {
                 for b in &other.bindings {
-                    if overlap(a, b) {
+                    if patterns::overlap(a, b) {
                         return Some([(&one.name, a), (&other.name, b)]);
                     }
                 }
@@ -340,82 +340,9 @@ pub fn overlapping(lanes: &[Lane]) -> Option<[(&str, &str); 2]> {
     None
 }
 
-/// Whether some routing key matches both topic patterns.
-fn overlap(a: &str, b: &str) -> bool {
-    let a: Vec<&str> = a.split('.').collect();
-    let b: Vec<&str> = b.split('.').collect();
-    let mut seen = BTreeSet::new();
-    let mut open = vec![(0, 0)];
-    // Walks both patterns at once, a word of the key at a time; `#` may also end or stay.
-    while let Some((i, j)) = open.pop() {
-        if !seen.insert((i, j)) {
-            continue;
-        }
-        let (x, y) = (a.get(i), b.get(j));
-        match (x, y) {
-            (None, None) => return true,
-            (Some(&"#"), _) => {
-                open.push((i + 1, j));
-                if y.is_some() {
-                    open.push((i, j + 1));
-                }
-            }
-            (_, Some(&"#")) => {
-                open.push((i, j + 1));
-                if x.is_some() {
-                    open.push((i + 1, j));
-                }
-            }
-            (Some(x), Some(y)) if x == y || *x == "*" || *y == "*" => open.push((i + 1, j + 1)),
-            _ => {}
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn matches(pattern: &[&str], key: &[&str]) -> bool {
-        match (pattern.split_first(), key.split_first()) {
-            (None, None) => true,
-            (Some((&"#", rest)), _) => {
-                matches(rest, key) || (!key.is_empty() && matches(pattern, &key[1..]))
-            }
-            (Some((word, rest)), Some((head, tail))) => {
-                (*word == "*" || word == head) && matches(rest, tail)
-            }
-            _ => false,
-        }
-    }
-
-    /// Every key of up to four words over a small alphabet.
-    fn keys() -> Vec<Vec<&'static str>> {
-        let mut keys: Vec<Vec<&str>> = vec![vec![]];
-        let mut longest = keys.clone();
-        for _ in 0..4 {
-            longest = longest
-                .iter()
-                .flat_map(|key| ["a", "b", "c"].map(|word| [key.as_slice(), &[word]].concat()))
-                .collect();
-            keys.extend(longest.iter().cloned());
-        }
-        keys
-    }
-
-    proptest! {
-        #[test]
-        fn patterns_overlap_just_if_a_key_matches_both(
-            a in prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "#"]), 1..4),
-            b in prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "#"]), 1..4),
-        ) {
-            let expected = keys().iter().any(|key| matches(&a, key) && matches(&b, key));
-            prop_assert_eq!(overlap(&a.join("."), &b.join(".")), expected);
-        }
-    }
 
     #[test]
     fn the_lanes_of_an_overlap_are_named() {
