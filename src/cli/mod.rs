@@ -5,6 +5,7 @@
 //! `worker` and the rooms below, and this room decides only how that is asked for and shown.
 
 mod completions;
+mod demo;
 mod doctor;
 mod man;
 mod migrate;
@@ -84,6 +85,7 @@ enum Command {
     #[command(subcommand)]
     Show(show::Action),
     Doctor(doctor::Args),
+    Demo(demo::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -173,8 +175,13 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut config = Config::load(config.as_deref(), env)?;
+    let log_is_asked_for = log.is_some();
     if let Some(log) = log {
         config.log = log;
+    }
+    if matches!(command, Command::Demo(_)) && !log_is_asked_for {
+        // The demo shows on purpose what a log would warn of.
+        "error".clone_into(&mut config.log);
     }
     telemetry::init(&config.log, config.log_format)?;
     let mut context = Context { config, output };
@@ -185,6 +192,7 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
         Command::Publish(args) => publish::run(args, &mut context).await,
         Command::Results(action) => results::run(action, &mut context).await,
         Command::Show(action) => show::run(action, &mut context).await,
+        Command::Demo(args) => demo::run(&args, &mut context).await,
         Command::Doctor(args) => doctor::run(&args, &mut context).await,
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Success),
     }
