@@ -7,6 +7,7 @@
 mod completions;
 mod demo;
 mod doctor;
+mod import;
 mod man;
 mod migrate;
 mod output;
@@ -37,6 +38,8 @@ From nothing to running:
   export DATABASE_URL=postgres://user:password@localhost/app AMQP_URL=amqp://localhost
   partner-program migrate
   partner-program topology apply
+  partner-program import catalogue catalogue.toml
+  partner-program import customers customers.csv
   partner-program doctor
   partner-program run
 
@@ -79,6 +82,8 @@ enum Command {
     Migrate(migrate::Args),
     #[command(subcommand)]
     Topology(topology::Action),
+    #[command(subcommand)]
+    Import(import::Action),
     Publish(publish::Args),
     #[command(subcommand)]
     Results(results::Action),
@@ -189,6 +194,7 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(&args, &mut context).await,
         Command::Migrate(args) => migrate::run(&args, &mut context).await,
         Command::Topology(action) => topology::run(&action, &mut context).await,
+        Command::Import(action) => import::run(action, &mut context).await,
         Command::Publish(args) => publish::run(args, &mut context).await,
         Command::Results(action) => results::run(action, &mut context).await,
         Command::Show(action) => show::run(action, &mut context).await,

@@ -3,4 +3,6 @@
 //! Deliberately absent: arguments, tables and pages (`cli` has those), and the worker's loop.
 
 pub mod documents;
+pub mod import;
+pub mod import_customers;
 pub mod publish;

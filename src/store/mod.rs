@@ -21,5 +21,7 @@ pub mod lookup;
 pub mod results;
 
 pub mod doctor;
+pub mod import;
+pub mod import_customers;
 pub mod migrate;
 pub mod retention;

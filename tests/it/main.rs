@@ -28,3 +28,9 @@ mod show;
 
 #[cfg(test)]
 mod store;
+
+#[cfg(test)]
+mod import;
+
+#[cfg(test)]
+mod demo;

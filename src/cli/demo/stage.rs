@@ -16,6 +16,7 @@ use crate::broker::topology;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::message::{Message, Properties};
+use crate::ops::{import, import_customers};
 use crate::store;
 use crate::worker;
 
@@ -144,6 +145,7 @@ async fn connect(config: &Config) -> anyhow::Result<store::connection::Connectio
 }
 
 async fn import(database: &mut store::connection::Connection) -> anyhow::Result<()> {
-    let _ = (database, CATALOGUE, CUSTOMERS);
+    import::merge(database, &import::catalogue(CATALOGUE)?).await?;
+    import_customers::merge(database, CUSTOMERS.as_bytes(), false, |_| {}).await?;
     Ok(())
 }
