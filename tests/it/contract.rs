@@ -111,7 +111,7 @@ async fn a_command_without_message_id_is_applied_and_its_result_says_so() {
 
 #[tokio::test]
 async fn duplicates_have_one_effect_and_identical_results() {
-    const COMMANDS: usize = 500;
+    const COMMANDS: usize = 1000;
     let Scene { place, settings, mut rows, mut results, publisher } = journey_scene("twice").await;
     // Each comes again a little later, among the first copies of others.
     let mut messages = Vec::new();

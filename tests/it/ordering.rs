@@ -14,6 +14,9 @@ use crate::model::Model;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
+/// What was committed before anybody else took the lane.
+const OF_FIRST_EPOCH: &str = "select count(*) from command_log where lane_epoch = 1";
+
 async fn scene(name: &str, window: usize) -> Scene {
     let mut scene = Scene::new(name, &Model::new(Utc::now(), journey::world())).await;
     scene.settings = scene.settings.with("WINDOW", window);
@@ -84,5 +87,26 @@ async fn a_frozen_worker_that_comes_back_changes_nothing() {
         worker.signal("TERM").await;
         assert!(worker.ended().await.success());
     }
+    assert_nothing_is_left(&place, &["main"]).await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_lane_was_taken_commits_nothing_more_for_its_epoch() {
+    let Scene { place, settings, mut rows, mut results, publisher } = scene("fence", 16).await;
+    let messages = steps(0..6000);
+    publisher.publish(&messages).await;
+    let worker = InProcess::start(&settings, Clock::system());
+    eventually(DEADLINE, "the worker is at work", async || {
+        (rows.history_count().await > 200).then_some(())
+    })
+    .await;
+    // Nobody works epoch 2: the worker has to notice and to take the lane again.
+    rows.execute("update lane set epoch = 2, holder = 'somebody else'").await;
+    let before = rows.count(OF_FIRST_EPOCH).await;
+    assert!(before < 6000, "the load was too light to show anything");
+    assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
+    worker.stop().await;
+    assert_eq!(rows.count(OF_FIRST_EPOCH).await, before);
+    assert_eq!(rows.count("select count(*) from command_log where lane_epoch = 2").await, 0);
     assert_nothing_is_left(&place, &["main"]).await;
 }
