@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::broker::connection::{Connection, close_channel, request};
 use crate::broker::error::Error;
 use crate::broker::patterns;
+use crate::config::MAIN_LANE;
 
 /// Where upstreams publish commands; topic.
 pub const COMMANDS: &str = "partner-program.commands";
@@ -25,7 +26,7 @@ pub const RESULTS: &str = "partner-program.results";
 /// The dead-letter exchange, fanout, and the queue bound to it.
 pub const DEAD_LETTERS: &str = "partner-program.dead-letters";
 /// The lane that takes what no other lane is bound to.
-pub const CATCH_ALL_LANE: &str = "main";
+pub const CATCH_ALL_LANE: &str = MAIN_LANE;
 
 /// The broker's own limit of deliveries: a last resort, since each closed channel counts for
 /// everything it held. The worker counts attempts itself and gives up long before.
