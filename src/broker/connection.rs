@@ -70,6 +70,10 @@ impl Connection {
         }
     }
 
+    pub(super) fn status(&self) -> ConnectionStatus {
+        self.inner.status().clone()
+    }
+
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         request("opening a channel", self.inner.create_channel()).await
     }

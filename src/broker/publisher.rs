@@ -6,23 +6,28 @@
 //! of its confirms are in, and returns are told apart by what was returned.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation};
+use lapin::{Channel, Confirmation, ConnectionStatus};
 
 use crate::broker::connection::{Connection, request};
 use crate::broker::error::Error;
 use crate::broker::properties;
 use crate::message::Message;
 
-/// Bounds the wait for all confirms of a batch; a blocked connection gives none.
+/// Bounds the wait for all confirms of a batch.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many of these waits a blocked connection is given, which confirms nothing: giving up costs
+/// every delivery that the lane holds one of its deliveries.
+const WAITS_WHILE_BLOCKED: u32 = 20;
 
 /// A channel in confirm mode and its only user.
 pub struct Publisher {
     channel: Channel,
+    status: ConnectionStatus,
 }
 
 /// What became of a published message.
@@ -42,7 +47,7 @@ impl Publisher {
         let channel = connection.channel().await?;
         request("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default()))
             .await?;
-        Ok(Self { channel })
+        Ok(Self { channel, status: connection.status() })
     }
 
     /// Publishes a batch, persistent and mandatory, and waits for every confirm.
@@ -50,9 +55,16 @@ impl Publisher {
     /// The receipts stand in the order of the messages. After an error it is unknown which of
     /// them arrived, and the publisher is of no more use.
     pub async fn publish(&mut self, messages: &[Message]) -> Result<Vec<Receipt>, Error> {
-        tokio::time::timeout(CONFIRM_TIMEOUT, self.publish_unbounded(messages))
-            .await
-            .map_err(|_elapsed| Error::timeout("waiting for confirms", CONFIRM_TIMEOUT))?
+        let status = self.status.clone();
+        let mut publishing = pin!(self.publish_unbounded(messages));
+        for _ in 0..WAITS_WHILE_BLOCKED {
+            match tokio::time::timeout(CONFIRM_TIMEOUT, &mut publishing).await {
+                Ok(published) => return published,
+                Err(_elapsed) if status.blocked() => {}
+                Err(_elapsed) => break,
+            }
+        }
+        Err(Error::timeout("waiting for confirms", CONFIRM_TIMEOUT))
     }
 
     async fn publish_unbounded(&mut self, messages: &[Message]) -> Result<Vec<Receipt>, Error> {

@@ -54,6 +54,7 @@ pub(super) async fn run(
     while let Some(announcement) = announcements.recv().await {
         publish(&lane, &mut publisher, announcement.outgoing, &counters).await?;
         acknowledger.ack_through(announcement.ack_through).await?;
+        Counters::add(&counters.acked_windows, 1);
     }
     Ok(publisher)
 }

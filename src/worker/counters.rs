@@ -11,6 +11,10 @@ pub(super) struct Counters {
     pub(super) duplicates: AtomicU64,
     /// Commands that went to the dead letters.
     pub(super) rejected: AtomicU64,
+    /// Subscriptions to the lane's queue.
+    pub(super) subscribed: AtomicU64,
+    /// Windows that were acked.
+    pub(super) acked_windows: AtomicU64,
     /// Windows that had to be done again.
     pub(super) repeated_windows: AtomicU64,
     /// Results that no queue was bound for.

@@ -34,8 +34,12 @@ use crate::worker::window::Settled;
 
 /// The first and the longest pause between generations.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// A generation that lived this long had no lasting fault: the next pause is short again.
-const SETTLED_AFTER: Duration = Duration::from_secs(30);
+/// The pauses after generations that subscribed and got nothing done. They grow long, because
+/// each closed channel counts against the broker's delivery limit for everything it held.
+const PAUSE_WITHOUT_PROGRESS: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_mins(5));
+/// A generation that lived this long ended by something new: an idle one makes no progress.
+const LONG_LIVED: Duration = Duration::from_mins(10);
 /// Settled windows that may wait for the announcer: one, while it is busy with another.
 const ANNOUNCEMENTS_WAITING: usize = 1;
 /// How often a busy lane says in the log what it has done.
@@ -64,16 +68,24 @@ impl Lane {
     /// ends it before.
     pub(super) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+        let mut longer_pause = Backoff::new(PAUSE_WITHOUT_PROGRESS.0, PAUSE_WITHOUT_PROGRESS.1);
         while !shutdown.is_cancelled() {
+            let subscribed = Counters::get(&self.counters.subscribed);
+            let acked_windows = Counters::get(&self.counters.acked_windows);
             let began = Instant::now();
             let Err(fault) = self.generation(&shutdown).await else { break };
             if matches!(fault, Fault::NotDurable) {
                 return Err(Error::NotDurable(fault.to_string()));
             }
-            if began.elapsed() > SETTLED_AFTER {
+            let has_subscribed = Counters::get(&self.counters.subscribed) > subscribed;
+            let made_progress = Counters::get(&self.counters.acked_windows) > acked_windows;
+            if made_progress || began.elapsed() > LONG_LIVED {
                 pause.reset();
+                longer_pause.reset();
             }
             tracing::warn!(lane = self.name, "lane {} starts over: {fault}", self.name);
+            let pause =
+                if has_subscribed && !made_progress { &mut longer_pause } else { &mut pause };
             tokio::select! {
                 () = pause.wait() => {}
                 () = shutdown.cancelled() => {}
@@ -176,6 +188,7 @@ impl Lane {
         let consumer =
             Consumer::subscribe(&consuming, &queue, self.config.prefetch, &self.config.worker_id)
                 .await?;
+        Counters::add(&self.counters.subscribed, 1);
         tracing::info!(lane = self.name, "subscribed to {queue}");
         Ok(Connected { consuming, publishing, consumer, publisher })
     }
@@ -274,8 +287,9 @@ impl Lane {
     }
 
     fn report(&self, what: &str) {
-        let Counters { applied, duplicates, rejected, repeated_windows, unroutable_results } =
-            &*self.counters;
+        let Counters {
+            applied, duplicates, rejected, repeated_windows, unroutable_results, ..
+        } = &*self.counters;
         tracing::info!(
             lane = self.name,
             applied = Counters::get(applied),
