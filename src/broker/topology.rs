@@ -115,7 +115,12 @@ const LANE_ARGUMENTS: &[(&str, Argument)] = &[
     ("x-overflow", Argument::Text("reject-publish")),
 ];
 
-const DEAD_LETTER_ARGUMENTS: &[(&str, Argument)] = &[("x-queue-type", Argument::Text("quorum"))];
+/// Dead letters have nowhere further to go, so the limit that newer brokers set by themselves
+/// would lose them; and a negative one, for none, drops messages on RabbitMQ 3.10.
+const DEAD_LETTER_ARGUMENTS: &[(&str, Argument)] = &[
+    ("x-queue-type", Argument::Text("quorum")),
+    ("x-delivery-limit", Argument::Number(1_000_000_000)),
+];
 
 impl Topology {
     fn queues(&self) -> impl Iterator<Item = Queue> {

@@ -15,11 +15,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of each session. A statement is bounded on the server too, so that work that this
 /// side gave up on does not go on there; nobody waits long for a lock, since a conflict is
-/// cheaper to repeat.
+/// cheaper to repeat. A worker that freezes within a transaction holds the lane's fence: soon ended,
+/// it lets the next one in.
 const SETTINGS: [(&str, &str); 6] = [
     ("statement_timeout", "60s"),
     ("lock_timeout", "20s"),
-    ("idle_in_transaction_session_timeout", "60s"),
+    ("idle_in_transaction_session_timeout", "15s"),
     ("client_connection_check_interval", "10s"),
     ("tcp_keepalives_idle", "20"),
     ("timezone", "UTC"),
