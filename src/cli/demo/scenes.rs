@@ -22,9 +22,9 @@ const PROGRAMS: [&str; 6] =
 
 pub(super) async fn all(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
     prepare(stage).await.context("preparing")?;
-    samples(stage, output).await.context("scene 1")?;
+    let first = samples(stage, output).await.context("scene 1")?;
     mixed_batch(stage, output).await.context("scene 2")?;
-    duplicate(stage, output).await.context("scene 3")?;
+    duplicate(stage, &first, output).await.context("scene 3")?;
     malformed(stage, output).await.context("scene 4")?;
     outcome(stage, output).await.context("scene 5")
 }
@@ -50,7 +50,8 @@ async fn prepare(stage: &mut Stage) -> anyhow::Result<()> {
     expect(&joined, &[200, 200, 200])
 }
 
-async fn samples(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
+/// Returns the first sample's result event.
+async fn samples(stage: &mut Stage, output: &mut Output) -> anyhow::Result<Message> {
     output.raw(
         view::heading(
             "1. The platform's own samples, word for word",
@@ -64,13 +65,15 @@ async fn samples(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
         ("update", "update", UPDATE, &[200]),
         ("delink", "delink", DELINK, &[200, 200]),
     ];
+    let mut first = None;
     for (operation, name, body, codes) in samples {
         let event = stage.ask(operation, name, body).await?;
         expect(&event, codes)?;
         let titles = (format!("{ORG}.{operation}"), event.routing_key.clone());
         output.raw(view::side_by_side(&titles, body, &pretty(&event)?).as_bytes())?;
+        first.get_or_insert(event);
     }
-    Ok(())
+    first.context("there are no samples")
 }
 
 async fn mixed_batch(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
@@ -104,12 +107,13 @@ async fn mixed_batch(stage: &mut Stage, output: &mut Output) -> anyhow::Result<(
     let event = stage.ask("link", "mixed", &batch.to_string()).await?;
     let codes = [2005, 200, 2104, 2006, 200, 2106, 2103, 2007, 2102, 2001, 2001, 2001, 2001];
     expect(&event, &codes)?;
+    ensure!(event.routing_key == format!("{ORG}.link.partial"), "got {}", event.routing_key);
     output.raw(view::statuses(&json_of(&event)?).as_bytes())?;
     output.raw(view::envelope(&event).as_bytes())?;
     Ok(())
 }
 
-async fn duplicate(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
+async fn duplicate(stage: &mut Stage, first: &Message, output: &mut Output) -> anyhow::Result<()> {
     output.raw(
         view::heading(
             "3. The same command once more",
@@ -124,6 +128,7 @@ async fn duplicate(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()>
     let org = org(stage).await?;
     let stored = lookup::command(&mut stage.database, org.id, &id).await?;
     let stored = stored.context("the command is not in the inbox")?.stored.result;
+    ensure!(again.body == first.body, "the result differs from the first one");
     ensure!(stored == again.body, "the result differs from the stored one");
     ensure!(before == after, "the duplicate had an effect: {before} effects became {after}");
     let identical = format!("{} bytes, identical to the first", again.body.len());
@@ -176,10 +181,13 @@ async fn outcome(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
         }
         let mut effects = lookup::history(&mut stage.database, org.id, id, 20).await?;
         effects.reverse();
-        effects.retain(|effect| effect.command_id.starts_with(&own));
+        let before = stage.id("prepare-1");
+        effects.retain(|e| e.command_id.starts_with(&own) && e.command_id != before);
         history.extend(effects.iter().map(|effect| view::effect(id, effect, own.len())));
     }
-    ensure!(!enrolments.is_empty() && !history.is_empty(), "nothing was stored");
+    let linked = enrolments.iter().filter(|row| row[2] == "yes").count();
+    ensure!(linked == 7, "expected 7 linked enrolments, found {linked}");
+    ensure!(history.len() == 12, "expected 12 effects, found {}", history.len());
     output.raw(view::table(&view::ENROLMENT_COLUMNS, &enrolments).as_bytes())?;
     output.raw(view::table(&view::EFFECT_COLUMNS, &history).as_bytes())?;
     Ok(())
