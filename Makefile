@@ -12,7 +12,7 @@ demo: ## build and show the system at work on private servers (KEEP=1 leaves the
 
 test: ## run all tests on private servers
 	@deploy/local/install.sh
-	SQLX_OFFLINE=true cargo test --locked
+	SQLX_OFFLINE=true cargo test --locked --all-features
 
 lint: ## run every other gate: format, clippy, documentation, dependencies, queries
 	@deploy/local/install.sh

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use url::Url;
 
@@ -39,6 +40,12 @@ pub struct Config {
     pub prefetch: u16,
     /// How long a drain may take after the first signal, in milliseconds.
     pub shutdown_deadline_ms: u64,
+    /// How long a window's work may take in the database before the connection is given up, in
+    /// milliseconds; statements are bounded by it on the server, too.
+    pub database_timeout_ms: u64,
+    /// How long the broker may take to confirm a window's results before the connection is given
+    /// up, in milliseconds; a broker that says that it takes no writes is given more.
+    pub confirm_timeout_ms: u64,
     /// How often a command that fails alone is tried before it is a dead letter.
     pub attempts_limit: i32,
     /// How long a lane holds deliveries through an outage before it closes its channel, in
@@ -117,6 +124,18 @@ impl Config {
             key: "amqp_url",
             remedy: "set AMQP_URL=amqp://user:password@host:5672/%2f",
         })
+    }
+
+    /// The setting `database_timeout_ms`.
+    #[must_use]
+    pub const fn database_timeout(&self) -> Duration {
+        Duration::from_millis(self.database_timeout_ms)
+    }
+
+    /// The setting `confirm_timeout_ms`.
+    #[must_use]
+    pub const fn confirm_timeout(&self) -> Duration {
+        Duration::from_millis(self.confirm_timeout_ms)
     }
 
     /// Whether the user, as the broker authenticated it, may publish for the org.

@@ -22,5 +22,6 @@ pub mod cli;
 
 pub mod clock;
 pub mod config;
+pub mod failpoint;
 pub mod retry;
 pub mod telemetry;

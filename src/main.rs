@@ -11,6 +11,8 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return cli::fail("the TLS provider is installed twice", Exit::Failure).into();
     }
+    #[cfg(feature = "failpoints")]
+    let _scenario = partner_program_worker::failpoint::setup();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(exit) => return exit.into(),

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# rabbitmq.sh start|stop|kill|restart DIR
+# rabbitmq.sh start|stop|kill|restart DIR | ctl DIR ARGUMENT...
 #
 # A private RabbitMQ node in a throw-away folder, with the management API: 127.0.0.1 only, user and
 # password guest, its own cookie, name, ports and port mapper (epmd), so any number of them run
 # beside each other and beside a system's one. Data and ports outlive stop and kill. Prints its
-# URL, which DIR/url keeps; DIR/management_url has the HTTP API's; logs are DIR/*.log.
+# URL, which DIR/url keeps; DIR/management_url has the HTTP API's; logs are DIR/*.log. `ctl` runs
+# rabbitmqctl on the node.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage='usage: rabbitmq.sh start|stop|kill|restart DIR'
+usage='usage: rabbitmq.sh start|stop|kill|restart DIR | ctl DIR ARGUMENT...'
 action=${1:?$usage}
 dir=$(absolute "${2:?$usage}")
 readonly start_seconds=120 stop_seconds=40
@@ -122,8 +123,20 @@ kill_now() {
     rm -f "$dir/pid"
 }
 
+control() {
+    read -r amqp_port _ _ epmd_port <"$dir/ports"
+    (
+        cd /
+        exec env -i PATH="$PATH" HOME="$dir/home" LANG=C.UTF-8 \
+            ERL_EPMD_PORT="$epmd_port" RABBITMQ_CONF_ENV_FILE=/dev/null \
+            RABBITMQ_NODENAME="partner-program-$amqp_port@localhost" \
+            "${rabbitmq_server%-server}ctl" --quiet "$@"
+    )
+}
+
 case $action in
 start) start ;;
+ctl) control "${@:3}" ;;
 stop) stop ;;
 kill) kill_now ;;
 restart) stop && start ;;

@@ -63,7 +63,7 @@ impl Connection {
     }
 
     /// Says goodbye, within a bound; a connection that is lost already is fine.
-    pub async fn close(self) {
+    pub async fn close(&self) {
         let goodbye = self.inner.close(REPLY_SUCCESS, "done".into());
         if !matches!(tokio::time::timeout(REQUEST_TIMEOUT, goodbye).await, Ok(Ok(()))) {
             tracing::debug!("the connection was gone before its goodbye");

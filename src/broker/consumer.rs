@@ -2,12 +2,13 @@
 
 use futures_util::StreamExt;
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 
 use crate::broker::connection::{Connection, close_channel, request};
 use crate::broker::error::Error;
 use crate::broker::properties;
+use crate::failpoint::{self, Protection};
 use crate::message::Message;
 
 /// A subscription on a channel of its own.
@@ -37,12 +38,10 @@ impl Consumer {
         let channel = connection.channel().await?;
         request("setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default()))
             .await?;
-        let consuming = channel.basic_consume(
-            queue.into(),
-            tag.into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        );
+        let no_ack = failpoint::is_without(Protection::AckAfterCommit);
+        let options = BasicConsumeOptions { no_ack, ..BasicConsumeOptions::default() };
+        let consuming =
+            channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default());
         let deliveries = request(&format!("subscribing to {queue}"), consuming).await?;
         Ok(Self { channel, deliveries })
     }
@@ -77,10 +76,14 @@ impl Consumer {
         Acknowledger { channel: self.channel.clone() }
     }
 
+    /// Cancels the consumer, which hands the queue over while messages are still unacked here:
+    /// what [`Self::close`] avoids. For the fault suite.
+    pub(crate) async fn cancel(&self) -> Result<(), Error> {
+        let options = BasicCancelOptions::default();
+        request("cancelling", self.channel.basic_cancel(self.deliveries.tag(), options)).await
+    }
+
     /// Closes the channel, which requeues what is unacked at the front of the queue.
-    ///
-    /// The consumer is never cancelled: that would let the next one begin while messages are
-    /// still unacked here.
     pub async fn close(self) {
         close_channel(&self.channel).await;
     }
@@ -95,6 +98,9 @@ pub struct Acknowledger {
 impl Acknowledger {
     /// Acks everything up to `tag`. A broker that does not hear of it delivers it all again.
     pub async fn ack_through(&self, tag: u64) -> Result<(), Error> {
+        if failpoint::is_without(Protection::AckAfterCommit) {
+            return Ok(());
+        }
         request("acknowledging", self.channel.basic_ack(tag, BasicAckOptions { multiple: true }))
             .await?;
         Ok(())

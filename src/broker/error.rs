@@ -13,6 +13,9 @@ pub enum Error {
     /// It is away, or took the connection or channel away: try again later.
     #[error("{0}")]
     Outage(String),
+    /// Confirms stayed out: the messages may have arrived. A new channel may do.
+    #[error("the broker did not confirm within {0:?}")]
+    Unconfirmed(Duration),
     /// It does not let us: a human has to mend credentials, permissions or the address.
     #[error("{0}: check the user, its permissions and the virtual host of amqp_url")]
     Refused(String),

@@ -7,27 +7,30 @@
 
 use std::collections::HashSet;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation, ConnectionStatus};
+use lapin::{Channel, Confirmation};
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::broker::connection::{Connection, request};
+use crate::broker::connection::{Connection, close_channel, request};
 use crate::broker::error::Error;
 use crate::broker::properties;
+use crate::failpoint::{self, Point, Protection};
 use crate::message::Message;
 
-/// Bounds the wait for all confirms of a batch.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many of these waits a blocked connection is given, which confirms nothing: giving up costs
 /// every delivery that the lane holds one of its deliveries.
 const WAITS_WHILE_BLOCKED: u32 = 20;
 
 /// A channel in confirm mode and its only user.
 pub struct Publisher {
+    connection: Arc<Connection>,
     channel: Channel,
-    status: ConnectionStatus,
+    /// Bounds the wait for all confirms of a batch.
+    timeout: Duration,
 }
 
 /// What became of a published message.
@@ -42,52 +45,46 @@ pub enum Receipt {
 }
 
 impl Publisher {
-    /// Opens a channel for confirmed publishing.
-    pub async fn open(connection: &Connection) -> Result<Self, Error> {
-        let channel = connection.channel().await?;
-        request("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default()))
-            .await?;
-        Ok(Self { channel, status: connection.status() })
+    /// Opens a channel for confirmed publishing; a batch may take `timeout`.
+    pub async fn open(connection: &Arc<Connection>, timeout: Duration) -> Result<Self, Error> {
+        let channel = confirming(connection).await?;
+        Ok(Self { connection: Arc::clone(connection), channel, timeout })
+    }
+
+    /// Goes on over a new channel. A channel that a full queue has refused remembers it, even
+    /// after the queue's limit was lifted (RabbitMQ 3.10); one whose confirms stay out may have
+    /// lost them. It costs the lane none of its deliveries.
+    pub async fn reopen(&mut self) -> Result<(), Error> {
+        let opening = tokio::time::timeout(self.timeout, confirming(&self.connection)).await;
+        let fresh = opening.map_err(|_elapsed| Error::timeout("a new channel", self.timeout))??;
+        let stale = std::mem::replace(&mut self.channel, fresh);
+        close_channel(&stale).await;
+        Ok(())
     }
 
     /// Publishes a batch, persistent and mandatory, and waits for every confirm.
     ///
     /// The receipts stand in the order of the messages. After an error it is unknown which of
-    /// them arrived, and the publisher is of no more use.
+    /// them arrived, and the publisher is of no use unless it can be reopened.
     pub async fn publish(&mut self, messages: &[Message]) -> Result<Vec<Receipt>, Error> {
-        let status = self.status.clone();
+        let (status, timeout) = (self.connection.status(), self.timeout);
         let mut publishing = pin!(self.publish_unbounded(messages));
         for _ in 0..WAITS_WHILE_BLOCKED {
-            match tokio::time::timeout(CONFIRM_TIMEOUT, &mut publishing).await {
+            match tokio::time::timeout(timeout, &mut publishing).await {
                 Ok(published) => return published,
                 Err(_elapsed) if status.blocked() => {}
                 Err(_elapsed) => break,
             }
         }
-        Err(Error::timeout("waiting for confirms", CONFIRM_TIMEOUT))
+        Err(Error::Unconfirmed(timeout))
     }
 
     async fn publish_unbounded(&mut self, messages: &[Message]) -> Result<Vec<Receipt>, Error> {
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let mut confirms = Vec::with_capacity(messages.len());
-        for message in messages {
-            let confirm = self
-                .channel
-                .basic_publish(
-                    message.exchange.as_str().into(),
-                    message.routing_key.as_str().into(),
-                    options,
-                    &message.body,
-                    properties::of(&message.properties),
-                )
-                .await
-                .map_err(|error| Error::of("publishing", &error))?;
-            confirms.push(confirm);
-        }
-        let confirmations = try_join_all(confirms)
-            .await
-            .map_err(|error| Error::of("waiting for confirms", &error))?;
-
+        let confirmations = if failpoint::is_without(Protection::OnePublisher) {
+            by_two_tasks(&self.channel, messages).await?
+        } else {
+            confirmed(&self.channel, messages).await?
+        };
         let mut receipts = Vec::with_capacity(messages.len());
         let mut returned = HashSet::new();
         for confirmation in confirmations {
@@ -113,4 +110,44 @@ impl Publisher {
         }
         Ok(receipts)
     }
+}
+
+async fn confirming(connection: &Connection) -> Result<Channel, Error> {
+    let channel = connection.channel().await?;
+    request("asking for confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    Ok(channel)
+}
+
+async fn confirmed(channel: &Channel, messages: &[Message]) -> Result<Vec<Confirmation>, Error> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let mut confirms = Vec::with_capacity(messages.len());
+    for message in messages {
+        let confirm = channel
+            .basic_publish(
+                message.exchange.as_str().into(),
+                message.routing_key.as_str().into(),
+                options,
+                &message.body,
+                properties::of(&message.properties),
+            )
+            .await
+            .map_err(|error| Error::of("publishing", &error))?;
+        confirms.push(confirm);
+    }
+    failpoint::reach(Point::BeforeConfirm);
+    try_join_all(confirms).await.map_err(|error| Error::of("waiting for confirms", &error))
+}
+
+/// What one owner of the channel avoids. For the fault suite.
+async fn by_two_tasks(channel: &Channel, messages: &[Message]) -> Result<Vec<Confirmation>, Error> {
+    let task = |messages: &[Message]| {
+        let (channel, messages) = (channel.clone(), messages.to_vec());
+        AbortOnDropHandle::new(tokio::spawn(async move { confirmed(&channel, &messages).await }))
+    };
+    let (first, second) = messages.split_at(messages.len() / 2);
+    let mut confirmations = Vec::with_capacity(messages.len());
+    for task in [task(first), task(second)] {
+        confirmations.extend(task.await.map_err(|panic| Error::Outage(panic.to_string()))??);
+    }
+    Ok(confirmations)
 }

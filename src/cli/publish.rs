@@ -5,6 +5,7 @@ mod inputs;
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -105,9 +106,9 @@ pub(super) async fn run(args: Args, context: &mut Context) -> anyhow::Result<Exi
         return Ok(Exit::Success);
     }
     let url = context.config.amqp_url()?;
-    let connection = Connection::open(url, &context.config.worker_id).await?;
+    let connection = Arc::new(Connection::open(url, &context.config.worker_id).await?);
     let results = if args.wait { Some(Results::open(&connection, &args.org).await?) } else { None };
-    let publisher = Publisher::open(&connection).await?;
+    let publisher = Publisher::open(&connection, context.config.confirm_timeout()).await?;
     let mut publishing = Publishing { publisher, results, sent: Sent::default(), rate: args.rate };
     let exit = publishing.run(&mut inputs, &args, &mut context.output).await?;
     connection.close().await;

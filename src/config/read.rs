@@ -28,7 +28,7 @@ const fn key(name: &'static str, variable: &'static str) -> Key {
     Key { name, variable, customary: None, secret: false }
 }
 
-const KEYS: [Key; 15] = [
+const KEYS: [Key; 17] = [
     Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
     Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     key("worker_id", "WORKER_ID"),
@@ -37,6 +37,8 @@ const KEYS: [Key; 15] = [
     key("linger_ms", "LINGER_MS"),
     key("prefetch", "PREFETCH"),
     key("shutdown_deadline_ms", "SHUTDOWN_DEADLINE_MS"),
+    key("database_timeout_ms", "DATABASE_TIMEOUT_MS"),
+    key("confirm_timeout_ms", "CONFIRM_TIMEOUT_MS"),
     key("attempts_limit", "ATTEMPTS_LIMIT"),
     key("hold_ms", "HOLD_MS"),
     key("retention_days", "RETENTION_DAYS"),
@@ -89,6 +91,8 @@ impl Config {
             linger_ms: 2,
             prefetch: 0,
             shutdown_deadline_ms: 25_000,
+            database_timeout_ms: 30_000,
+            confirm_timeout_ms: 30_000,
             attempts_limit: 5,
             hold_ms: 600_000,
             retention_days: 30,
@@ -201,6 +205,8 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
         "linger_ms" => config.linger_ms = integer(given, 0..=1_000)?,
         "prefetch" => config.prefetch = integer(given, 1..=i64::from(PREFETCH_MAX))?,
         "shutdown_deadline_ms" => config.shutdown_deadline_ms = integer(given, 0..=600_000)?,
+        "database_timeout_ms" => config.database_timeout_ms = integer(given, 500..=600_000)?,
+        "confirm_timeout_ms" => config.confirm_timeout_ms = integer(given, 500..=600_000)?,
         "attempts_limit" => config.attempts_limit = integer(given, 1..=50)?,
         "hold_ms" => config.hold_ms = integer(given, 1_000..=1_500_000)?,
         "retention_days" => config.retention_days = integer(given, 1..=3_650)?,

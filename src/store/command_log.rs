@@ -7,8 +7,10 @@ use chrono::{DateTime, Utc};
 use crate::domain::command::Operation;
 use crate::domain::evaluate::{Counts, Verdict};
 use crate::domain::program::OrgId;
+use crate::store::commit::Record;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
+use crate::store::fence::Fence;
 
 /// A command's identity: its id is unique within the org.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -94,4 +96,65 @@ pub async fn find(
             Ok((key, stored))
         })
         .collect()
+}
+
+/// Appends the inbox rows of a window, in the order in which its commands take effect.
+pub(super) async fn append(
+    connection: &mut Connection,
+    fence: &Fence,
+    records: &[Record],
+) -> Result<(), Error> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let column = |of: fn(&Record) -> String| records.iter().map(of).collect::<Vec<String>>();
+    let optional = |of: fn(&Stored) -> &Option<String>| {
+        records.iter().map(|r| of(&r.stored).clone()).collect::<Vec<_>>()
+    };
+    let count = |of: fn(&Stored) -> u32| {
+        records
+            .iter()
+            .map(|r| i32::try_from(of(&r.stored)).unwrap_or(i32::MAX))
+            .collect::<Vec<i32>>()
+    };
+    let org_ids: Vec<i32> = records.iter().map(|r| r.key.org_id.0).collect();
+    let hashes: Vec<Vec<u8>> = records.iter().map(|r| r.stored.body_hash.to_vec()).collect();
+    let results: Vec<Vec<u8>> = records.iter().map(|r| r.stored.result.clone()).collect();
+    let sent: Vec<Option<DateTime<Utc>>> = records.iter().map(|r| r.stored.sent_at).collect();
+    let occurred: Vec<DateTime<Utc>> = records.iter().map(|r| r.now).collect();
+    // Rows get their sequence in the order of the arrays: the order in which they take effect.
+    sqlx::query!(
+        "insert into command_log (org_id, command_id, body_hash, lane, lane_epoch, operation, verdict,
+             items_total, items_succeeded, items_failed, result,
+             correlation_id, app_id, user_id, traceparent, sent_at, occurred_at)
+         select org_id, command_id, body_hash, $1, $2, operation, verdict, total, succeeded, failed,
+             result, correlation_id, app_id, user_id, traceparent, sent_at, occurred_at
+         from unnest($3::int[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::int[], $9::int[],
+             $10::int[], $11::bytea[], $12::text[], $13::text[], $14::text[], $15::text[],
+             $16::timestamptz[], $17::timestamptz[])
+             with ordinality as new (org_id, command_id, body_hash, operation, verdict, total,
+                 succeeded, failed, result, correlation_id, app_id, user_id, traceparent, sent_at,
+                 occurred_at, place)
+         order by place",
+        fence.lane,
+        fence.epoch,
+        &org_ids,
+        &column(|r| r.key.command_id.clone()),
+        &hashes,
+        &column(|r| r.stored.operation.as_str().to_owned()),
+        &column(|r| r.stored.verdict.as_str().to_owned()),
+        &count(|s| s.counts.total),
+        &count(|s| s.counts.succeeded),
+        &count(|s| s.counts.failed),
+        &results,
+        &optional(|s| &s.correlation_id) as &[Option<String>],
+        &optional(|s| &s.app_id) as &[Option<String>],
+        &optional(|s| &s.user_id) as &[Option<String>],
+        &optional(|s| &s.traceparent) as &[Option<String>],
+        &sent as &[Option<DateTime<Utc>>],
+        &occurred,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

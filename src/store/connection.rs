@@ -13,13 +13,14 @@ pub type Connection = PgConnection;
 /// Bounds connecting, start-up of the session included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The share of a statement's bound that it may wait for a lock.
+const LOCK_SHARE: f64 = 0.5;
+
 /// Settings of each session. A statement is bounded on the server too, so that work that this
-/// side gave up on does not go on there; nobody waits long for a lock, since a conflict is
-/// cheaper to repeat. A worker that freezes within a transaction holds the lane's fence: soon ended,
+/// side gave up on does not go on there. A worker that freezes within a transaction holds the lane's fence: soon ended,
 /// it lets the next one in.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 5] = [
     ("statement_timeout", "60s"),
-    ("lock_timeout", "20s"),
     ("idle_in_transaction_session_timeout", "15s"),
     ("client_connection_check_interval", "10s"),
     ("tcp_keepalives_idle", "20"),
@@ -56,4 +57,22 @@ pub async fn connect(database_url: &str, name: &str) -> Result<Connection, Error
         Ok(connected) => connected,
         Err(_elapsed) => Err(Error::timeout("connecting to the database", CONNECT_TIMEOUT)),
     }
+}
+
+/// Bounds each statement on the server, and more tightly the wait for a lock: a conflict is
+/// cheaper to repeat.
+pub(super) async fn bound_statements(
+    connection: &mut Connection,
+    timeout: Duration,
+) -> Result<(), Error> {
+    let milliseconds = |bound: Duration| bound.as_millis().to_string();
+    sqlx::query!(
+        "select set_config('statement_timeout', $1, false) as statement,
+                set_config('lock_timeout', $2, false) as lock",
+        milliseconds(timeout),
+        milliseconds(timeout.mul_f64(LOCK_SHARE)),
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
 }

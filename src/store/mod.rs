@@ -13,7 +13,9 @@ pub mod command_log;
 pub mod load;
 
 pub mod commit;
+mod enrolments;
 pub mod fence;
+mod history;
 
 pub mod attempts;
 

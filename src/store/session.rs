@@ -13,29 +13,38 @@ use crate::store::connection::{self, Connection};
 use crate::store::doctor;
 use crate::store::error::Error;
 
-/// Bounds a window's work: sqlx has no TCP keepalive, a half-open socket would hang for ever.
-const WORK_TIMEOUT: Duration = Duration::from_secs(90);
-
 /// See the module.
 pub struct Session {
     database_url: String,
     name: String,
+    /// Bounds a window's work: sqlx has no TCP keepalive, a half-open socket would hang for ever.
+    timeout: Duration,
     connection: Option<Connection>,
     catalogue: Arc<Catalogue>,
 }
 
 impl Session {
-    /// Connects when first used. `name` is shown in `pg_stat_activity`.
+    /// Connects when first used. `name` is shown in `pg_stat_activity`; what takes longer than
+    /// `timeout` is given up on both sides.
     #[must_use]
-    pub fn new(database_url: String, name: String) -> Self {
-        Self { database_url, name, connection: None, catalogue: Arc::default() }
+    pub fn new(database_url: String, name: String, timeout: Duration) -> Self {
+        Self { database_url, name, timeout, connection: None, catalogue: Arc::default() }
+    }
+
+    /// The bound for [`bounded`] work on this session.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// The connection, opened now if there is none.
     pub async fn connection(&mut self) -> Result<&mut Connection, Error> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => connection::connect(&self.database_url, &self.name).await?,
+        let connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let mut fresh = connection::connect(&self.database_url, &self.name).await?;
+            connection::bound_statements(&mut fresh, self.timeout).await?;
+            fresh
         };
         Ok(self.connection.insert(connection))
     }
@@ -61,12 +70,16 @@ impl Session {
         }
         Ok(Arc::clone(&self.catalogue))
     }
+}
 
-    /// Does `work`, which uses this session's connection, within a bound.
-    pub async fn bounded<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        match tokio::time::timeout(WORK_TIMEOUT, work).await {
-            Ok(done) => done,
-            Err(_elapsed) => Err(Error::Outage(format!("no answer within {WORK_TIMEOUT:?}"))),
-        }
+/// Does `work`, which uses a session's connection, within its timeout. After an error the
+/// session's connection is to be discarded.
+pub async fn bounded<T>(
+    timeout: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(timeout, work).await {
+        Ok(done) => done,
+        Err(_elapsed) => Err(Error::timeout("the database", timeout)),
     }
 }

@@ -5,12 +5,14 @@
 //! acked before the broker has confirmed everything that the window has to say.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::broker::consumer::Acknowledger;
+use crate::broker::error::Error;
 use crate::broker::publisher::{Publisher, Receipt};
+use crate::failpoint::{self, Point, Protection};
 use crate::message::Message;
 use crate::retry::Backoff;
 use crate::worker::counters::Counters;
@@ -43,17 +45,26 @@ pub(super) enum Need {
     BestEffort,
 }
 
-/// Announces until the sender is gone. An error ends the generation.
+/// Announces until the sender is gone. An error ends the generation; before that, messages that
+/// the broker refuses or does not confirm are sent again for as long as `hold`.
 pub(super) async fn run(
     lane: String,
+    hold: Duration,
     mut publisher: Publisher,
     acknowledger: Acknowledger,
     mut announcements: mpsc::Receiver<Announcement>,
     counters: Arc<Counters>,
 ) -> Result<Publisher, Fault> {
     while let Some(announcement) = announcements.recv().await {
-        publish(&lane, &mut publisher, announcement.outgoing, &counters).await?;
-        acknowledger.ack_through(announcement.ack_through).await?;
+        let acks_early = failpoint::is_without(Protection::AckAfterConfirm);
+        if acks_early {
+            acknowledger.ack_through(announcement.ack_through).await?;
+        }
+        publish(&lane, hold, &mut publisher, announcement.outgoing, &counters).await?;
+        failpoint::reach(Point::BeforeAck);
+        if !acks_early {
+            acknowledger.ack_through(announcement.ack_through).await?;
+        }
         Counters::add(&counters.acked_windows, 1);
     }
     Ok(publisher)
@@ -61,15 +72,27 @@ pub(super) async fn run(
 
 async fn publish(
     lane: &str,
+    hold: Duration,
     publisher: &mut Publisher,
     outgoing: Vec<Outgoing>,
     counters: &Counters,
 ) -> Result<(), Fault> {
+    let held_since = Instant::now();
     let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
     let (mut messages, mut needs): (Vec<_>, Vec<_>) =
         outgoing.into_iter().map(|outgoing| (outgoing.message, outgoing.need)).unzip();
     loop {
-        let receipts = publisher.publish(&messages).await?;
+        let receipts = match publisher.publish(&messages).await {
+            Ok(receipts) => receipts,
+            // What arrived is unknown, so all of it is sent again. A new channel is all it takes
+            // if the connection lives; otherwise there is none to be had.
+            Err(error @ Error::Unconfirmed(_)) if held_since.elapsed() < hold => {
+                tracing::warn!(lane, "results are published again over a new channel: {error}");
+                publisher.reopen().await?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut again = (Vec::new(), Vec::new());
         for ((message, need), receipt) in messages.into_iter().zip(needs).zip(receipts) {
             let done = match (receipt, need) {
@@ -95,5 +118,6 @@ async fn publish(
         );
         (messages, needs) = again;
         pause.wait().await;
+        publisher.reopen().await?;
     }
 }

@@ -15,6 +15,7 @@ use crate::broker::consumer::{Consumer, Delivery};
 use crate::config::Config;
 use crate::domain::command::Command;
 use crate::domain::rejection::{Reason, Rejection};
+use crate::failpoint::{self, Protection};
 use crate::message::Message;
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
@@ -58,19 +59,23 @@ pub(super) async fn run(
     loop {
         let delivery = tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(consumer),
+            () = stop.cancelled() => break,
             delivery = consumer.next() => delivery?,
         };
         let read = take(delivery, &config.publishers);
         tokio::select! {
-            () = stop.cancelled() => return Ok(consumer),
+            () = stop.cancelled() => break,
             sent = taken.send(read) => {
                 if sent.is_err() {
-                    return Ok(consumer);
+                    break;
                 }
             }
         }
     }
+    if failpoint::is_without(Protection::ChannelClose) {
+        consumer.cancel().await?;
+    }
+    Ok(consumer)
 }
 
 fn take(delivery: Delivery, publishers: &BTreeMap<String, BTreeSet<String>>) -> Taken {

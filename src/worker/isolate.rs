@@ -20,7 +20,7 @@ use crate::retry::Backoff;
 use crate::store;
 use crate::store::error::Error;
 use crate::store::fence::{self, Fence};
-use crate::store::session::Session;
+use crate::store::session::{self, Session};
 use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
 use crate::worker::fault::Fault;
@@ -159,7 +159,7 @@ impl Isolation {
     }
 
     async fn apply(&mut self, taken: &[Taken], attempts: &[Uuid]) -> Result<Vec<Settled>, Failure> {
-        let applied = Session::bounded(async {
+        let applied = session::bounded(self.session.timeout(), async {
             let fence = self.fence().await?;
             match window::apply(&mut self.session, &fence, &self.clock, taken, attempts).await {
                 Err(Failure::Store(error)) => Err(error),
@@ -243,7 +243,7 @@ impl Isolation {
         let held_since = Instant::now();
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         loop {
-            let counted = Session::bounded(async {
+            let counted = session::bounded(self.session.timeout(), async {
                 let connection = self.session.connection().await?;
                 match counting {
                     Counting::Read => store::attempts::read(connection, &self.lane, ids).await,

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::rejection::Reason;
 use crate::retry::Backoff;
-use crate::store::session::Session;
+use crate::store::session::{self, Session};
 use crate::wire::rejected::Origin;
 use crate::worker::Error;
 use crate::worker::Places;
@@ -99,9 +99,10 @@ impl Lane {
         let mut session = Session::new(
             self.places.database_url.clone(),
             format!("partner-program {} {}", self.name, self.config.worker_id),
+            self.config.database_timeout(),
         );
         tokio::select! {
-            ready = Session::bounded(session.is_durable()) => {
+            ready = session::bounded(session.timeout(), session.is_durable()) => {
                 if !ready? {
                     return Err(Fault::NotDurable);
                 }
@@ -127,6 +128,7 @@ impl Lane {
         )));
         let mut announcer = AbortOnDropHandle::new(tokio::spawn(announce::run(
             self.name.clone(),
+            Duration::from_millis(self.config.hold_ms),
             publisher,
             acknowledger,
             announcements,
@@ -176,14 +178,14 @@ impl Lane {
         let name = format!("partner-program {} {}", self.name, self.config.worker_id);
         let url = &self.places.amqp_url;
         let consuming = Connection::open(url, &format!("{name} consuming")).await?;
-        let publishing = Connection::open(url, &format!("{name} publishing")).await?;
+        let publishing = Arc::new(Connection::open(url, &format!("{name} publishing")).await?);
         let lanes = self.config.lanes.iter().map(|lane| topology::Lane {
             name: lane.name.clone(),
             bindings: lane.bindings.clone(),
         });
         let topology = Topology { lanes: lanes.collect() };
         topology::ensure(&publishing, &topology).await?;
-        let publisher = Publisher::open(&publishing).await?;
+        let publisher = Publisher::open(&publishing, self.config.confirm_timeout()).await?;
         let queue = topology::lane_queue(&self.name);
         let consumer =
             Consumer::subscribe(&consuming, &queue, self.config.prefetch, &self.config.worker_id)
@@ -307,7 +309,7 @@ impl Lane {
 /// must not wait behind results.
 struct Connected {
     consuming: Connection,
-    publishing: Connection,
+    publishing: Arc<Connection>,
     consumer: Consumer,
     publisher: Publisher,
 }

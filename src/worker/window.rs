@@ -18,6 +18,7 @@ use crate::domain::program::{Catalogue, Org};
 use crate::domain::rejection::{Reason, Rejection};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::Status;
+use crate::failpoint::{self, Point, Protection};
 use crate::message::Message;
 use crate::store;
 use crate::store::command_log::{CommandKey, Stored};
@@ -67,7 +68,11 @@ pub(super) async fn apply(
 
     let plans: Vec<Plan<'_>> = taken.iter().map(|taken| plan(&catalogue, taken)).collect();
     let keys: Vec<CommandKey> = plans.iter().filter_map(Plan::inbox_key).collect();
-    let inbox = store::command_log::find(connection, &keys).await?;
+    let inbox = if failpoint::is_without(Protection::Inbox) {
+        HashMap::new()
+    } else {
+        store::command_log::find(connection, &keys).await?
+    };
     let mut needs = Needs::default();
     for plan in &plans {
         if let Plan::Command { org, read, key } = plan
@@ -77,6 +82,7 @@ pub(super) async fn apply(
         }
     }
     let snapshot = store::load::load(connection, &needs).await?;
+    failpoint::reach(Point::AfterLoad);
 
     let mut evaluation = Evaluation {
         inbox,
@@ -176,6 +182,7 @@ impl Evaluation {
     }
 
     fn decide(&mut self, org: &Org, read: &Read, key: CommandKey) -> Record {
+        failpoint::evaluate(&read.command_id);
         let mut outcome = evaluate(org, &mut self.snapshot, &read.command, self.now);
         if read.envelope.message_id.is_none() {
             let warning = Warning { status: Status::NoMessageId, path: String::new() };

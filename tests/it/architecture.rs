@@ -20,13 +20,14 @@ const FLOORS: [(&str, u8); 8] = [
 ];
 
 /// Modules that every room may use, and that use no room.
-const UTILITIES: [&str; 5] = ["message", "clock", "config", "retry", "telemetry"];
+const UTILITIES: [&str; 6] = ["message", "clock", "config", "failpoint", "retry", "telemetry"];
 
 /// Each library that only one place may use.
-const ONLY_IN: [(&str, &[&str]); 6] = [
+const ONLY_IN: [(&str, &[&str]); 7] = [
     ("lapin", &["broker"]),
     ("sqlx", &["store"]),
     ("backoff", &["retry"]),
+    ("fail", &["failpoint"]),
     ("clap", &["cli", "main"]),
     ("toml", &["config", "cli", "store", "ops"]),
     ("rustls", &["broker", "cli", "main"]),

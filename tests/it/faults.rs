@@ -1,19 +1,22 @@
 //! Faults under load: nothing is lost, nothing is applied twice, the order is kept.
 //!
-//! Every test ends the same way: the history must read as if nothing had happened.
+//! Every trial ends the same way: the [checker](crate::checker) must find nothing to object to.
 
-mod crash;
-mod outage;
+mod broker;
+mod database;
+mod fault;
+mod table;
+mod trial;
+mod worker;
+
 mod poison;
+mod suite;
 
 use std::time::Duration;
 
 use chrono::Utc;
 
-use crate::harness::eventually;
 use crate::harness::journey;
-use crate::harness::management::Depth;
-use crate::harness::rows::Rows;
 use crate::harness::scene::Scene;
 use crate::harness::servers::Place;
 use crate::model::Model;
@@ -26,22 +29,4 @@ async fn scene(place: Place) -> Scene {
     let mut scene = Scene::at(place, &Model::new(Utc::now(), journey::world())).await;
     scene.settings = scene.settings.with("WINDOW", 16);
     scene
-}
-
-/// Waits until so many effects more than now are in the database.
-async fn progress(rows: &mut Rows, more: usize) {
-    let before = rows.history_count().await;
-    eventually(DEADLINE, "the worker gets on", async || {
-        (rows.history_count().await >= before + more).then_some(())
-    })
-    .await;
-}
-
-/// Nothing was given up as a dead letter.
-async fn assert_no_dead_letters(place: &Place) {
-    eventually(DEADLINE, "there are no dead letters", async || {
-        let depth = place.broker.depth("partner-program.dead-letters")?;
-        (depth == Depth::default()).then_some(())
-    })
-    .await;
 }

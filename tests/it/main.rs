@@ -1,6 +1,11 @@
 //! All tests against real servers, in one binary, so that it is linked and its servers are
 //! started once.
 
+#[cfg(not(feature = "failpoints"))]
+compile_error!("these tests need the worker's failpoints: cargo test --all-features");
+
+#[cfg(test)]
+mod checker;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]

@@ -11,10 +11,11 @@ use partner_program_worker::clock::Clock;
 use partner_program_worker::message::Message;
 
 use crate::generate::world::{self, SECOND_LANE, SECOND_LANE_BINDINGS, shards};
-use crate::generate::{Random, Sent, seed, stream};
+use crate::generate::{Sent, stream};
 use crate::harness::collector::{Collector, Received};
 use crate::harness::left::assert_nothing_is_left;
 use crate::harness::publisher::{Publisher, command};
+use crate::harness::random::{Random, seed};
 use crate::harness::rows::{Rows, Written};
 use crate::harness::servers::Place;
 use crate::harness::worker::{InProcess, Settings};

@@ -1,5 +1,6 @@
 //! What the demo plays on: both servers, a worker of its own, an upstream and a subscriber.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -33,7 +34,7 @@ pub(super) struct Stage {
     /// Tells this run's commands from those of earlier runs.
     run: String,
     clock: Clock,
-    broker: Connection,
+    broker: Arc<Connection>,
     publisher: Publisher,
     follower: Follower,
     shutdown: CancellationToken,
@@ -48,9 +49,10 @@ impl Stage {
         let mut database = connect(config).await?;
         import(&mut database).await.context("importing the demo's catalogue and customers")?;
         let broker = Connection::open(config.amqp_url()?, "partner-program demo").await?;
+        let broker = Arc::new(broker);
         let topology = crate::cli::topology::of(config)?;
         topology::declare(&broker, &topology).await.context("declaring the topology")?;
-        let publisher = Publisher::open(&broker).await?;
+        let publisher = Publisher::open(&broker, config.confirm_timeout()).await?;
         let follower = Follower::open(&broker, &[format!("{ORG}.#")]).await?;
 
         let clock = Clock::starting_at(start);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -158,7 +159,7 @@ fn selection(args: &RepublishArgs) -> Selection {
 
 /// The way to the broker, at a rate.
 struct Announcer {
-    connection: broker::connection::Connection,
+    connection: Arc<broker::connection::Connection>,
     publisher: Publisher,
     rate: Option<NonZeroU32>,
     begun: Instant,
@@ -168,8 +169,8 @@ impl Announcer {
     async fn open(args: &RepublishArgs, context: &Context) -> anyhow::Result<Self> {
         let url = context.config.amqp_url()?;
         let name = &context.config.worker_id;
-        let connection = broker::connection::Connection::open(url, name).await?;
-        let publisher = Publisher::open(&connection).await?;
+        let connection = Arc::new(broker::connection::Connection::open(url, name).await?);
+        let publisher = Publisher::open(&connection, context.config.confirm_timeout()).await?;
         Ok(Self { connection, publisher, rate: args.rate, begun: Instant::now() })
     }
 

@@ -1,6 +1,7 @@
 //! Messages that can't be processed at all, each with the reason it has to be rejected for.
 
-use crate::generate::{Random, Sent};
+use crate::generate::Sent;
+use crate::harness::random::Random;
 
 /// Makes the message one that has to be rejected.
 pub(crate) fn spoil(random: &mut Random, sent: &mut Sent) {

@@ -54,7 +54,7 @@ impl Received {
         }
     }
 
-    fn from(delivery: &Delivery) -> Self {
+    pub(crate) fn from(delivery: &Delivery) -> Self {
         let properties = &delivery.properties;
         let text =
             |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
@@ -160,22 +160,28 @@ impl Collector {
 }
 
 async fn subscribe(amqp_url: &str, queue: &str) -> (Connection, Consumer) {
-    let connection = connect(amqp_url).await;
-    let channel = connection.create_channel().await.expect("a channel");
-    channel.basic_qos(1000, BasicQosOptions::default()).await.expect("a prefetch");
-    let consumer = channel
-        .basic_consume(
-            queue.into(),
-            "test".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await
-        .expect("a consumer");
-    (connection, consumer)
+    try_subscribe(amqp_url, queue).await.expect("the broker answers")
+}
+
+/// For tests that take the broker away.
+pub(crate) async fn try_subscribe(
+    amqp_url: &str,
+    queue: &str,
+) -> Result<(Connection, Consumer), lapin::Error> {
+    let connection = try_connect(amqp_url).await?;
+    let channel = connection.create_channel().await?;
+    channel.basic_qos(1000, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    let consumer =
+        channel.basic_consume(queue.into(), "test".into(), options, FieldTable::default()).await?;
+    Ok((connection, consumer))
 }
 
 async fn connect(amqp_url: &str) -> Connection {
+    try_connect(amqp_url).await.expect("the broker answers")
+}
+
+async fn try_connect(amqp_url: &str) -> Result<Connection, lapin::Error> {
     let properties = ConnectionProperties::default().with_connection_name("subscriber".into());
-    Connection::connect(amqp_url, properties).await.expect("the broker answers")
+    Connection::connect(amqp_url, properties).await
 }

@@ -54,6 +54,66 @@ impl Broker {
         })
     }
 
+    /// How often messages of the queue were delivered again since the broker has started.
+    pub(crate) fn redelivered(&self, queue: &str) -> u64 {
+        let queue = self.get(&format!("queues/{}/{}", self.vhost, encode(queue)));
+        let count = queue.as_ref().and_then(|queue| queue.pointer("/message_stats/redeliver"));
+        count.and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    /// The open channels of this vhost, by the name that the client gave their connection.
+    pub(crate) fn channels(&self) -> Vec<String> {
+        let channels = self.get(&format!("vhosts/{}/channels", self.vhost));
+        let connections = self.connections();
+        let given = |channel: &Value| {
+            let name = channel.pointer("/connection_details/name")?.as_str()?;
+            connections.iter().find(|(own, _)| own == name).map(|(_, given)| given.clone())
+        };
+        channels
+            .iter()
+            .flat_map(|all| all.as_array().into_iter().flatten())
+            .filter_map(given)
+            .collect()
+    }
+
+    /// Lets queues of that name refuse what comes once they hold so many messages.
+    pub(crate) fn limit_length(&self, queue: &str, messages: u32) {
+        self.put(
+            &format!("policies/{}/full", self.vhost),
+            &json!({
+                "pattern": format!("^{queue}$"), "apply-to": "queues",
+                "definition": { "max-length": messages, "overflow": "reject-publish" },
+            }),
+        );
+    }
+
+    pub(crate) fn lift_limit(&self) {
+        self.delete(&format!("policies/{}/full", self.vhost));
+    }
+
+    /// Makes a user who may do everything in this vhost, or gives him another password.
+    pub(crate) fn set_user(&self, name: &str, password: &str) {
+        let body = json!({ "password": password, "tags": "" });
+        self.put(&format!("users/{name}"), &body);
+        let all = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+        self.put(&format!("permissions/{}/{name}", self.vhost), &all);
+    }
+
+    pub(crate) fn unbind(&self, exchange: &str, queue: &str, pattern: &str) {
+        self.delete(&format!(
+            "bindings/{}/e/{}/q/{}/{}",
+            self.vhost,
+            encode(exchange),
+            encode(queue),
+            encode(pattern)
+        ));
+    }
+
+    pub(crate) fn bind(&self, exchange: &str, queue: &str, pattern: &str) {
+        let path = format!("bindings/{}/e/{}/q/{}", self.vhost, encode(exchange), encode(queue));
+        self.post(&path, &json!({ "routing_key": pattern }));
+    }
+
     /// The connections to this vhost: the broker's name of each, and the one that its client
     /// gave (`connection_name`; empty if none).
     pub(crate) fn connections(&self) -> Vec<(String, String)> {
@@ -103,6 +163,14 @@ impl Broker {
             .header("authorization", GUEST)
             .send_json(body)
             .unwrap_or_else(|error| panic!("management API, put {path}: {error}"));
+    }
+
+    fn post(&self, path: &str, body: &Value) {
+        self.agent
+            .post(self.url(path))
+            .header("authorization", GUEST)
+            .send_json(body)
+            .unwrap_or_else(|error| panic!("management API, post {path}: {error}"));
     }
 
     /// What is gone already is as good as deleted.

@@ -11,6 +11,10 @@ pub(crate) mod worker;
 pub(crate) mod journey;
 pub(crate) mod left;
 pub(crate) mod scene;
+
+pub(crate) mod proxy;
+pub(crate) mod random;
+pub(crate) mod subscriber;
 pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};

@@ -64,6 +64,13 @@ impl Written {
     }
 }
 
+/// A row of the inbox, as far as order shows in it.
+pub(crate) struct LogEntry {
+    pub(crate) lane: String,
+    pub(crate) lane_epoch: i64,
+    pub(crate) command_id: String,
+}
+
 /// A test's own connection to the database of its place.
 pub(crate) struct Rows(PgConnection);
 
@@ -244,6 +251,21 @@ impl Rows {
         inbox
     }
 
+    /// The inbox in the order in which its commands took effect.
+    pub(crate) async fn log(&mut self) -> Vec<LogEntry> {
+        let rows =
+            sqlx::query("select lane, lane_epoch, command_id from command_log order by sequence")
+                .fetch_all(&mut self.0)
+                .await
+                .expect("the inbox is read");
+        let entry = |row: &PgRow| LogEntry {
+            lane: row.get("lane"),
+            lane_epoch: row.get("lane_epoch"),
+            command_id: row.get("command_id"),
+        };
+        rows.iter().map(entry).collect()
+    }
+
     /// The worker that has taken a lane.
     pub(crate) async fn holder(&mut self, lane: &str) -> Option<String> {
         sqlx::query_scalar("select holder from lane where name = $1")
@@ -276,6 +298,11 @@ impl Rows {
     /// Whatever a test needs to do to the database.
     pub(crate) async fn execute(&mut self, statements: &'static str) {
         sqlx::raw_sql(statements).execute(&mut self.0).await.expect("the statements are right");
+    }
+
+    /// Connects anew, after the server was away.
+    pub(crate) async fn reconnect(&mut self, place: &Place) {
+        *self = Self::of(place).await;
     }
 }
 

@@ -6,9 +6,10 @@
 //! With `DATABASE_URL`, `AMQP_URL` and `PARTNER_PROGRAM_TEST_MANAGEMENT_URL` set (as by
 //! `KEEP=1 deploy/local/with-servers.sh`), those servers are used instead.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -118,6 +119,39 @@ impl OwnServers {
     }
 }
 
+/// Servers that were lent to a test and are to be given back as they came: running and healthy.
+pub(crate) struct Lent(Option<OwnServers>);
+
+static TO_LEND: Mutex<Vec<OwnServers>> = Mutex::new(Vec::new());
+
+impl Lent {
+    /// Servers that no other test uses now. They outlive the test that gives them back.
+    pub(crate) async fn take() -> Self {
+        let free = TO_LEND.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self(Some(match free {
+            Some(servers) => servers,
+            None => OwnServers::start().await,
+        }))
+    }
+}
+
+impl Deref for Lent {
+    type Target = OwnServers;
+
+    fn deref(&self) -> &OwnServers {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // After a failure nobody knows what state they are in.
+        if !std::thread::panicking() {
+            TO_LEND.lock().unwrap_or_else(PoisonError::into_inner).extend(self.0.take());
+        }
+    }
+}
+
 impl Drop for OwnServers {
     fn drop(&mut self) {
         if let Err(error) = try_script("servers.sh", &["delete", text(&self.folder)]) {
@@ -146,6 +180,15 @@ impl Server {
     /// Returns when it is ready.
     pub(crate) async fn start(&self) {
         self.run("start").await;
+    }
+
+    /// Runs a command of the server's own control program: `rabbitmqctl`.
+    pub(crate) async fn control(&self, arguments: &[&str]) {
+        let mut words = vec!["ctl".to_owned(), text(&self.folder).to_owned()];
+        words.extend(arguments.iter().map(ToString::to_string));
+        let program = self.script;
+        blocking(move || script(program, &words.iter().map(String::as_str).collect::<Vec<_>>()))
+            .await;
     }
 
     async fn run(&self, action: &'static str) {

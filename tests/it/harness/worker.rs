@@ -40,6 +40,12 @@ impl Settings {
         self
     }
 
+    /// Makes a process of the worker fail where it says, see `src/failpoint.rs`.
+    pub(crate) fn failing(mut self, points: &str) -> Self {
+        self.0.insert("FAILPOINTS".to_owned(), points.to_owned());
+        self
+    }
+
     pub(crate) fn config(&self) -> Config {
         Config::load(None, self.0.clone()).expect("the test's settings are right")
     }
@@ -89,6 +95,8 @@ impl InProcess {
 
 /// A worker as a process of its own; killed when dropped. Its words are shown if the test fails.
 pub(crate) struct Process {
+    /// Its `worker_id`, as the lane names its holder.
+    pub(crate) name: String,
     child: Child,
     log: PathBuf,
 }
@@ -112,7 +120,7 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .expect("the worker starts");
-        Self { child, log }
+        Self { name: name.to_owned(), child, log }
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -14,7 +14,8 @@ use partner_program_worker::domain::status::Status;
 use partner_program_worker::wire::decode::decode;
 use partner_program_worker::wire::result::encode;
 
-use crate::generate::{Random, Sent, seed, stream, world};
+use crate::generate::{Sent, stream, world};
+use crate::harness::random::{Random, seed};
 use crate::harness::rows::{Values, Written};
 use crate::model::{self, Answer, Model};
 

@@ -1,0 +1,131 @@
+//! Places where the fault suite makes the worker fail, and protections that it takes out to see
+//! whether it would notice.
+//!
+//! Without the cargo feature `failpoints`, which no release has, all of this is empty. With it,
+//! the variable `FAILPOINTS` says what happens where, in the syntax of the crate `fail`:
+//! `FAILPOINTS="after-commit=3*off->return(abort);without-fence=return"`.
+
+/// A moment between two steps of a window: what a crash *here* leaves behind differs from what
+/// it leaves one step earlier. Actions: `panic`, `sleep(ms)`, `return(abort)`.
+#[derive(Clone, Copy, Debug)]
+pub enum Point {
+    /// The window's facts are loaded; nothing is begun.
+    AfterLoad,
+    /// Evaluated; the transaction is about to begin.
+    BeforeBegin,
+    /// Everything is written, nothing committed.
+    BeforeCommit,
+    /// Committed; nothing is announced.
+    AfterCommit,
+    /// The results are on their way; no confirm was seen.
+    BeforeConfirm,
+    /// The results are confirmed; nothing is acked.
+    BeforeAck,
+}
+
+/// Something that keeps the promises, named after what goes wrong without it.
+#[derive(Clone, Copy, Debug)]
+pub enum Protection {
+    /// Commands are looked up in the inbox before they are applied.
+    Inbox,
+    /// A transaction commits only while the lane is its worker's.
+    Fence,
+    /// A row that changed since it was loaded is not overwritten.
+    VersionGuard,
+    /// Rows are locked in the order of their keys.
+    LockOrder,
+    /// The channel is closed; the consumer is not cancelled while messages are unacked.
+    ChannelClose,
+    /// The ack comes after the commit.
+    AckAfterCommit,
+    /// The ack comes after the confirm.
+    AckAfterConfirm,
+    /// One task alone publishes on a channel.
+    OnePublisher,
+}
+
+#[cfg(feature = "failpoints")]
+mod active {
+    use super::{Point, Protection};
+
+    impl Point {
+        const fn name(self) -> &'static str {
+            match self {
+                Self::AfterLoad => "after-load",
+                Self::BeforeBegin => "before-begin",
+                Self::BeforeCommit => "before-commit",
+                Self::AfterCommit => "after-commit",
+                Self::BeforeConfirm => "before-confirm",
+                Self::BeforeAck => "before-ack",
+            }
+        }
+    }
+
+    impl Protection {
+        const fn name(self) -> &'static str {
+            match self {
+                Self::Inbox => "without-inbox",
+                Self::Fence => "without-fence",
+                Self::VersionGuard => "without-version-guard",
+                Self::LockOrder => "without-lock-order",
+                Self::ChannelClose => "without-channel-close",
+                Self::AckAfterCommit => "without-ack-after-commit",
+                Self::AckAfterConfirm => "without-ack-after-confirm",
+                Self::OnePublisher => "without-one-publisher",
+            }
+        }
+    }
+
+    /// Reads `FAILPOINTS`; what it set ends with the scenario.
+    #[must_use]
+    pub fn setup() -> fail::FailScenario<'static> {
+        fail::FailScenario::setup()
+    }
+
+    /// Does here what `FAILPOINTS` says.
+    pub(crate) fn reach(point: Point) {
+        fail::fail_point!(point.name(), |action: Option<String>| {
+            if action.as_deref() == Some("abort") {
+                std::process::abort();
+            }
+        });
+    }
+
+    /// Panics or aborts if `FAILPOINTS` says so of this command: `evaluate=return(panic ID)`.
+    pub(crate) fn evaluate(command_id: &str) {
+        fail::fail_point!("evaluate", |action: Option<String>| {
+            let action = action.unwrap_or_default();
+            match action.split_once(' ') {
+                Some(("abort", id)) if id == command_id => std::process::abort(),
+                Some(("panic", id)) => assert_ne!(id, command_id, "as the fault suite asked for"),
+                _ => {}
+            }
+        });
+    }
+
+    /// Whether `FAILPOINTS` takes the protection out.
+    pub(crate) fn is_without(protection: Protection) -> bool {
+        fail::fail_point!(protection.name(), |_| true);
+        false
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+mod absent {
+    use super::{Point, Protection};
+
+    pub(crate) const fn reach(_point: Point) {}
+
+    pub(crate) const fn evaluate(_command_id: &str) {}
+
+    pub(crate) const fn is_without(_protection: Protection) -> bool {
+        false
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+pub(crate) use absent::{evaluate, is_without, reach};
+#[cfg(feature = "failpoints")]
+pub use active::setup;
+#[cfg(feature = "failpoints")]
+pub(crate) use active::{evaluate, is_without, reach};

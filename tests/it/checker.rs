@@ -1,0 +1,293 @@
+//! The judge of the fault suite: decides from what was sent, what was heard and what stands in
+//! the database whether the promises were kept.
+//!
+//! It judges by an external record, never by what the worker says of itself, and it returns what
+//! it finds instead of failing at the first: the suite takes protections out to see that each is
+//! missed (`faults::mutants`). Deliberately absent: any tolerance.
+
+mod witness;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use chrono::DateTime;
+use partner_program_worker::message::Message;
+
+use crate::harness::collector::Received;
+use crate::harness::rows::{LogEntry, Rows, Written};
+use crate::harness::subscriber::Heard;
+use crate::model::{Answer, Enrolment, Key, Model};
+
+pub(crate) use witness::install;
+
+/// How many violations of one check are told.
+const TOLD_MAX: usize = 3;
+
+/// What is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Check {
+    /// Each confirmed command was either applied or dead-lettered.
+    Settled,
+    /// Each command had its effects once, by the append-only history.
+    OneEffect,
+    /// First effects came in the order of each lane's queue, committed by the lane's holder.
+    Order,
+    /// Each command was answered, always with the same bytes.
+    Answered,
+    /// Nothing happened that no command asked for.
+    Caused,
+    /// Every status and the final state are those of the reference model.
+    Lawful,
+    /// The queues ran empty.
+    Drained,
+    /// No transaction, channel or connection was left, no deadlock met, no letter unprovoked.
+    Clean,
+}
+
+/// A promise that was not kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    pub(crate) check: Check,
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.check, self.what)
+    }
+}
+
+/// What was sent, and what has to become of it.
+pub(crate) struct Charge {
+    /// Confirmed commands in the order in which they were queued, by lane.
+    pub(crate) lanes: BTreeMap<&'static str, Vec<Message>>,
+    /// The ids of those that have to end as dead letters.
+    pub(crate) doomed: BTreeSet<String>,
+    /// What judges the answers; without it (lanes that meddle with each other's customers) only
+    /// their consistency is judged.
+    pub(crate) law: Option<Model>,
+}
+
+impl Charge {
+    pub(crate) fn ids(&self) -> BTreeSet<String> {
+        self.lanes.values().flatten().map(id).collect()
+    }
+}
+
+/// What was found.
+pub(crate) struct Evidence<'a> {
+    pub(crate) heard: &'a [Heard],
+    pub(crate) letters: &'a [Received],
+    pub(crate) rows: &'a mut Rows,
+}
+
+/// Judges. No violation: all promises were kept.
+pub(crate) async fn judge(charge: &Charge, evidence: Evidence<'_>) -> Vec<Violation> {
+    let Evidence { heard, letters, rows } = evidence;
+    let mut findings = Findings::default();
+    let history = rows.history().await;
+    let log = rows.log().await;
+    let inbox = rows.inbox().await;
+    let inbox: BTreeMap<&str, &str> =
+        inbox.iter().map(|((_, id), body)| (id.as_str(), body.as_str())).collect();
+    let lettered: Vec<String> =
+        letters.iter().map(|letter| letter.message_id.clone().unwrap_or_default()).collect();
+    let sent = charge.ids();
+
+    settled(&mut findings, charge, &inbox, &lettered);
+    caused(&mut findings, &sent, &history, &inbox, &lettered);
+    ordered(&mut findings, charge, &log);
+    answered(&mut findings, charge, heard, &inbox);
+    chained(&mut findings, &history, &rows.enrolments().await);
+    witness::judge(&mut findings, rows).await;
+    if let Some(law) = &charge.law {
+        lawful(&mut findings, charge, law.clone(), &history, &inbox, rows).await;
+    }
+    findings.0
+}
+
+/// What was found so far.
+#[derive(Default)]
+pub(crate) struct Findings(pub(crate) Vec<Violation>);
+
+impl Findings {
+    pub(crate) fn add(&mut self, check: Check, what: impl Into<String>) {
+        let what = what.into();
+        if self.0.iter().filter(|known| known.check == check).count() < TOLD_MAX {
+            self.0.push(Violation { check, what });
+        }
+    }
+}
+
+fn settled(
+    findings: &mut Findings,
+    charge: &Charge,
+    inbox: &BTreeMap<&str, &str>,
+    lettered: &[String],
+) {
+    let lettered: BTreeSet<&str> = lettered.iter().map(String::as_str).collect();
+    for id in charge.ids() {
+        let doomed = charge.doomed.contains(&id);
+        let (applied, dead) = (inbox.contains_key(id.as_str()), lettered.contains(id.as_str()));
+        if (applied, dead) != (!doomed, doomed) {
+            let unprovoked = dead && !applied && !doomed;
+            let check = if unprovoked { Check::Clean } else { Check::Settled };
+            findings.add(check, format!("{id} applied: {applied}, dead-lettered: {dead}"));
+        }
+    }
+}
+
+fn caused(
+    findings: &mut Findings,
+    sent: &BTreeSet<String>,
+    history: &[Written],
+    inbox: &BTreeMap<&str, &str>,
+    lettered: &[String],
+) {
+    let effects = history.iter().map(|row| row.command_id.as_deref().unwrap_or_default());
+    let known = inbox.keys().copied().chain(lettered.iter().map(String::as_str));
+    for id in effects.chain(known).filter(|id| !sent.contains(*id)) {
+        findings.add(Check::Caused, format!("nobody sent {id:?}"));
+    }
+}
+
+fn ordered(findings: &mut Findings, charge: &Charge, log: &[LogEntry]) {
+    for (lane, messages) in &charge.lanes {
+        let applied: Vec<&LogEntry> = log.iter().filter(|entry| entry.lane == *lane).collect();
+        let expected = messages.iter().map(id).filter(|id| !charge.doomed.contains(id));
+        for (entry, expected) in applied.iter().zip(expected) {
+            if entry.command_id != expected {
+                let what =
+                    format!("lane {lane}: {} took effect before {expected}", entry.command_id);
+                findings.add(Check::Order, what);
+                break;
+            }
+        }
+        for pair in applied.windows(2).filter(|pair| pair[0].lane_epoch > pair[1].lane_epoch) {
+            let what = format!(
+                "lane {lane}: {} was committed by a worker of an earlier epoch",
+                pair[1].command_id
+            );
+            findings.add(Check::Order, what);
+        }
+    }
+}
+
+fn answered(
+    findings: &mut Findings,
+    charge: &Charge,
+    heard: &[Heard],
+    inbox: &BTreeMap<&str, &str>,
+) {
+    let mut answers: BTreeMap<String, BTreeSet<&[u8]>> = BTreeMap::new();
+    for Heard { event, .. } in heard {
+        let id = if event.routing_key.ends_with(".rejected") {
+            event.json()["commandId"].as_str().unwrap_or_default().to_owned()
+        } else {
+            event.command_id()
+        };
+        answers.entry(id).or_default().insert(event.body.as_slice());
+    }
+    for id in charge.ids() {
+        let bodies = answers.remove(&id).unwrap_or_default();
+        if bodies.len() != 1 {
+            findings.add(Check::Answered, format!("{id} has {} answers", bodies.len()));
+        } else if let Some(stored) = inbox.get(id.as_str())
+            && !bodies.contains(stored.as_bytes())
+        {
+            findings.add(Check::Answered, format!("{id} was answered otherwise than is stored"));
+        }
+    }
+    for id in answers.keys() {
+        findings.add(Check::Caused, format!("an answer to {id:?}, which nobody sent"));
+    }
+}
+
+/// The rows of an enrolment's history follow from each other, and the last one is its state.
+fn chained(findings: &mut Findings, history: &[Written], enrolments: &BTreeMap<Key, Enrolment>) {
+    let mut last: BTreeMap<&Key, &Written> = BTreeMap::new();
+    for row in history {
+        let before = last.insert(&row.key, row);
+        let (version, values) =
+            before.map_or((0, None), |before| (before.version, Some(&before.new)));
+        if row.version != version + 1 || row.old.as_ref() != values {
+            let id = row.command_id.as_deref().unwrap_or_default();
+            let what = format!("{id} did not start from what stood there: {:?}", row.key);
+            findings.add(Check::Lawful, what);
+        }
+    }
+    for (key, enrolment) in enrolments {
+        if last.get(key).is_none_or(|row| row.version != enrolment.version) {
+            findings.add(Check::Lawful, format!("{key:?} is not as its history says"));
+        }
+    }
+}
+
+/// Every effect and every answer is the reference model's.
+async fn lawful(
+    findings: &mut Findings,
+    charge: &Charge,
+    mut law: Model,
+    history: &[Written],
+    inbox: &BTreeMap<&str, &str>,
+    rows: &mut Rows,
+) {
+    for message in charge.lanes.values().flatten() {
+        let id = id(message);
+        if charge.doomed.contains(&id) {
+            continue;
+        }
+        let mut words = message.routing_key.split('.');
+        let (org, operation) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        match law.apply(org, operation, Some(&id), &message.body) {
+            Answer::Result { body, .. } if inbox.get(id.as_str()) == Some(&body.as_str()) => {}
+            Answer::Result { .. } => {
+                findings.add(Check::Lawful, format!("{id} was not answered as the law has it"));
+            }
+            Answer::Rejected(reason) => {
+                findings.add(Check::Lawful, format!("{id} was to be rejected: {reason}"));
+            }
+        }
+    }
+    let timeless = |row: &Written| Written { occurred_at: DateTime::UNIX_EPOCH, ..row.clone() };
+    let wanted: Vec<Written> =
+        law.history.iter().map(|event| Written::expected(event, DateTime::UNIX_EPOCH)).collect();
+    let found: Vec<Written> = history.iter().map(timeless).collect();
+    if let Some(at) =
+        (0..found.len().max(wanted.len())).find(|at| found.get(*at) != wanted.get(*at))
+    {
+        let told = |row: Option<&Written>| {
+            row.map_or_else(
+                || "nothing".to_owned(),
+                |row| format!("{:?} {:?}", row.command_id, row.kind),
+            )
+        };
+        let what = format!("effect {at} is {}, not {}", told(found.get(at)), told(wanted.get(at)));
+        findings.add(Check::Lawful, what);
+    }
+    let mut effects: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in history {
+        *effects.entry(row.command_id.as_deref().unwrap_or_default()).or_default() += 1;
+    }
+    let mut lawful: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in &wanted {
+        *lawful.entry(row.command_id.as_deref().unwrap_or_default()).or_default() += 1;
+    }
+    for (id, count) in effects {
+        let lawful = lawful.get(id).copied().unwrap_or_default();
+        if count > lawful {
+            findings.add(Check::OneEffect, format!("{id} had {count} effects, not {lawful}"));
+        }
+    }
+    let states = |enrolments: BTreeMap<Key, Enrolment>| -> BTreeMap<Key, Enrolment> {
+        let timeless = |row| Enrolment { linked_since: DateTime::UNIX_EPOCH, ..row };
+        enrolments.into_iter().map(|(key, row)| (key, timeless(row))).collect()
+    };
+    if states(rows.enrolments().await) != states(law.enrolments) {
+        findings.add(Check::Lawful, "the enrolments are not as the law has them");
+    }
+}
+
+fn id(message: &Message) -> String {
+    message.properties.message_id.clone().expect("the suite's commands have ids")
+}

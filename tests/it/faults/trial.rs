@@ -1,0 +1,336 @@
+//! One trial: a load, workers, servers behind lines that can be spoilt, and the judgement.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use partner_program_worker::message::Message;
+
+use crate::checker::{self, Charge, Check, Evidence, Violation, judge};
+use crate::faults::table;
+use crate::harness::collector::Collector;
+use crate::harness::eventually;
+use crate::harness::journey;
+use crate::harness::management::Depth;
+use crate::harness::proxy::Proxy;
+use crate::harness::publisher::Publisher;
+use crate::harness::random::seed;
+use crate::harness::rows::Rows;
+use crate::harness::servers::{Lent, Place};
+use crate::harness::subscriber::{Heard, Subscriber};
+use crate::harness::upstream::{Sent, Upstream};
+use crate::harness::worker::{Process, Settings};
+use crate::model::Model;
+
+/// Long enough for backoff, restarts and a slow machine; reached only by a failure.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
+/// Effects between the start of the load and the fault, and between its end and the judgement.
+pub(crate) const SOME: usize = 200;
+/// Commands that wait when the first worker starts.
+const QUEUED: usize = 1_500;
+pub(crate) const LANE: &str = "main";
+const DEAD_LETTERS: &str = "partner-program.dead-letters";
+/// The broker's figures are up to a second old: it has to say so for longer.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// See the module. The fields are there for the faults to spoil.
+pub(crate) struct Trial {
+    pub(crate) name: String,
+    pub(crate) seed: u64,
+    pub(crate) place: Place,
+    pub(crate) rows: Rows,
+    /// Between the workers and Postgres.
+    pub(crate) database: Proxy,
+    /// Between the workers and RabbitMQ.
+    pub(crate) broker: Proxy,
+    pub(crate) settings: Settings,
+    pub(crate) workers: Vec<Process>,
+    pub(crate) subscriber: Subscriber,
+    upstream: Option<Upstream>,
+    /// How many workers were started.
+    started: usize,
+    /// Commands that have to become dead letters.
+    doomed: Vec<Message>,
+    /// Steps that an upstream which was stopped before had sent.
+    before: usize,
+    /// Dropped last.
+    pub(crate) own: Option<Lent>,
+}
+
+/// What came of a trial.
+pub(crate) struct Outcome {
+    pub(crate) commands: usize,
+    pub(crate) redeliveries: u64,
+    /// Results that were announced again: each a command that came again and had no second effect.
+    pub(crate) suppressed: usize,
+    pub(crate) longest_stall: Duration,
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl Outcome {
+    pub(crate) fn missed(&self) -> BTreeSet<Check> {
+        self.violations.iter().map(|violation| violation.check).collect()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.violations.iter().try_for_each(|violation| writeln!(f, "    {violation}"))
+    }
+}
+
+impl Trial {
+    /// On the shared servers.
+    pub(crate) async fn new(name: &str) -> Self {
+        Self::at(name, Place::new(name).await, None).await
+    }
+
+    /// On servers that it may stop and kill.
+    pub(crate) async fn on_own_servers(name: &str) -> Self {
+        let own = Lent::take().await;
+        let place = Place::on(&own.servers, name).await;
+        Self::at(name, place, Some(own)).await
+    }
+
+    async fn at(name: &str, place: Place, own: Option<Lent>) -> Self {
+        let database = Proxy::before(&place.database_url).await;
+        let broker = Proxy::before(&place.amqp_url).await;
+        Settings::of(&place).declare().await;
+        let mut rows = Rows::of(&place).await;
+        rows.insert(&Model::new(Utc::now(), journey::world())).await;
+        checker::install(&mut rows).await;
+        let subscriber = Subscriber::of_results(&place.amqp_url).await;
+        // Windows so small that a load lasts, and patience so short that a dead line is noticed.
+        let settings = Settings::of(&place)
+            .with("DATABASE_URL", database.url())
+            .with("AMQP_URL", format!("{}?heartbeat=2", broker.url()))
+            .with("WINDOW", 16)
+            .with("DATABASE_TIMEOUT_MS", 2_000)
+            .with("CONFIRM_TIMEOUT_MS", 2_000);
+        Self {
+            name: name.to_owned(),
+            seed: seed(),
+            place,
+            rows,
+            database,
+            broker,
+            settings,
+            workers: Vec::new(),
+            subscriber,
+            upstream: None,
+            started: 0,
+            doomed: Vec::new(),
+            before: 0,
+            own,
+        }
+    }
+
+    /// Stops and starts the broker of a trial on own servers.
+    pub(crate) async fn restart_broker(&mut self) {
+        let own = self.own.as_ref().expect("only own servers may be stopped");
+        own.rabbitmq.stop().await;
+        own.rabbitmq.start().await;
+    }
+
+    /// Starts the load, which has queued up already, and a worker, and waits until both are well
+    /// under way.
+    pub(crate) async fn begin(&mut self) {
+        Publisher::open(&self.place.amqp_url).await.publish(&journey::steps(0..QUEUED)).await;
+        self.before = QUEUED;
+        self.start_worker("");
+        self.resume_load();
+        self.progress(SOME).await;
+    }
+
+    /// A further worker, which fails where `points` says.
+    pub(crate) fn start_worker(&mut self, points: &str) {
+        self.started += 1;
+        let name = format!("worker-{}", self.started);
+        let settings = self.settings.clone().failing(points);
+        self.workers.push(Process::start(&settings, &name));
+    }
+
+    pub(crate) fn resume_load(&mut self) {
+        let before = self.before;
+        let url = &self.place.amqp_url;
+        self.upstream =
+            Some(Upstream::start(url, self.seed, move |number| journey::step(before + number)));
+    }
+
+    /// Returns when all that was sent is confirmed.
+    pub(crate) async fn pause_load(&mut self) {
+        if let Some(upstream) = self.upstream.take() {
+            let Sent { confirmed, .. } = upstream.stop().await;
+            self.before += confirmed;
+        }
+    }
+
+    /// Sends a command that must end as a dead letter, in the middle of the load.
+    pub(crate) async fn send_doomed(&mut self, message: Message) {
+        Publisher::open(&self.place.amqp_url).await.publish(std::slice::from_ref(&message)).await;
+        self.doomed.push(message);
+    }
+
+    /// Waits until so many effects more than now are in the database.
+    pub(crate) async fn progress(&mut self, more: usize) {
+        let before = self.rows.history_count().await;
+        let rows = &mut self.rows;
+        eventually(DEADLINE, "the workers get on", async || {
+            (rows.history_count().await >= before + more).then_some(())
+        })
+        .await;
+    }
+
+    /// The worker that has the lane.
+    pub(crate) async fn active(&mut self) -> usize {
+        let holder = self.rows.holder(LANE).await.unwrap_or_default();
+        self.workers.iter().position(|worker| worker.name == holder).unwrap_or_default()
+    }
+
+    /// Waits until the lane is empty.
+    pub(crate) async fn drained(&mut self) -> bool {
+        let queue = format!("partner-program.commands.{LANE}");
+        let mut empty_since: Option<Instant> = None;
+        let end = Instant::now() + DEADLINE;
+        let expected = self.expected();
+        loop {
+            let answered = expected <= self.answered();
+            let empty = self.place.broker.depth(&queue) == Some(Depth::default());
+            if empty && answered {
+                return true;
+            }
+            let since = *empty_since.get_or_insert_with(Instant::now);
+            if !empty {
+                empty_since = None;
+            } else if since.elapsed() > QUIET {
+                return true;
+            }
+            if Instant::now() > end {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn expected(&self) -> usize {
+        self.before + self.doomed.len()
+    }
+
+    fn answered(&self) -> usize {
+        self.subscriber.look(|heard| {
+            heard.iter().map(|heard| &heard.event.message_id).collect::<BTreeSet<_>>().len()
+        })
+    }
+
+    /// All is healed: lets the workers finish, stops them, and judges.
+    pub(crate) async fn end(mut self) -> Outcome {
+        self.pause_load().await;
+        let mut violations = Vec::new();
+        let mut add = |check, what: &str| {
+            violations.push(Violation { check, what: what.to_owned() });
+        };
+        if !self.drained().await {
+            add(Check::Drained, "the lane did not run empty");
+        }
+        let redeliveries =
+            self.place.broker.redelivered(&format!("partner-program.commands.{LANE}"));
+        for what in self.leaked().await {
+            add(Check::Clean, &what);
+        }
+        for mut worker in std::mem::take(&mut self.workers) {
+            if worker.is_running() {
+                worker.signal("TERM").await;
+                if !worker.ended().await.success() {
+                    add(Check::Clean, "a worker did not end well");
+                }
+            }
+        }
+        let charge = Charge {
+            lanes: BTreeMap::from([(LANE, self.messages())]),
+            doomed: self.doomed.iter().filter_map(|m| m.properties.message_id.clone()).collect(),
+            law: Some(Model::new(chrono::DateTime::UNIX_EPOCH, journey::world())),
+        };
+        let letters = self.letters().await;
+        self.heard_all(&charge).await;
+        let heard = self.subscriber.look(<[Heard]>::to_vec);
+        let evidence = Evidence { heard: &heard, letters: &letters, rows: &mut self.rows };
+        violations.extend(judge(&charge, evidence).await);
+        let stalls = heard.windows(2).map(|pair| pair[1].at - pair[0].at);
+        let outcome = Outcome {
+            commands: self.expected(),
+            redeliveries,
+            suppressed: heard.len().saturating_sub(self.answered()),
+            longest_stall: stalls.max().unwrap_or_default(),
+            violations,
+        };
+        if !outcome.violations.is_empty() {
+            for worker in &self.workers {
+                eprintln!("{}", worker.words());
+            }
+        }
+        outcome
+    }
+
+    /// Ends it, notes it in the table, and fails unless all promises were kept.
+    pub(crate) async fn assert_kept(self) {
+        let (name, seed) = (self.name.clone(), self.seed);
+        let outcome = self.end().await;
+        table::note_fault(&name, &outcome);
+        assert!(outcome.violations.is_empty(), "{name}, seed {seed}:\n{outcome}");
+    }
+
+    fn messages(&self) -> Vec<Message> {
+        let mut messages = journey::steps(0..self.before);
+        messages.extend(self.doomed.iter().cloned());
+        messages
+    }
+
+    /// Waits until the subscriber has heard what is in its queue.
+    async fn heard_all(&mut self, charge: &Charge) {
+        let mut quiet_since = Instant::now();
+        let mut heard = 0;
+        let wanted = charge.ids().len();
+        while self.answered() < wanted && quiet_since.elapsed() < QUIET {
+            let now = self.subscriber.look(<[Heard]>::len);
+            if now != heard {
+                (heard, quiet_since) = (now, Instant::now());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn letters(&self) -> Vec<crate::harness::collector::Received> {
+        let count = eventually(DEADLINE, "the dead letters are counted", async || {
+            self.place.broker.depth(DEAD_LETTERS).map(|depth| depth.ready)
+        })
+        .await;
+        let mut letters = Collector::of_queue(&self.place.amqp_url, DEAD_LETTERS);
+        letters.read(usize::try_from(count).expect("few"), DEADLINE).await.to_vec()
+    }
+
+    /// What idle workers must not hold: a transaction, and more than a channel a connection.
+    async fn leaked(&mut self) -> Vec<String> {
+        let mut leaked = Vec::new();
+        let open = self
+            .rows
+            .count(
+                "select count(*) from pg_stat_activity where datname = current_database() \
+                 and state like 'idle in transaction%'",
+            )
+            .await;
+        if open > 0 {
+            leaked.push(format!("{open} transactions are open"));
+        }
+        let mut channels: BTreeMap<String, usize> = BTreeMap::new();
+        for connection in self.place.broker.channels() {
+            if connection.starts_with("partner-program") {
+                *channels.entry(connection).or_default() += 1;
+            }
+        }
+        for (connection, count) in channels.into_iter().filter(|(_, count)| *count > 1) {
+            leaked.push(format!("{count} channels on {connection}"));
+        }
+        leaked
+    }
+}

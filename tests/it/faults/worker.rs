@@ -1,0 +1,88 @@
+//! What happens to workers.
+
+use crate::faults::trial::{SOME, Trial};
+use crate::harness::worker::close_workers_connections;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Worker {
+    /// kill -9 of the active one; another is started.
+    Killed,
+    /// kill -9 of the active one while another stands by.
+    KilledWithStandby,
+    /// Frozen until another has the lane, then thawed: a zombie.
+    Frozen,
+    /// SIGTERM in the middle of its work; another is started.
+    Drained,
+    /// A further one joins, and one leaves.
+    JoinedAndLeft,
+    /// Each is replaced, the new one started first.
+    Rolled,
+    /// The operator closes its connections to the broker.
+    Disconnected,
+    /// Somebody else takes its lane in the database, and does nothing with it.
+    LaneTaken,
+}
+
+impl Worker {
+    pub(crate) async fn inflict(self, trial: &mut Trial) {
+        let active = trial.active().await;
+        match self {
+            Self::Killed => trial.workers.remove(active).kill().await,
+            Self::KilledWithStandby => {
+                trial.start_worker("");
+                trial.progress(SOME).await;
+                let active = trial.active().await;
+                trial.workers.remove(active).kill().await;
+            }
+            Self::Frozen => {
+                trial.workers[active].signal("STOP").await;
+                trial.start_worker("");
+                close_workers_connections(&trial.place).await;
+                trial.progress(SOME).await;
+            }
+            Self::Drained => drain(trial, active).await,
+            Self::JoinedAndLeft => {
+                trial.start_worker("");
+                trial.start_worker("");
+                trial.progress(SOME).await;
+            }
+            Self::Rolled => {
+                for _ in 0..3 {
+                    trial.start_worker("");
+                    let active = trial.active().await;
+                    drain(trial, active).await;
+                    trial.progress(SOME).await;
+                }
+            }
+            Self::Disconnected => close_workers_connections(&trial.place).await,
+            Self::LaneTaken => {
+                trial.rows.execute("update lane set epoch = epoch + 1, holder = 'nobody'").await;
+            }
+        }
+    }
+
+    pub(crate) async fn heal(self, trial: &mut Trial) {
+        match self {
+            Self::Killed | Self::Drained => trial.start_worker(""),
+            Self::Frozen => {
+                for worker in &mut trial.workers {
+                    worker.signal("CONT").await;
+                }
+            }
+            Self::JoinedAndLeft => {
+                for _ in 0..2 {
+                    let active = trial.active().await;
+                    drain(trial, active).await;
+                    trial.progress(SOME).await;
+                }
+            }
+            Self::KilledWithStandby | Self::Rolled | Self::Disconnected | Self::LaneTaken => {}
+        }
+    }
+}
+
+async fn drain(trial: &mut Trial, worker: usize) {
+    let mut worker = trial.workers.remove(worker);
+    worker.signal("TERM").await;
+    assert!(worker.ended().await.success(), "a drained worker ends well");
+}

@@ -1,0 +1,70 @@
+//! A subscriber to all results who never leaves: he notes what he hears and when, and comes back
+//! by himself when the broker does.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use lapin::options::BasicAckOptions;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::harness::collector::{Collector, Received, try_subscribe};
+
+/// The queue of [`Collector::of_results`].
+pub(crate) const QUEUE: &str = "test.results";
+const RECONNECT_EVERY: Duration = Duration::from_millis(100);
+
+/// An event and when it came.
+#[derive(Clone)]
+pub(crate) struct Heard {
+    pub(crate) at: Instant,
+    pub(crate) event: Received,
+}
+
+/// See the module.
+pub(crate) struct Subscriber {
+    amqp_url: String,
+    heard: Arc<Mutex<Vec<Heard>>>,
+    listening: Option<AbortOnDropHandle<()>>,
+}
+
+impl Subscriber {
+    /// Binds a durable queue of its own and listens.
+    pub(crate) async fn of_results(amqp_url: &str) -> Self {
+        drop(Collector::of_results(amqp_url).await);
+        let mut subscriber =
+            Self { amqp_url: amqp_url.to_owned(), heard: Arc::default(), listening: None };
+        subscriber.listen();
+        subscriber
+    }
+
+    pub(crate) fn listen(&mut self) {
+        let listening = tokio::spawn(listen(self.amqp_url.clone(), Arc::clone(&self.heard)));
+        self.listening = Some(AbortOnDropHandle::new(listening));
+    }
+
+    /// Lets the queue fill.
+    pub(crate) fn pause(&mut self) {
+        self.listening = None;
+    }
+
+    /// Looks at all that was heard so far.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&[Heard]) -> T) -> T {
+        at(&self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn listen(amqp_url: String, heard: Arc<Mutex<Vec<Heard>>>) {
+    loop {
+        if let Ok((_connection, mut consumer)) = try_subscribe(&amqp_url, QUEUE).await {
+            while let Some(Ok(delivery)) = consumer.next().await {
+                let event = Received::from(&delivery);
+                let now = Heard { at: Instant::now(), event };
+                heard.lock().unwrap_or_else(PoisonError::into_inner).push(now);
+                // Lost with the connection, it comes again.
+                drop(delivery.ack(BasicAckOptions::default()).await);
+            }
+        }
+        tokio::time::sleep(RECONNECT_EVERY).await;
+    }
+}
