@@ -1,11 +1,14 @@
 //! One connection, from its opening to its first fault.
 
+use std::mem::ManuallyDrop;
 use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, ConnectionProperties, ConnectionStatus, Event};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -13,8 +16,10 @@ use crate::broker::error::Error;
 
 /// Bounds the whole handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Bounds a request to the broker, and a polite goodbye.
+/// Bounds a request to the broker.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bounds a polite goodbye: whoever does not answer it is likely gone.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How soon a silent peer counts as gone, where the URL does not say otherwise.
 const HEARTBEAT_S: u16 = 10;
 /// AMQP's reply code of a close without a fault.
@@ -22,7 +27,8 @@ const REPLY_SUCCESS: u16 = 200;
 
 /// An open connection. It is never mended: after a fault a new one is opened.
 pub struct Connection {
-    inner: lapin::Connection,
+    inner: Arc<lapin::Connection>,
+    consumers: Consumers,
     lost: CancellationToken,
     /// Tells `lost` when lapin reports an error.
     _watch: AbortOnDropHandle<()>,
@@ -47,7 +53,9 @@ impl Connection {
         let lost = CancellationToken::new();
         let watch = watch(inner.events_listener(), inner.status().clone(), lost.clone());
         let watch = AbortOnDropHandle::new(tokio::spawn(watch));
-        Ok(Self { inner, lost, _watch: watch })
+        let inner = Arc::new(inner);
+        let consumers = Consumers { connection: Arc::clone(&inner), held: Mutex::default() };
+        Ok(Self { inner, consumers, lost, _watch: watch })
     }
 
     /// Waits until the connection is lost, and says so.
@@ -64,10 +72,12 @@ impl Connection {
 
     /// Says goodbye, within a bound; a connection that is lost already is fine.
     pub async fn close(&self) {
-        let goodbye = self.inner.close(REPLY_SUCCESS, "done".into());
-        if !matches!(tokio::time::timeout(REQUEST_TIMEOUT, goodbye).await, Ok(Ok(()))) {
-            tracing::debug!("the connection was gone before its goodbye");
-        }
+        say_goodbye(self.inner.close(REPLY_SUCCESS, "done".into())).await;
+    }
+
+    /// Keeps the consumer from being cancelled, whoever drops it.
+    pub(super) fn hold(&self, consumer: lapin::Consumer) {
+        self.consumers.held.lock().unwrap_or_else(PoisonError::into_inner).push(consumer);
     }
 
     pub(super) fn status(&self) -> ConnectionStatus {
@@ -76,6 +86,33 @@ impl Connection {
 
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         request("opening a channel", self.inner.create_channel()).await
+    }
+}
+
+/// The consumers of a connection, kept until it has closed.
+///
+/// lapin cancels an active consumer that is dropped, and a cancel hands the queue over while
+/// messages are still unacked here: the next consumer would overtake them. A panic, an abort, an
+/// exit at once drop what they find, so none of that may be the last of a consumer.
+struct Consumers {
+    connection: Arc<lapin::Connection>,
+    held: Mutex<Vec<lapin::Consumer>>,
+}
+
+impl Drop for Consumers {
+    fn drop(&mut self) {
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Rather leaked than dropped, should the runtime end before the connection does.
+        let held = ManuallyDrop::new(std::mem::take(held));
+        let connection = Arc::clone(&self.connection);
+        if let Ok(runtime) = Handle::try_current()
+            && !held.is_empty()
+        {
+            runtime.spawn(async move {
+                say_goodbye(connection.close(REPLY_SUCCESS, "done".into())).await;
+                drop(ManuallyDrop::into_inner(held));
+            });
+        }
     }
 }
 
@@ -92,9 +129,12 @@ pub(super) async fn request<T>(
 
 /// Closes a channel politely, within a bound.
 pub(super) async fn close_channel(channel: &Channel) {
-    let goodbye = channel.close(REPLY_SUCCESS, "done".into());
-    if !matches!(tokio::time::timeout(REQUEST_TIMEOUT, goodbye).await, Ok(Ok(()))) {
-        tracing::debug!("the channel was gone before its goodbye");
+    say_goodbye(channel.close(REPLY_SUCCESS, "done".into())).await;
+}
+
+async fn say_goodbye(goodbye: impl Future<Output = lapin::Result<()>>) {
+    if !matches!(tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
+        tracing::debug!("the broker was gone before the goodbye");
     }
 }
 

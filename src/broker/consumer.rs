@@ -43,6 +43,7 @@ impl Consumer {
         let consuming =
             channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default());
         let deliveries = request(&format!("subscribing to {queue}"), consuming).await?;
+        connection.hold(deliveries.clone());
         Ok(Self { channel, deliveries })
     }
 

@@ -169,8 +169,7 @@ impl Lane {
             Ok(Err(lost)) => Err(lost.into()),
             Err(panic) => Err(Fault::TaskStopped(panic.to_string())),
         };
-        publishing.close().await;
-        consuming.close().await;
+        tokio::join!(publishing.close(), consuming.close());
         drained.and(taking)
     }
 

@@ -9,6 +9,8 @@ mod table;
 mod trial;
 mod worker;
 
+mod mutants;
+mod points;
 mod poison;
 mod suite;
 

@@ -61,6 +61,29 @@ async fn a_worker_that_drains_hands_the_lane_over_in_order() {
 }
 
 #[tokio::test]
+async fn a_worker_that_stops_at_once_hands_the_lane_over_in_order() {
+    let Scene { place, settings, mut rows, mut results, publisher } = scene("at_once", 16).await;
+    let messages = steps(0..6000);
+    publisher.publish(&messages).await;
+    let worker = InProcess::start(&settings, Clock::system());
+    eventually(DEADLINE, "it has the lane", async || {
+        (rows.history_count().await > 100).then_some(())
+    })
+    .await;
+    let standby = Process::start(&settings, "standby");
+    let name = "partner-program main standby consuming";
+    eventually(DEADLINE, "another stands by", async || {
+        place.broker.channels().iter().any(|connection| connection == name).then_some(())
+    })
+    .await;
+    assert!(rows.history_count().await < 6000, "the load was too light to show anything");
+    worker.stop_at_once().await;
+    assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
+    drop(standby);
+    assert_nothing_is_left(&place, &["main"]).await;
+}
+
+#[tokio::test]
 async fn a_frozen_worker_that_comes_back_changes_nothing() {
     let Scene { place, settings, mut rows, mut results, publisher } = scene("zombie", 16).await;
     let messages = steps(0..6000);

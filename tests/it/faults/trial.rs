@@ -27,7 +27,7 @@ use crate::model::Model;
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 /// Effects between the start of the load and the fault, and between its end and the judgement.
 pub(crate) const SOME: usize = 200;
-/// Commands that wait when the first worker starts.
+/// So many commands wait when the first worker starts, that a load lasts.
 const QUEUED: usize = 1_500;
 pub(crate) const LANE: &str = "main";
 const DEAD_LETTERS: &str = "partner-program.dead-letters";
@@ -136,11 +136,17 @@ impl Trial {
     /// Starts the load, which has queued up already, and a worker, and waits until both are well
     /// under way.
     pub(crate) async fn begin(&mut self) {
-        Publisher::open(&self.place.amqp_url).await.publish(&journey::steps(0..QUEUED)).await;
-        self.before = QUEUED;
+        self.queue_up().await;
         self.start_worker("");
         self.resume_load();
         self.progress(SOME).await;
+    }
+
+    /// Commands that wait. While the load is paused.
+    pub(crate) async fn queue_up(&mut self) {
+        let waiting = journey::steps(self.before..self.before + QUEUED);
+        Publisher::open(&self.place.amqp_url).await.publish(&waiting).await;
+        self.before += QUEUED;
     }
 
     /// A further worker, which fails where `points` says.
@@ -170,6 +176,17 @@ impl Trial {
     pub(crate) async fn send_doomed(&mut self, message: Message) {
         Publisher::open(&self.place.amqp_url).await.publish(std::slice::from_ref(&message)).await;
         self.doomed.push(message);
+    }
+
+    /// Waits until the latest worker has died.
+    pub(crate) async fn bury(&mut self) {
+        let mut dying = self.workers.pop().expect("one was started");
+        eventually(DEADLINE, "the worker dies", async || (!dying.is_running()).then_some(())).await;
+    }
+
+    /// How many letters are in the dead-letter queue.
+    pub(crate) fn letter_count(&self) -> u64 {
+        self.place.broker.depth(DEAD_LETTERS).map_or(0, |depth| depth.ready)
     }
 
     /// Waits until so many effects more than now are in the database.

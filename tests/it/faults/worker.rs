@@ -13,6 +13,8 @@ pub(crate) enum Worker {
     Frozen,
     /// SIGTERM in the middle of its work; another is started.
     Drained,
+    /// Told twice to stop, while another stands by: it exits at once. Three times.
+    StoppedAtOnce,
     /// A further one joins, and one leaves.
     JoinedAndLeft,
     /// Each is replaced, the new one started first.
@@ -41,6 +43,23 @@ impl Worker {
                 trial.progress(SOME).await;
             }
             Self::Drained => drain(trial, active).await,
+            Self::StoppedAtOnce => {
+                trial.pause_load().await;
+                for _ in 0..3 {
+                    trial.queue_up().await;
+                    trial.start_worker("");
+                    trial.progress(SOME).await;
+                    let active = trial.active().await;
+                    let mut worker = trial.workers.remove(active);
+                    worker.signal("TERM").await;
+                    if worker.is_running() {
+                        worker.signal("TERM").await;
+                    }
+                    worker.ended().await;
+                    trial.progress(SOME).await;
+                }
+                trial.resume_load();
+            }
             Self::JoinedAndLeft => {
                 trial.start_worker("");
                 trial.start_worker("");
@@ -76,7 +95,11 @@ impl Worker {
                     trial.progress(SOME).await;
                 }
             }
-            Self::KilledWithStandby | Self::Rolled | Self::Disconnected | Self::LaneTaken => {}
+            Self::KilledWithStandby
+            | Self::StoppedAtOnce
+            | Self::Rolled
+            | Self::Disconnected
+            | Self::LaneTaken => {}
         }
     }
 }

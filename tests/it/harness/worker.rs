@@ -68,18 +68,26 @@ impl Settings {
 /// A worker in this process.
 pub(crate) struct InProcess {
     shutdown: CancellationToken,
+    kill: CancellationToken,
     task: JoinHandle<Result<(), worker::Error>>,
 }
 
 impl InProcess {
     pub(crate) fn start(settings: &Settings, clock: Clock) -> Self {
         let config = settings.config();
-        let shutdown = CancellationToken::new();
-        let stop = shutdown.clone();
-        let task = tokio::spawn(async move {
-            worker::run(&config, clock, stop, CancellationToken::new()).await
-        });
-        Self { shutdown, task }
+        let (shutdown, kill) = (CancellationToken::new(), CancellationToken::new());
+        let (stop, stop_at_once) = (shutdown.clone(), kill.clone());
+        let task =
+            tokio::spawn(async move { worker::run(&config, clock, stop, stop_at_once).await });
+        Self { shutdown, kill, task }
+    }
+
+    /// Makes it stop with all its work in hand, as a second signal does.
+    pub(crate) async fn stop_at_once(self) {
+        self.kill.cancel();
+        let ended = tokio::time::timeout(DRAIN, self.task).await.expect("it stops in time");
+        let ended = ended.expect("the worker does not panic");
+        assert!(matches!(ended, Err(worker::Error::Killed)), "{ended:?}");
     }
 
     /// Asks it to stop, and waits until it has drained.
