@@ -81,7 +81,7 @@ impl Publisher {
 
     async fn publish_unbounded(&mut self, messages: &[Message]) -> Result<Vec<Receipt>, Error> {
         let confirmations = if failpoint::is_without(Protection::OnePublisher) {
-            by_two_tasks(&self.channel, messages).await?
+            by_many_tasks(&self.channel, messages).await?
         } else {
             confirmed(&self.channel, messages).await?
         };
@@ -139,14 +139,20 @@ async fn confirmed(channel: &Channel, messages: &[Message]) -> Result<Vec<Confir
 }
 
 /// What one owner of the channel avoids. For the fault suite.
-async fn by_two_tasks(channel: &Channel, messages: &[Message]) -> Result<Vec<Confirmation>, Error> {
-    let task = |messages: &[Message]| {
-        let (channel, messages) = (channel.clone(), messages.to_vec());
-        AbortOnDropHandle::new(tokio::spawn(async move { confirmed(&channel, &messages).await }))
-    };
-    let (first, second) = messages.split_at(messages.len() / 2);
+async fn by_many_tasks(
+    channel: &Channel,
+    messages: &[Message],
+) -> Result<Vec<Confirmation>, Error> {
+    let tasks: Vec<_> = messages
+        .iter()
+        .map(|message| {
+            let (channel, message) = (channel.clone(), message.clone());
+            let publishing = async move { confirmed(&channel, &[message]).await };
+            AbortOnDropHandle::new(tokio::spawn(publishing))
+        })
+        .collect();
     let mut confirmations = Vec::with_capacity(messages.len());
-    for task in [task(first), task(second)] {
+    for task in tasks {
         confirmations.extend(task.await.map_err(|panic| Error::Outage(panic.to_string()))??);
     }
     Ok(confirmations)

@@ -1,13 +1,22 @@
 //! The checker is checked: each protection is taken out of the worker, and the suite must miss it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::checker::Check;
-use crate::faults::broker::Broker;
 use crate::faults::fault::Fault;
 use crate::faults::table;
-use crate::faults::trial::{Outcome, SOME, Trial};
+use crate::faults::trial::{DEADLINE, Outcome, SOME, Trial};
 use crate::faults::worker::Worker;
+use crate::harness::collector::Collector;
+use crate::harness::eventually;
+use crate::harness::journey;
+use crate::harness::proxy::Line;
+use crate::harness::subscriber::QUEUE;
+
+const RESULTS: &str = "partner-program.results";
+/// Rounds of publishing in which confirms may be swapped.
+const REFUSALS: usize = 8;
 
 /// Taking `protection` out must break one of `expected`, whatever else it breaks.
 fn assert_missed(protection: &str, fault: &str, outcome: &Outcome, expected: &[Check]) {
@@ -86,7 +95,7 @@ async fn with_an_ack_before_the_commit_a_crash_loses_commands() {
 async fn with_an_ack_before_the_confirm_a_crash_loses_results() {
     let (mut trial, _) = begin("ack-after-confirm", "before-confirm=10*off->return(abort)").await;
     // What was sent is lost on the way: the crash alone might still let it arrive.
-    trial.place.broker.limit_length(crate::harness::subscriber::QUEUE, 1);
+    trial.place.broker.limit_length(QUEUE, 1);
     trial.subscriber.pause();
     trial.bury().await;
     trial.place.broker.lift_limit();
@@ -97,14 +106,60 @@ async fn with_an_ack_before_the_confirm_a_crash_loses_results() {
 }
 
 #[tokio::test]
-async fn with_two_publishing_tasks_refused_results_are_lost() {
-    let (mut trial, _) = begin("one-publisher", "").await;
-    for _ in 0..10 {
-        Fault::Broker(Broker::ResultsFull).inflict(&mut trial).await;
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        Fault::Broker(Broker::ResultsFull).heal(&mut trial).await;
-        trial.progress(50).await;
-    }
+async fn with_many_publishing_tasks_refused_results_are_lost() {
+    const DELINKS: &str = "test.delinks";
+    let mut trial = Trial::new("without one-publisher").await;
+    // Of the results of a window one half is refused: which half, the confirms tell.
+    drop(Collector::bound(&trial.place.amqp_url, DELINKS, Some((RESULTS, "*.delink.#"))).await);
+    trial.place.broker.bind(RESULTS, QUEUE, "*.link.#");
+    trial.place.broker.unbind(RESULTS, QUEUE, "#");
+    trial.place.broker.limit_length(DELINKS, 1);
+    trial.subscriber.add(DELINKS);
+    trial.settings = trial.settings.clone().with("WINDOW", 100);
+    trial.step = journey::alternating_step;
+    trial.queue_up().await;
+    trial.start_worker("without-one-publisher=return");
+    eventually(DEADLINE, "results are refused again and again", async || {
+        let rounds = trial.workers[0].words().matches("were refused").count();
+        (rounds >= REFUSALS).then_some(())
+    })
+    .await;
+    trial.place.broker.lift_limit();
+    trial.subscriber.listen();
     let outcome = trial.end().await;
     assert_missed("one-publisher", "results queue full", &outcome, &[Check::Answered]);
+}
+
+/// Two lanes that meddle with each other's customers.
+async fn two_lanes(name: &str, points: &str) -> Outcome {
+    let mut trial = Trial::new(name).await;
+    trial.add_second_lane().await;
+    // A deadlock has to be found before the wait for a lock is given up.
+    trial.settings = trial.settings.clone().with("DATABASE_TIMEOUT_MS", 20_000).with("WINDOW", 100);
+    // So long that the lanes meet each other between two statements.
+    let delay = Line::Delayed(Duration::from_millis(10));
+    trial.database.set(delay, delay);
+    trial.queue_up().await;
+    trial.start_worker(points);
+    assert!(trial.drained().await, "both lanes run empty");
+    trial.end().await
+}
+
+#[tokio::test]
+async fn lanes_that_share_customers_stay_consistent() {
+    let outcome = two_lanes("two lanes share their customers", "").await;
+    table::note_fault("two lanes share their customers", &outcome);
+    assert!(outcome.violations.is_empty(), "{outcome}");
+}
+
+#[tokio::test]
+async fn without_the_version_guard_lanes_overwrite_each_other() {
+    let outcome = two_lanes("version guard", "without-version-guard=return").await;
+    assert_missed("version-guard", "two lanes share their customers", &outcome, &[Check::Lawful]);
+}
+
+#[tokio::test]
+async fn without_the_lock_order_lanes_deadlock() {
+    let outcome = two_lanes("lock order", "without-lock-order=50%return").await;
+    assert_missed("lock-order", "two lanes share their customers", &outcome, &[Check::Clean]);
 }

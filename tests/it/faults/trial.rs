@@ -30,6 +30,7 @@ pub(crate) const SOME: usize = 200;
 /// So many commands wait when the first worker starts, that a load lasts.
 const QUEUED: usize = 1_500;
 pub(crate) const LANE: &str = "main";
+const SECOND_LANE: &str = "second";
 const DEAD_LETTERS: &str = "partner-program.dead-letters";
 /// The broker's figures are up to a second old: it has to say so for longer.
 const QUIET: Duration = Duration::from_secs(3);
@@ -46,14 +47,18 @@ pub(crate) struct Trial {
     pub(crate) broker: Proxy,
     pub(crate) settings: Settings,
     pub(crate) workers: Vec<Process>,
+    /// The commands of the load.
+    pub(crate) step: fn(usize) -> Message,
     pub(crate) subscriber: Subscriber,
     upstream: Option<Upstream>,
     /// How many workers were started.
     started: usize,
     /// Commands that have to become dead letters.
     doomed: Vec<Message>,
-    /// Steps that an upstream which was stopped before had sent.
+    /// Steps that were queued at once, or that an upstream which was stopped had sent.
     before: usize,
+    /// Whether each of the steps so far went through the second lane as well.
+    second_lane: bool,
     /// Dropped last.
     pub(crate) own: Option<Lent>,
 }
@@ -117,11 +122,13 @@ impl Trial {
             broker,
             settings,
             workers: Vec::new(),
+            step: journey::step,
             subscriber,
             upstream: None,
             started: 0,
             doomed: Vec::new(),
             before: 0,
+            second_lane: false,
             own,
         }
     }
@@ -144,9 +151,21 @@ impl Trial {
 
     /// Commands that wait. While the load is paused.
     pub(crate) async fn queue_up(&mut self) {
-        let waiting = journey::steps(self.before..self.before + QUEUED);
-        Publisher::open(&self.place.amqp_url).await.publish(&waiting).await;
+        let waiting = self.before..self.before + QUEUED;
+        let publisher = Publisher::open(&self.place.amqp_url).await;
+        publisher.publish(&waiting.clone().map(self.step).collect::<Vec<_>>()).await;
+        if self.second_lane {
+            publisher.publish(&waiting.map(through_second_lane).collect::<Vec<_>>()).await;
+        }
         self.before += QUEUED;
+    }
+
+    /// From the start: a second lane for the same customers. What is queued up goes through both.
+    pub(crate) async fn add_second_lane(&mut self) {
+        let bindings = format!("{SECOND_LANE}={}.*.2", journey::ORG);
+        self.settings = self.settings.clone().with("LANES", bindings);
+        self.settings.declare().await;
+        self.second_lane = true;
     }
 
     /// A further worker, which fails where `points` says.
@@ -158,10 +177,9 @@ impl Trial {
     }
 
     pub(crate) fn resume_load(&mut self) {
-        let before = self.before;
+        let (before, step) = (self.before, self.step);
         let url = &self.place.amqp_url;
-        self.upstream =
-            Some(Upstream::start(url, self.seed, move |number| journey::step(before + number)));
+        self.upstream = Some(Upstream::start(url, self.seed, move |number| step(before + number)));
     }
 
     /// Returns when all that was sent is confirmed.
@@ -207,13 +225,15 @@ impl Trial {
 
     /// Waits until the lane is empty.
     pub(crate) async fn drained(&mut self) -> bool {
-        let queue = format!("partner-program.commands.{LANE}");
         let mut empty_since: Option<Instant> = None;
         let end = Instant::now() + DEADLINE;
         let expected = self.expected();
         loop {
             let answered = expected <= self.answered();
-            let empty = self.place.broker.depth(&queue) == Some(Depth::default());
+            let empty = self.lanes().all(|lane| {
+                let queue = format!("partner-program.commands.{lane}");
+                self.place.broker.depth(&queue) == Some(Depth::default())
+            });
             if empty && answered {
                 return true;
             }
@@ -230,8 +250,12 @@ impl Trial {
         }
     }
 
+    fn lanes(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(LANE).chain(self.second_lane.then_some(SECOND_LANE))
+    }
+
     fn expected(&self) -> usize {
-        self.before + self.doomed.len()
+        self.before * self.lanes().count() + self.doomed.len()
     }
 
     fn answered(&self) -> usize {
@@ -264,9 +288,10 @@ impl Trial {
             }
         }
         let charge = Charge {
-            lanes: BTreeMap::from([(LANE, self.messages())]),
+            lanes: self.lanes().zip([self.messages(), self.second_messages()]).collect(),
             doomed: self.doomed.iter().filter_map(|m| m.properties.message_id.clone()).collect(),
-            law: Some(Model::new(chrono::DateTime::UNIX_EPOCH, journey::world())),
+            law: (!self.second_lane)
+                .then(|| Model::new(chrono::DateTime::UNIX_EPOCH, journey::world())),
         };
         let letters = self.letters().await;
         self.heard_all(&charge).await;
@@ -298,9 +323,13 @@ impl Trial {
     }
 
     fn messages(&self) -> Vec<Message> {
-        let mut messages = journey::steps(0..self.before);
+        let mut messages: Vec<Message> = (0..self.before).map(self.step).collect();
         messages.extend(self.doomed.iter().cloned());
         messages
+    }
+
+    fn second_messages(&self) -> Vec<Message> {
+        (0..self.before).map(through_second_lane).collect()
     }
 
     /// Waits until the subscriber has heard what is in its queue.
@@ -350,4 +379,13 @@ impl Trial {
         }
         leaked
     }
+}
+
+/// The step of that number as another command.
+fn through_second_lane(number: usize) -> Message {
+    let mut message = journey::step(number);
+    message.routing_key.push_str(".2");
+    message.properties.message_id =
+        message.properties.message_id.map(|id| format!("{SECOND_LANE}-{id}"));
+    message
 }

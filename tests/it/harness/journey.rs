@@ -61,6 +61,12 @@ pub(crate) fn step(number: usize) -> Message {
     command(&format!("{ORG}.{operation}"), Some(&id(number)), body.to_string())
 }
 
+/// Likewise, in an order in which links and delinks alternate.
+pub(crate) fn alternating_step(number: usize) -> Message {
+    let (round, place) = (number / (2 * CUSTOMERS), number % (2 * CUSTOMERS));
+    step(round * 2 * CUSTOMERS + place / 2 + place % 2 * CUSTOMERS)
+}
+
 pub(crate) fn steps(numbers: std::ops::Range<usize>) -> Vec<Message> {
     numbers.map(step).collect()
 }

@@ -25,27 +25,44 @@ pub(crate) struct Heard {
 pub(crate) struct Subscriber {
     amqp_url: String,
     heard: Arc<Mutex<Vec<Heard>>>,
-    listening: Option<AbortOnDropHandle<()>>,
+    queues: Vec<String>,
+    listening: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Subscriber {
     /// Binds a durable queue of its own and listens.
     pub(crate) async fn of_results(amqp_url: &str) -> Self {
         drop(Collector::of_results(amqp_url).await);
-        let mut subscriber =
-            Self { amqp_url: amqp_url.to_owned(), heard: Arc::default(), listening: None };
+        let mut subscriber = Self {
+            amqp_url: amqp_url.to_owned(),
+            heard: Arc::default(),
+            queues: vec![QUEUE.to_owned()],
+            listening: Vec::new(),
+        };
         subscriber.listen();
         subscriber
     }
 
-    pub(crate) fn listen(&mut self) {
-        let listening = tokio::spawn(listen(self.amqp_url.clone(), Arc::clone(&self.heard)));
-        self.listening = Some(AbortOnDropHandle::new(listening));
+    /// Listens to that queue as well from the next [`Self::listen`] on.
+    pub(crate) fn add(&mut self, queue: &str) {
+        self.queues.push(queue.to_owned());
     }
 
-    /// Lets the queue fill.
+    pub(crate) fn listen(&mut self) {
+        let listening = self.queues.iter().map(|queue| {
+            let heard = Arc::clone(&self.heard);
+            AbortOnDropHandle::new(tokio::spawn(listen(
+                self.amqp_url.clone(),
+                queue.clone(),
+                heard,
+            )))
+        });
+        self.listening = listening.collect();
+    }
+
+    /// Lets the queues fill.
     pub(crate) fn pause(&mut self) {
-        self.listening = None;
+        self.listening.clear();
     }
 
     /// Looks at all that was heard so far.
@@ -54,9 +71,9 @@ impl Subscriber {
     }
 }
 
-async fn listen(amqp_url: String, heard: Arc<Mutex<Vec<Heard>>>) {
+async fn listen(amqp_url: String, queue: String, heard: Arc<Mutex<Vec<Heard>>>) {
     loop {
-        if let Ok((_connection, mut consumer)) = try_subscribe(&amqp_url, QUEUE).await {
+        if let Ok((_connection, mut consumer)) = try_subscribe(&amqp_url, &queue).await {
             while let Some(Ok(delivery)) = consumer.next().await {
                 let event = Received::from(&delivery);
                 let now = Heard { at: Instant::now(), event };
