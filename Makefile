@@ -2,7 +2,7 @@
 # `deploy/local/install.sh` installs what is missing when run as root on Debian 12.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint doc prepare
+.PHONY: help demo test faults soak lint doc prepare
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,6 +13,13 @@ demo: ## build and show the system at work on private servers (KEEP=1 leaves the
 test: ## run all tests on private servers
 	@deploy/local/install.sh
 	SQLX_OFFLINE=true cargo test --locked --all-features
+
+faults: ## run the fault suite alone and write what came of it to tests/FAULTS.md
+	@deploy/local/faults.sh suite
+
+MINUTES ?= 10
+soak: ## let faults strike at random for MINUTES=10 under load
+	@deploy/local/faults.sh soak "$(MINUTES)"
 
 lint: ## run every other gate: format, clippy, documentation, dependencies, queries
 	@deploy/local/install.sh

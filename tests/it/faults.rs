@@ -9,9 +9,11 @@ mod table;
 mod trial;
 mod worker;
 
+mod last_resort;
 mod mutants;
 mod points;
 mod poison;
+mod schedule;
 mod suite;
 
 use std::time::Duration;

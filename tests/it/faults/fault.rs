@@ -18,7 +18,7 @@ pub(crate) enum Fault {
     Worker(Worker),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     Postgres,
     RabbitMq,

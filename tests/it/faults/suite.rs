@@ -139,3 +139,19 @@ async fn rabbitmq_loses_patience_with_acks() {
     broker::be_impatient_for_acks(&trial).await;
     survives(trial, Fault::Broker(Broker::AckTimeout), Lasts::Briefly).await;
 }
+
+#[tokio::test]
+async fn results_that_nobody_heard_are_republished() {
+    let mut trial = Trial::new("results that nobody heard are republished").await;
+    trial.begin().await;
+    Fault::Broker(Broker::ResultsUnbound).inflict(&mut trial).await;
+    trial.progress(SOME).await;
+    Fault::Broker(Broker::ResultsUnbound).heal(&mut trial).await;
+    trial.pause_load().await;
+    assert!(trial.drained().await, "the lane runs empty");
+    let unheard = trial.unheard();
+    assert!(unheard > 0, "the binding was there all the time");
+    let since = ["--since", "2000-01-01T00:00:00Z"];
+    trial.settings.run(&["results", "republish", "--org", "acme", since[0], since[1]]).await;
+    trial.assert_kept().await;
+}

@@ -258,6 +258,11 @@ impl Trial {
         self.before * self.lanes().count() + self.doomed.len()
     }
 
+    /// How many commands have no answer so far.
+    pub(crate) fn unheard(&self) -> usize {
+        self.expected().saturating_sub(self.answered())
+    }
+
     fn answered(&self) -> usize {
         self.subscriber.look(|heard| {
             heard.iter().map(|heard| &heard.event.message_id).collect::<BTreeSet<_>>().len()

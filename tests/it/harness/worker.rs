@@ -46,6 +46,19 @@ impl Settings {
         self
     }
 
+    /// Runs another command of the program with these settings, and waits for its success.
+    pub(crate) async fn run(&self, arguments: &[&str]) {
+        let output = Command::new(env!("CARGO_BIN_EXE_partner-program"))
+            .args(arguments)
+            .env_clear()
+            .envs(&self.0)
+            .output()
+            .await
+            .expect("the program starts");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {}\n{words}", output.status);
+    }
+
     pub(crate) fn config(&self) -> Config {
         Config::load(None, self.0.clone()).expect("the test's settings are right")
     }

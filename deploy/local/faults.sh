@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# faults.sh suite | soak MINUTES
+#
+# `suite` runs every fault and every mutant and writes what came of them to tests/FAULTS.md; `soak`
+# lets faults strike at random for so long, under seeds that a failure prints. Both on private
+# servers that vanish afterwards.
+set -euo pipefail
+# shellcheck source=deploy/local/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$repository"
+
+usage='usage: faults.sh suite | soak MINUTES'
+"$local_scripts/install.sh"
+export SQLX_OFFLINE=true
+
+run() { cargo test --locked --all-features --test it -- --nocapture "$@"; }
+
+rows() { grep "^$1 | " "$PARTNER_PROGRAM_TEST_TABLE" | cut -d '|' -f 2- | sort | sed 's/^/|/'; }
+
+table() {
+    cat <<-PAGE
+		# Faults and mutants
+
+		Written by \`make faults\`, from one run of the suite. What the columns and the checks mean:
+		[README.md](README.md).
+
+		## Each fault, under load
+
+		| fault | commands | redeliveries | duplicates suppressed | longest stall | verdict |
+		|---|---:|---:|---:|---:|---|
+		$(rows fault)
+
+		## Each protection taken out
+
+		| without | fault | the checks that missed it |
+		|---|---|---|
+		$(rows mutant)
+	PAGE
+}
+
+case ${1:-} in
+suite)
+    PARTNER_PROGRAM_TEST_TABLE=$(mktemp)
+    export PARTNER_PROGRAM_TEST_TABLE
+    trap 'rm -f "$PARTNER_PROGRAM_TEST_TABLE"' EXIT
+    run faults:: protocol:: cluster
+    table >tests/FAULTS.md
+    cat tests/FAULTS.md
+    ;;
+soak)
+    minutes=${2:?$usage}
+    PARTNER_PROGRAM_TEST_SCHEDULE_S=$((minutes * 60)) run faults::schedule
+    ;;
+*) die "$usage" ;;
+esac
