@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::faults::broker::Broker;
 use crate::faults::database::Database;
 use crate::faults::fault::{Fault, Network, Server};
-use crate::faults::trial::{SOME, Trial};
+use crate::faults::trial::{DEADLINE, SOME, Trial};
 use crate::faults::worker::Worker;
 use crate::faults::{broker, database};
+use crate::harness::eventually;
 
 /// Seconds that a fault lasts.
 const OUTAGE_VARIABLE: &str = "PARTNER_PROGRAM_TEST_OUTAGE_S";
@@ -153,5 +154,28 @@ async fn results_that_nobody_heard_are_republished() {
     assert!(unheard > 0, "the binding was there all the time");
     let since = ["--since", "2000-01-01T00:00:00Z"];
     trial.settings.run(&["results", "republish", "--org", "acme", since[0], since[1]]).await;
+    trial.assert_kept().await;
+}
+
+#[tokio::test]
+async fn a_worker_starts_before_its_servers() {
+    let mut trial = Trial::new("a worker starts before its servers").await;
+    let faults =
+        [Server::Postgres, Server::RabbitMq].map(|server| Fault::Network(server, Network::Refused));
+    for fault in faults {
+        fault.inflict(&mut trial).await;
+    }
+    trial.queue_up().await;
+    trial.start_worker("");
+    let worker = &trial.workers[0];
+    eventually(DEADLINE, "the worker says that it waits", async || {
+        worker.words().contains("starts over").then_some(())
+    })
+    .await;
+    for fault in faults {
+        fault.heal(&mut trial).await;
+    }
+    trial.resume_load();
+    trial.progress(SOME).await;
     trial.assert_kept().await;
 }
