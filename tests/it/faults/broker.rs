@@ -4,7 +4,6 @@ use crate::faults::database::own;
 use crate::faults::trial::{DEADLINE, LANE, Trial};
 use crate::harness::eventually;
 use crate::harness::subscriber::QUEUE;
-use crate::harness::worker::close_workers_connections;
 
 const RESULTS: &str = "partner-program.results";
 /// The user that [`ask_for_a_password`] makes.
@@ -59,7 +58,7 @@ impl Broker {
             }
             Self::WrongPassword => {
                 trial.place.broker.set_user(USER, "changed");
-                close_workers_connections(&trial.place).await;
+                trial.broker.cut();
             }
         }
     }

@@ -16,10 +16,9 @@ const FAULT_LASTS_MAX_MS: usize = 3_000;
 const TOGETHER_MAX: usize = 3;
 
 /// Those that need nothing but to be inflicted, so that others can strike at the same time.
-const TOGETHER: [Fault; 24] = [
+const TOGETHER: [Fault; 23] = [
     Fault::Worker(Worker::Killed),
     Fault::Worker(Worker::Drained),
-    Fault::Worker(Worker::Disconnected),
     Fault::Worker(Worker::LaneTaken),
     Fault::Database(Database::Locked),
     Fault::Database(Database::SlowStatements),
@@ -44,10 +43,11 @@ const TOGETHER: [Fault; 24] = [
 ];
 
 /// Those that wait for the workers to get on meanwhile.
-const ALONE: [Fault; 7] = [
+const ALONE: [Fault; 8] = [
     Fault::Worker(Worker::KilledWithStandby),
     Fault::Worker(Worker::Frozen),
     Fault::Worker(Worker::StoppedAtOnce),
+    Fault::Worker(Worker::Disconnected),
     Fault::Worker(Worker::JoinedAndLeft),
     Fault::Worker(Worker::Rolled),
     Fault::Database(Database::SessionsTerminated),
@@ -84,7 +84,11 @@ async fn follow_a_schedule(mut trial: Trial, alone: &[Fault]) {
     let mut random = Random::new(trial.seed);
     trial.begin().await;
     while Instant::now() < end {
-        let faults = choose(&mut random, alone);
+        let is_alone = random.chance(30);
+        let faults = if is_alone { vec![random.pick(alone)] } else { some_together(&mut random) };
+        if is_alone {
+            trial.progress(SOME).await;
+        }
         // Shown if the test fails.
         eprintln!("{faults:?}");
         for fault in &faults {
@@ -103,10 +107,7 @@ async fn follow_a_schedule(mut trial: Trial, alone: &[Fault]) {
     trial.assert_kept().await;
 }
 
-fn choose(random: &mut Random, alone: &[Fault]) -> Vec<Fault> {
-    if random.chance(30) {
-        return vec![random.pick(alone)];
-    }
+fn some_together(random: &mut Random) -> Vec<Fault> {
     let mut chosen: Vec<Fault> = Vec::new();
     for _ in 0..=random.below(TOGETHER_MAX) {
         let fault = random.pick(&TOGETHER);
