@@ -14,6 +14,7 @@ use crate::broker::publisher::{Publisher, Receipt};
 use crate::message::Message;
 use crate::retry::Backoff;
 use crate::worker::counters::Counters;
+use crate::worker::direct_reply::DirectReplies;
 use crate::worker::fault::Fault;
 
 /// The first and the longest pause before messages that the broker refused are sent again.
@@ -49,10 +50,17 @@ pub(super) async fn run(
     mut publisher: Publisher,
     acknowledger: Acknowledger,
     mut announcements: mpsc::Receiver<Announcement>,
+    direct_replies: DirectReplies,
     counters: Arc<Counters>,
 ) -> Result<Publisher, Fault> {
     while let Some(announcement) = announcements.recv().await {
-        publish(&lane, &mut publisher, announcement.outgoing, &counters).await?;
+        let outgoing = announcement.outgoing.into_iter().filter_map(|outgoing| match outgoing {
+            Outgoing { message, need: need @ Need::BestEffort } => {
+                direct_replies.take(message).map(|message| Outgoing { message, need })
+            }
+            needed => Some(needed),
+        });
+        publish(&lane, &mut publisher, outgoing.collect(), &counters).await?;
         acknowledger.ack_through(announcement.ack_through).await?;
         Counters::add(&counters.acked_windows, 1);
     }
