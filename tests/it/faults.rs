@@ -38,7 +38,7 @@ async fn progress(rows: &mut Rows, more: usize) {
 }
 
 /// Nothing was given up as a dead letter.
-async fn assert_no_dead_letters(place: &Place) {
+pub(crate) async fn assert_no_dead_letters(place: &Place) {
     eventually(DEADLINE, "there are no dead letters", async || {
         let depth = place.broker.depth("partner-program.dead-letters")?;
         (depth == Depth::default()).then_some(())

@@ -17,6 +17,8 @@ mod contract;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod model_based;
 #[cfg(test)]
 mod ordering;
