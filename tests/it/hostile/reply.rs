@@ -42,19 +42,13 @@ async fn a_made_up_direct_reply_to_harms_no_other_command() {
         journey_scene("made up").await;
     let mut requester = Collector::bound(&place.amqp_url, "requester", None).await;
     let mut messages = steps(0..40);
-    let addresses =
-        ["", ".", ".a.b", ".!!!.???", ".g2gDdwNub2QAAAABAAAAAAA=.a2V5", "x", "requester"];
-    for (message, address) in messages.iter_mut().step_by(3).zip(addresses.iter().cycle()) {
-        let made_up = format!("amq.rabbitmq.reply-to{address}");
-        message.properties.reply_to = Some(made_up);
+    // Not the bare name: the broker takes that for a wish to be answered, and only from those who
+    // wait. The others it looks at only when something is sent there.
+    let made_up = [".", ".a.b", ".!!!.???", ".g2gDdwNub2QAAAABAAAAAAA=.a2V5", "x"];
+    for (message, address) in messages.iter_mut().step_by(3).zip(made_up.iter().cycle()) {
+        message.properties.reply_to = Some(format!("amq.rabbitmq.reply-to{address}"));
     }
-    // The broker takes the bare name for a wish to get replies, and only from those who wait for
-    // some; the others it looks at when a reply is sent.
-    messages[0].properties.reply_to = Some("requester".to_owned());
-    for message in &mut messages {
-        let bare = message.properties.reply_to.as_deref() == Some("amq.rabbitmq.reply-to");
-        message.properties.reply_to.take_if(|_| bare);
-    }
+    messages[1].properties.reply_to = Some("requester".to_owned());
     publisher.publish(&messages).await;
     let worker = InProcess::start(&settings, Clock::system());
     assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
