@@ -2,7 +2,11 @@
 //! order, each bad message is one dead letter, and the tables stay as they are.
 
 mod raw;
+
+mod flood;
+mod publishers;
 mod reply;
+mod size;
 mod unreadable;
 
 use std::time::Duration;
