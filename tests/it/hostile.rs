@@ -4,6 +4,7 @@
 mod raw;
 
 mod flood;
+mod injection;
 mod publishers;
 mod reply;
 mod size;

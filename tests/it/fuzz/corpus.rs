@@ -101,8 +101,9 @@ pub(super) fn message(input: &[u8]) -> Message {
             let line = String::from_utf8_lossy(&rest[..end]);
             rest = &rest[end + 1..];
             let Some((name, value)) = line.split_once(": ") else { break };
-            // No longer than AMQP lets it be.
-            let value = value[..value.floor_char_boundary(255)].to_owned();
+            // No longer than AMQP lets them be.
+            let short = |text: &str| text[..text.floor_char_boundary(255)].to_owned();
+            let value = short(value);
             match name {
                 "key" => routing_key = value,
                 "id" => properties.message_id = Some(value),
@@ -112,7 +113,7 @@ pub(super) fn message(input: &[u8]) -> Message {
                 "user" => properties.user_id = Some(value),
                 "type" => properties.content_type = Some(value),
                 "encoding" => properties.content_encoding = Some(value),
-                name => drop(properties.headers.insert(name.to_owned(), value.into())),
+                name => drop(properties.headers.insert(short(name), value.into())),
             }
         }
     } else {
