@@ -42,7 +42,7 @@ pub fn lane_queue(lane: &str) -> String {
 /// a lane's queue would take them for commands, and among the dead letters they belong to none.
 #[must_use]
 pub fn is_own_queue(name: &str) -> bool {
-    name == DEAD_LETTERS || name.starts_with(COMMANDS)
+    name == DEAD_LETTERS || name.starts_with(&lane_queue(""))
 }
 
 /// A lane and the patterns on [`COMMANDS`] that feed it.

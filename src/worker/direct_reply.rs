@@ -45,7 +45,7 @@ pub(super) struct Sender(AbortOnDropHandle<()>);
 
 impl Sender {
     /// Connects when the first one comes.
-    pub(super) fn start(url: String, name: String) -> (Self, DirectReplies) {
+    pub(super) fn start(url: String, name: &str) -> (Self, DirectReplies) {
         let (replies, waiting) = mpsc::channel(WAITING_MAX);
         let task = tokio::spawn(run(url, format!("{name} replying"), waiting));
         (Self(AbortOnDropHandle::new(task)), DirectReplies(replies))
@@ -79,13 +79,12 @@ async fn send(
     name: &str,
     reply: Message,
 ) -> Result<(Connection, Publisher), broker::error::Error> {
-    let (connection, mut publisher) = match open {
-        Some(open) => open,
-        None => {
-            let connection = Connection::open(url, name).await?;
-            let publisher = Publisher::open(&connection).await?;
-            (connection, publisher)
-        }
+    let (connection, mut publisher) = if let Some(open) = open {
+        open
+    } else {
+        let connection = Connection::open(url, name).await?;
+        let publisher = Publisher::open(&connection).await?;
+        (connection, publisher)
     };
     publisher.publish(std::slice::from_ref(&reply)).await?;
     Ok((connection, publisher))

@@ -124,7 +124,7 @@ impl Lane {
             stop.clone(),
         )));
         let (replying, direct_replies) =
-            direct_reply::Sender::start(self.places.amqp_url.clone(), self.connection_name());
+            direct_reply::Sender::start(self.places.amqp_url.clone(), &self.connection_name());
         let mut announcer = AbortOnDropHandle::new(tokio::spawn(announce::run(
             self.name.clone(),
             publisher,
