@@ -14,7 +14,7 @@ use crate::harness::publisher::command;
 use crate::harness::rows::{Rows, Written};
 use crate::harness::scene::Scene;
 use crate::harness::worker::InProcess;
-use crate::hostile::injection::texts::{PROGRAM, TEXTS, TIERED, world};
+use crate::hostile::injection::texts::{PROGRAM, TEXTS, TIERED, Text, world};
 use crate::hostile::{DEAD_LETTERS, DEADLINE, assert_one_generation};
 use crate::model::{Answer, Model};
 
@@ -167,7 +167,7 @@ fn in_bodies() -> Vec<Judged> {
     };
     let mut customer = 0;
     for (operation, field) in FIELDS {
-        for text in TEXTS.iter().map(|text| text.full()) {
+        for text in TEXTS.iter().map(Text::full) {
             customer += 1;
             let mut body = match operation {
                 "link" => link(customer),
@@ -208,7 +208,7 @@ async fn texts_in_bodies_are_only_texts() {
 /// Each text in each part of a message's outside that takes so long a text.
 fn outside_of_bodies() -> Vec<Judged> {
     let mut judged = Vec::new();
-    let texts: Vec<String> = TEXTS.iter().map(|text| text.full()).collect();
+    let texts: Vec<String> = TEXTS.iter().map(Text::full).collect();
     for text in texts.iter().filter(|text| text.len() <= 200) {
         let clean = !text.contains(char::is_control);
         let unless_clean = (!clean).then_some("invalid-text");

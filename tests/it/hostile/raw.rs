@@ -16,6 +16,7 @@ const DELIVERY_MODE: u8 = 12;
 pub(super) const CORRELATION_ID: u8 = 10;
 pub(super) const REPLY_TO: u8 = 9;
 pub(super) const MESSAGE_ID: u8 = 7;
+pub(super) const TIMESTAMP: u8 = 6;
 pub(super) const KIND: u8 = 5;
 pub(super) const APP_ID: u8 = 3;
 

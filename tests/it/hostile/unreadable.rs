@@ -8,7 +8,8 @@ use crate::harness::left::assert_nothing_is_left;
 use crate::harness::scene::Scene;
 use crate::harness::worker::Process;
 use crate::hostile::raw::{
-    APP_ID, CORRELATION_ID, HEADERS, KIND, MESSAGE_ID, REPLY_TO, RawPublisher, Sent, long, short,
+    APP_ID, CORRELATION_ID, HEADERS, KIND, MESSAGE_ID, REPLY_TO, RawPublisher, Sent, TIMESTAMP,
+    long, short,
 };
 use crate::hostile::{DEAD_LETTERS, DEADLINE, assert_one_generation, journey_scene};
 
@@ -129,4 +130,38 @@ async fn headers_that_grow_beyond_a_frame_do_not_keep_a_letter_from_its_queue() 
     for letter in &letters {
         assert_eq!(letter.header("x-headers-dropped").as_deref(), Some("1"));
     }
+}
+
+#[tokio::test]
+async fn no_timestamp_is_too_early_or_too_late() {
+    let Scene { place, settings, mut rows, mut results, .. } = journey_scene("timestamps").await;
+    let mut raw = RawPublisher::open(&place.amqp_url).await;
+    // The first and the last second, of years with four digits, of what the worker can reckon
+    // with, and of what the property can hold.
+    let seconds: [u64; 8] = [
+        0,
+        253_402_300_799,
+        253_402_300_800,
+        8_210_266_876_799,
+        8_210_266_876_800,
+        1 << 62,
+        1 << 63,
+        u64::MAX,
+    ];
+    let messages = steps(0..seconds.len());
+    for (message, seconds) in messages.iter().zip(seconds) {
+        let id = message.properties.message_id.as_deref().expect("steps have ids");
+        let properties =
+            vec![(MESSAGE_ID, short(id.as_bytes())), (TIMESTAMP, seconds.to_be_bytes().to_vec())];
+        let routing_key = message.routing_key.as_bytes().to_vec();
+        raw.publish(&Sent { routing_key, properties, body: message.body.clone() }).await;
+    }
+    let mut worker = Process::start(&settings, "timeless");
+    assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
+    for (result, seconds) in results.received.iter().zip(seconds) {
+        assert!(result.timestamp.is_none_or(|given| given == seconds), "{:?}", result.timestamp);
+    }
+    worker.signal("TERM").await;
+    assert!(worker.ended().await.success());
+    assert_nothing_is_left(&place, &["main"]).await;
 }
