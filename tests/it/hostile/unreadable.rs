@@ -133,6 +133,21 @@ async fn headers_that_grow_beyond_a_frame_do_not_keep_a_letter_from_its_queue() 
 }
 
 #[tokio::test]
+async fn headers_that_the_broker_routes_by_double_nothing() {
+    let key = |text: &[u8]| [b"S", &long(text)[..]].concat();
+    let keys = [key(b"acme.update"), key(b"partner-program.commands.main"), key(b"#")].concat();
+    let array = [b"A", &long(&keys)[..]].concat();
+    become_dead_letters(
+        "copies",
+        &[
+            (sent(b"acme.link", vec![header(b"CC", &array)]), "root-keys"),
+            (sent(b"acme.link", vec![header(b"BCC", &array)]), "root-keys"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn no_timestamp_is_too_early_or_too_late() {
     let Scene { place, settings, mut rows, mut results, .. } = journey_scene("timestamps").await;
     let mut raw = RawPublisher::open(&place.amqp_url).await;
