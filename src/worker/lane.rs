@@ -27,6 +27,7 @@ use crate::worker::Places;
 use crate::worker::announce::{self, Announcement, Need, Outgoing};
 use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
+use crate::worker::direct_reply;
 use crate::worker::fault::Fault;
 use crate::worker::intake::{self, Taken};
 use crate::worker::isolate::Isolation;
@@ -98,7 +99,7 @@ impl Lane {
     async fn generation(&self, shutdown: &CancellationToken) -> Result<(), Fault> {
         let mut session = Session::new(
             self.places.database_url.clone(),
-            format!("partner-program {} {}", self.name, self.config.worker_id),
+            self.connection_name(),
             self.config.database_timeout(),
         );
         tokio::select! {
@@ -126,12 +127,15 @@ impl Lane {
             taken_sender,
             stop.clone(),
         )));
+        let (replying, direct_replies) =
+            direct_reply::Sender::start(self.places.amqp_url.clone(), &self.connection_name());
         let mut announcer = AbortOnDropHandle::new(tokio::spawn(announce::run(
             self.name.clone(),
             Duration::from_millis(self.config.hold_ms),
             publisher,
             acknowledger,
             announcements,
+            direct_replies,
             Arc::clone(&self.counters),
         )));
         let isolation = Isolation {
@@ -157,8 +161,12 @@ impl Lane {
                 Ok(ended) => ended.map(drop),
                 Err(panic) => Err(Fault::TaskStopped(panic.to_string())),
             },
-            Err(fault) => Err(fault),
+            Err(fault) => {
+                announcer.abort();
+                Err(fault)
+            }
         };
+        replying.finish().await;
         // The channel is closed, not the consumer cancelled: only so does the broker hand the
         // unacked over in order. It stays open until here because acks need it.
         let taking = match intake.await {
@@ -173,8 +181,13 @@ impl Lane {
         drained.and(taking)
     }
 
+    /// How the lane's connections are called in the listings of both servers.
+    fn connection_name(&self) -> String {
+        format!("partner-program {} {}", self.name, self.config.worker_id)
+    }
+
     async fn connect(&self) -> Result<Connected, Fault> {
-        let name = format!("partner-program {} {}", self.name, self.config.worker_id);
+        let name = self.connection_name();
         let url = &self.places.amqp_url;
         let consuming = Connection::open(url, &format!("{name} consuming")).await?;
         let publishing = Arc::new(Connection::open(url, &format!("{name} publishing")).await?);

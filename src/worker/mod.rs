@@ -8,6 +8,7 @@
 mod announce;
 mod counters;
 mod dead_letter;
+mod direct_reply;
 mod fault;
 mod intake;
 mod isolate;

@@ -214,10 +214,10 @@ fn stored(org: &Org, read: &Read, outcome: &Outcome) -> Stored {
 /// reply answers the delivery at hand.
 fn answer(key: &CommandKey, stored: &Stored, read: &Read, duplicate: bool) -> Answer {
     let event = result_event(key, stored);
-    let reply =
-        read.envelope.reply_to.as_deref().map(|reply_to| {
-            result::reply(&event, reply_to, read.envelope.correlation_id.as_deref())
-        });
+    let reply_to = read.envelope.reply_to.as_deref();
+    let reply = reply_to
+        .filter(|queue| !topology::is_own_queue(queue))
+        .map(|reply_to| result::reply(&event, reply_to, read.envelope.correlation_id.as_deref()));
     Answer { event, reply, duplicate }
 }
 

@@ -1,7 +1,7 @@
 //! Random streams through the real worker, judged by the [model](crate::model): every byte of
 //! every result, every row, the order of both, and nothing left behind.
 
-mod pure;
+pub(crate) mod pure;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -142,6 +142,20 @@ impl Broker {
         self.delete(&format!("queues/{}/{}", self.vhost, encode(queue)));
     }
 
+    /// A user who may use all of the vhost.
+    pub(crate) fn create_user(&self, user: &str, password: &str) {
+        self.put(&format!("users/{user}"), &json!({ "password": password, "tags": "" }));
+        self.put(
+            &format!("permissions/{}/{user}", self.vhost),
+            &json!({ "configure": ".*", "write": ".*", "read": ".*" }),
+        );
+    }
+
+    /// Users belong to no vhost, so they do not go with it.
+    pub(crate) fn delete_user(&self, user: &str) {
+        self.delete(&format!("users/{user}"));
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}/api/{path}", self.management_url)
     }
