@@ -34,3 +34,6 @@ mod import;
 
 #[cfg(test)]
 mod demo;
+
+#[cfg(test)]
+mod protocol;
