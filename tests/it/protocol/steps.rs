@@ -19,6 +19,8 @@ pub(super) struct Protocol {
     /// How many commands may use up their tries and be dead-lettered.
     pub(super) give_ups: u8,
     pub(super) without: Option<Protection>,
+    /// The one property that is asked; else all are.
+    pub(super) only: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub(super) enum Protection {
     CloseToHandOver,
 }
 
-/// The number is the worker's place in [`State::sessions`].
+/// The number is the worker's place in [`State::sessions`], which may change with each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Becomes the active consumer. One that waits for its turn does nothing, and is left out.
@@ -126,7 +128,9 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::all(self)
+        let mut properties = properties::all(self);
+        properties.retain(|property| self.only.is_none_or(|only| property.name == only));
+        properties
     }
 }
 
