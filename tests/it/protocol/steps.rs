@@ -3,13 +3,10 @@
 use stateright::{Model, Property};
 
 use crate::protocol::properties;
-use crate::protocol::state::{
-    Announcement, Answer, Broker, Channel, Command, Commands, Database, Fence, Session, State,
-    Step, Transaction, Window,
-};
+use crate::protocol::state::{Answer, Broker, Channel, Commands, Database, Fence, Session, State};
 
 /// The protocol within bounds, whole or with one protection taken out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Protocol {
     pub(super) commands: u8,
     /// The most commands in a window.
@@ -151,10 +148,7 @@ impl Protocol {
             Action::Subscribe(worker) => subscribe(state, worker),
             Action::Deliver(worker) => self.deliver(state, worker),
             Action::Begin(worker, size) => self.begin(state, worker, size),
-            Action::TakeFence(worker) => {
-                require(gathered(state, worker)?.fence == Fence::Untaken)?;
-                self.take_fence(state, worker)
-            }
+            Action::TakeFence(worker) => self.take_fence_late(state, worker),
             Action::Load(worker) => self.load(state, worker),
             Action::GiveUp(worker) => self.give_up(state, worker),
             Action::Commit(worker) => self.commit(state, worker),
@@ -217,117 +211,6 @@ impl Protocol {
         session.held = session.held.plus(command);
         Some(())
     }
-
-    fn begin(&self, state: &mut State, worker: usize, size: u8) -> Option<()> {
-        let session = state.sessions[worker].as_mut()?;
-        require(session.window.is_none())?;
-        let commands = session
-            .held
-            .iter()
-            .take(usize::from(size))
-            .map(Commands::only)
-            .fold(Commands::NONE, Commands::plus);
-        require(commands.len() == u32::from(size))?;
-        let is_given_up = commands.meets(state.database.given_up);
-        // One that used up its tries is a part of its own.
-        require(size == 1 || !is_given_up)?;
-        session.held = session.held.minus(commands);
-        session.window = Some(Window { commands, step: Step::Gathered });
-        if !self.has(Protection::AckAfterCommit) {
-            ack(state, worker, commands);
-        }
-        if is_given_up {
-            return self.settle(state, worker, Answer::DeadLetter);
-        }
-        Some(())
-    }
-
-    /// Waits for the lock that a commit in flight has on the lane.
-    fn take_fence(&self, state: &mut State, worker: usize) -> Option<()> {
-        require(!self.has(Protection::Fence) || state.database.in_flight.is_none())?;
-        for session in state.sessions.iter_mut().flatten() {
-            if session.fence == Fence::Held {
-                session.fence = Fence::Lost;
-            }
-        }
-        state.sessions[worker].as_mut()?.fence = Fence::Held;
-        Some(())
-    }
-
-    fn load(&self, state: &mut State, worker: usize) -> Option<()> {
-        let session = gathered(state, worker)?;
-        require(session.fence != Fence::Untaken)?;
-        let commands = session.window.as_ref()?.commands;
-        let known = if self.has(Protection::Inbox) { state.database.inbox } else { Commands::NONE };
-        let fresh = commands.minus(known);
-        if fresh.is_empty() {
-            return self.settle(state, worker, Answer::Result);
-        }
-        let loaded_after = u8::try_from(state.database.history.len()).ok()?;
-        let session = state.sessions[worker].as_mut()?;
-        session.window.as_mut()?.step = Step::Loaded(Transaction { fresh, loaded_after });
-        Some(())
-    }
-
-    /// The word on the last try is the database's, so it comes after that on any earlier try: a
-    /// command that panics never got as far as a commit.
-    fn give_up(&self, state: &mut State, worker: usize) -> Option<()> {
-        let commands = gathered(state, worker)?.window.as_ref()?.commands;
-        require(commands.len() == 1)?;
-        require(!self.waits_for_in_flight(state, commands))?;
-        state.give_ups_left = state.give_ups_left.checked_sub(1)?;
-        state.database.given_up = state.database.given_up.plus(commands);
-        self.settle(state, worker, Answer::DeadLetter)
-    }
-
-    fn commit(&self, state: &mut State, worker: usize) -> Option<()> {
-        let session = state.sessions[worker].as_mut()?;
-        let window = session.window.as_mut()?;
-        let Step::Loaded(transaction) = window.step else { return None };
-        if self.has(Protection::Fence) && session.fence == Fence::Lost {
-            window.step = Step::FencedOff;
-            return Some(());
-        }
-        if self.has(Protection::Inbox) && state.database.inbox.meets(transaction.fresh) {
-            // A conflict: the window is done again.
-            window.step = Step::Gathered;
-            return Some(());
-        }
-        require(!self.waits_for_in_flight(state, transaction.fresh))?;
-        state.database.apply(transaction);
-        self.settle(state, worker, Answer::Result)
-    }
-
-    /// As [`Self::commit`], up to the point where the server has only to decide.
-    fn lose_commit(&self, state: &mut State, worker: usize) -> Option<()> {
-        strike(state)?;
-        require(state.database.in_flight.is_none())?;
-        let session = state.sessions[worker].as_mut()?;
-        let window = session.window.as_mut()?;
-        let Step::Loaded(transaction) = window.step else { return None };
-        require(!self.has(Protection::Fence) || session.fence == Fence::Held)?;
-        require(!self.has(Protection::Inbox) || !state.database.inbox.meets(transaction.fresh))?;
-        window.step = Step::Gathered;
-        state.database.in_flight = Some(transaction);
-        Some(())
-    }
-
-    /// An id that a transaction in flight has inserted can't be inserted before that has ended.
-    fn waits_for_in_flight(&self, state: &State, commands: Commands) -> bool {
-        let in_flight = state.database.in_flight;
-        self.has(Protection::Inbox)
-            && in_flight.is_some_and(|transaction| transaction.fresh.meets(commands))
-    }
-
-    fn settle(&self, state: &mut State, worker: usize, answer: Answer) -> Option<()> {
-        let session = state.sessions[worker].as_mut()?;
-        let Window { commands, .. } = session.window.take()?;
-        session.announcing.push(Announcement { answer, commands, unconfirmed: commands });
-        if !self.has(Protection::AckAfterConfirm) {
-            ack(state, worker, commands);
-        }
-        Some(())
-    }
 }
 
 fn subscribe(state: &mut State, worker: usize) -> Option<()> {
@@ -339,17 +222,9 @@ fn subscribe(state: &mut State, worker: usize) -> Option<()> {
     Some(())
 }
 
-/// The session, if it has a window that is yet to be loaded.
-fn gathered(state: &State, worker: usize) -> Option<&Session> {
-    let session = state.sessions[worker].as_ref()?;
-    require(session.window.as_ref()?.step == Step::Gathered)?;
-    Some(session)
-}
-
 fn publish(state: &mut State, worker: usize) -> Option<()> {
     let announcement = state.sessions[worker].as_mut()?.announcing.first_mut()?;
-    let command: Command = announcement.unconfirmed.first()?;
-    let command = Commands::only(command);
+    let command = Commands::only(announcement.unconfirmed.first()?);
     announcement.unconfirmed = announcement.unconfirmed.minus(command);
     let broker = &mut state.broker;
     match announcement.answer {
@@ -363,7 +238,7 @@ fn publish(state: &mut State, worker: usize) -> Option<()> {
 }
 
 /// The broker ignores it if the channel is closed, for then it counts nothing as unacked.
-fn ack(state: &mut State, worker: usize, commands: Commands) {
+pub(super) fn ack(state: &mut State, worker: usize, commands: Commands) {
     let Some(session) = &mut state.sessions[worker] else { return };
     state.broker.acked = state.broker.acked.plus(session.unacked.and(commands));
     session.unacked = session.unacked.minus(commands);
@@ -378,7 +253,7 @@ fn close(state: &mut State, worker: usize) {
 }
 
 /// Uses up a fault.
-fn strike(state: &mut State) -> Option<()> {
+pub(super) fn strike(state: &mut State) -> Option<()> {
     state.faults_left = state.faults_left.checked_sub(1)?;
     Some(())
 }
@@ -390,6 +265,6 @@ fn strike_at_work(state: &mut State, worker: usize) -> Option<()> {
     strike(state)
 }
 
-fn require(possible: bool) -> Option<()> {
+pub(super) fn require(possible: bool) -> Option<()> {
     possible.then_some(())
 }
