@@ -27,7 +27,7 @@
 //! Taken for granted: a returned command gets its old place in the queue back. A quorum queue
 //! holds to that while no consumer's prefetch is smaller than what the one before it held. An id
 //! is unique in the whole inbox; over midnight, when the key alone doesn't say so, the versions
-//! of enrolments do. Left out: commands without an id, which the inbox can't recognise.
+//! of enrolments do for whatever has an effect. Left out: commands without an id, which the inbox can't recognise.
 
 mod properties;
 mod state;
