@@ -43,3 +43,6 @@ mod import;
 
 #[cfg(test)]
 mod demo;
+
+#[cfg(test)]
+mod protocol;
