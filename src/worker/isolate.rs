@@ -19,7 +19,7 @@ use crate::domain::rejection::{Reason, Rejection};
 use crate::retry::Backoff;
 use crate::store;
 use crate::store::error::Error;
-use crate::store::fence::{self, Fence};
+use crate::store::fence::Fence;
 use crate::store::session::{self, Session};
 use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
@@ -41,8 +41,7 @@ pub(super) struct Isolation {
     pub(super) clock: Clock,
     pub(super) counters: Arc<Counters>,
     pub(super) session: Session,
-    /// Taken with the first delivery: only the lane's active consumer gets one.
-    pub(super) fence: Option<Fence>,
+    pub(super) fence: Fence,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -160,8 +159,9 @@ impl Isolation {
 
     async fn apply(&mut self, taken: &[Taken], attempts: &[Uuid]) -> Result<Vec<Settled>, Failure> {
         let applied = session::bounded(self.session.timeout(), async {
-            let fence = self.fence().await?;
-            match window::apply(&mut self.session, &fence, &self.clock, taken, attempts).await {
+            let applying =
+                window::apply(&mut self.session, &self.fence, &self.clock, taken, attempts);
+            match applying.await {
                 Err(Failure::Store(error)) => Err(error),
                 Err(Failure::Panicked(why)) => Ok(Err(Failure::Panicked(why))),
                 Ok(settled) => Ok(Ok(settled)),
@@ -177,22 +177,6 @@ impl Isolation {
                 Err(error.into())
             }
         }
-    }
-
-    async fn fence(&mut self) -> Result<Fence, Error> {
-        if let Some(fence) = &self.fence {
-            return Ok(fence.clone());
-        }
-        let connection = self.session.connection().await?;
-        let fence = fence::take(connection, &self.lane, &self.config.worker_id).await?;
-        tracing::info!(
-            lane = self.lane,
-            lane.epoch = fence.epoch,
-            "took lane {} at epoch {}",
-            self.lane,
-            fence.epoch
-        );
-        Ok(self.fence.insert(fence).clone())
     }
 
     /// Pauses before the next try, unless the window was held so long that the broker's ack
@@ -247,7 +231,7 @@ impl Isolation {
                 let connection = self.session.connection().await?;
                 match counting {
                     Counting::Read => store::attempts::read(connection, &self.lane, ids).await,
-                    Counting::AddOne => store::attempts::count(connection, &self.lane, ids).await,
+                    Counting::AddOne => store::attempts::count(connection, &self.fence, ids).await,
                 }
             })
             .await;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::connection::Connection;
-use crate::broker::consumer::Consumer;
+use crate::broker::consumer::{Acknowledger, Consumer};
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Topology};
 use crate::clock::Clock;
@@ -31,6 +31,7 @@ use crate::worker::direct_reply;
 use crate::worker::fault::Fault;
 use crate::worker::intake::{self, Taken};
 use crate::worker::isolate::Isolation;
+use crate::worker::tenure;
 use crate::worker::window::Settled;
 
 /// The first and the longest pause between generations.
@@ -119,6 +120,7 @@ impl Lane {
         // Ends the intake when this generation ends, for whatever reason.
         let stop = shutdown.child_token();
         let acknowledger = consumer.acknowledger();
+        let channel = acknowledger.clone();
         let (taken_sender, taken) = mpsc::channel(usize::from(self.config.prefetch));
         let (announcement_sender, announcements) = mpsc::channel(ANNOUNCEMENTS_WAITING);
         let intake = AbortOnDropHandle::new(tokio::spawn(intake::run(
@@ -138,18 +140,8 @@ impl Lane {
             direct_replies,
             Arc::clone(&self.counters),
         )));
-        let isolation = Isolation {
-            lane: self.name.clone(),
-            config: Arc::clone(&self.config),
-            clock: self.clock.clone(),
-            counters: Arc::clone(&self.counters),
-            session,
-            fence: None,
-            shutdown: shutdown.clone(),
-        };
-
         let ended = tokio::select! {
-            worked = self.windows(isolation, taken, announcement_sender, &stop) => worked,
+            worked = self.windows(session, &channel, taken, announcement_sender, &stop) => worked,
             ended = &mut announcer => Err(unexpected(ended)),
             lost = consuming.closed() => Err(lost.into()),
             lost = publishing.closed() => Err(lost.into()),
@@ -210,12 +202,15 @@ impl Lane {
     /// Settles windows until `stop` or until nothing more is taken.
     async fn windows(
         &self,
-        mut isolation: Isolation,
+        session: Session,
+        channel: &Acknowledger,
         mut taken: mpsc::Receiver<Taken>,
         announcements: mpsc::Sender<Announcement>,
         stop: &CancellationToken,
     ) -> Result<(), Fault> {
         let mut reported = Instant::now();
+        let mut session = Some(session);
+        let mut tenure: Option<Isolation> = None;
         loop {
             let window = tokio::select! {
                 biased;
@@ -225,6 +220,10 @@ impl Lane {
             // An empty window: the intake has ended, and its own fault is the one to report.
             let Some(last) = window.last() else { return Ok(()) };
             let ack_through = last.tag;
+            if let Some(session) = session.take() {
+                tenure = Some(self.take(session, channel, stop).await?);
+            }
+            let Some(isolation) = &mut tenure else { return Ok(()) };
             let settled = isolation.settle(&window).await?;
             let outgoing = self.outgoing(&window, settled);
             if announcements.send(Announcement { outgoing, ack_through }).await.is_err() {
@@ -236,6 +235,27 @@ impl Lane {
                 self.report("lane working");
             }
         }
+    }
+
+    /// Takes the lane, which only the one who was delivered something may.
+    async fn take(
+        &self,
+        mut session: Session,
+        channel: &Acknowledger,
+        shutdown: &CancellationToken,
+    ) -> Result<Isolation, Fault> {
+        let hold = Duration::from_millis(self.config.hold_ms);
+        let worker = &self.config.worker_id;
+        let fence = tenure::take(&mut session, &self.name, worker, channel, hold, shutdown).await?;
+        Ok(Isolation {
+            lane: self.name.clone(),
+            config: Arc::clone(&self.config),
+            clock: self.clock.clone(),
+            counters: Arc::clone(&self.counters),
+            session,
+            fence,
+            shutdown: shutdown.clone(),
+        })
     }
 
     /// The next window: as much as is there, up to the bounds; empty when the intake is gone.

@@ -14,6 +14,7 @@ mod intake;
 mod isolate;
 mod lane;
 mod retention;
+mod tenure;
 pub(crate) mod window;
 
 use std::sync::Arc;

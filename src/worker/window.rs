@@ -113,12 +113,11 @@ enum Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// The key to look up in the inbox: a made-up id can't be there.
+    /// The key to look up in the inbox. A made-up id can be there, too: after a commit whose
+    /// outcome was unknown.
     fn inbox_key(&self) -> Option<CommandKey> {
         match self {
-            Self::Command { read, key, .. } => {
-                read.envelope.message_id.is_some().then(|| key.clone())
-            }
+            Self::Command { key, .. } => Some(key.clone()),
             Self::Reject(_) => None,
         }
     }

@@ -3,6 +3,7 @@
 //! Every trial ends the same way: the [checker](crate::checker) must find nothing to object to.
 
 mod broker;
+mod cluster;
 mod database;
 mod fault;
 mod table;

@@ -18,11 +18,9 @@
 //! no row, which are those that were rejected. The model has the ones that were given up: without
 //! the fence, a zombie applies one after its successors.
 //!
-//! **A known limit.** The code takes the fence some time after the first delivery, and a
-//! rejection does not ask for it. A worker that stands still in between, while another gives the
-//! command up and goes on, takes the lane back and applies it after its successors. One test
-//! shows this. To rule it out, the fence would have to be taken at the very delivery, as it is
-//! modelled where commands are given up, or a rejection leave a row behind the fence, too.
+//! **Why the broker is asked after the lane was taken.** A worker may stand still between its first
+//! delivery and the taking, while another one gives the command up and goes on. It would take the
+//! lane back and apply the command after its successors.
 //!
 //! Taken for granted: a returned command gets its old place in the queue back. A quorum queue
 //! holds to that while no consumer's prefetch is smaller than what the one before it held. An id
@@ -46,8 +44,7 @@ const BOUNDS: Protocol =
 
 #[test]
 fn whatever_comes_between_each_command_counts_once_in_order_and_is_answered() {
-    // As the code takes it, and as it has to be where nothing else protects.
-    explore(Protocol { faults: 3, without: Some(Protection::FenceAtDelivery), ..BOUNDS });
+    explore(Protocol { faults: 3, ..BOUNDS });
     explore(Protocol { give_ups: 1, ..BOUNDS });
 }
 
@@ -61,10 +58,14 @@ fn without_the_fence_a_zombie_applies_a_given_up_command_after_its_successors() 
     counterexample(Protection::Fence, 1, properties::IN_ORDER);
 }
 
-/// The known limit.
 #[test]
-fn a_fence_taken_late_lets_a_given_up_command_be_applied_after_its_successors() {
-    counterexample(Protection::FenceAtDelivery, 1, properties::IN_ORDER);
+fn without_asking_the_broker_a_given_up_command_is_applied_after_its_successors() {
+    counterexample(Protection::ChannelCheck, 1, properties::IN_ORDER);
+}
+
+#[test]
+fn given_up_by_anybody_a_command_can_be_applied_as_well() {
+    counterexample(Protection::FencedGiveUps, 1, properties::EITHER);
 }
 
 #[test]
@@ -92,10 +93,7 @@ fn a_cancelled_consumer_lets_the_next_one_run_ahead() {
 /// Without this, a path could go on for ever and [`properties::DRAINED`] never be asked.
 #[test]
 fn every_path_ends() {
-    for protocol in [
-        Protocol { without: Some(Protection::FenceAtDelivery), ..BOUNDS },
-        Protocol { commands: 2, give_ups: 1, ..BOUNDS },
-    ] {
+    for protocol in [BOUNDS, Protocol { commands: 2, give_ups: 1, ..BOUNDS }] {
         let mut is_under_way = HashMap::new();
         let mut path = Vec::new();
         let mut next = protocol.init_states();

@@ -98,7 +98,7 @@ impl Trial {
         Self::at(name, place, Some(own)).await
     }
 
-    async fn at(name: &str, place: Place, own: Option<Lent>) -> Self {
+    pub(crate) async fn at(name: &str, place: Place, own: Option<Lent>) -> Self {
         let database = Proxy::before(&place.database_url).await;
         let broker = Proxy::before(&place.amqp_url).await;
         Settings::of(&place).declare().await;

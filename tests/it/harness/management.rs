@@ -54,6 +54,13 @@ impl Broker {
         })
     }
 
+    /// The node that leads a quorum queue.
+    pub(crate) fn leader(&self, queue: &str) -> String {
+        let queue = self.get(&format!("queues/{}/{}", self.vhost, encode(queue)));
+        let leader = queue.as_ref().and_then(|queue| queue.get("leader")?.as_str());
+        leader.expect("a quorum queue has a leader").to_owned()
+    }
+
     /// How often messages of the queue were delivered again since the broker has started.
     pub(crate) fn redelivered(&self, queue: &str) -> u64 {
         let queue = self.get(&format!("queues/{}/{}", self.vhost, encode(queue)));

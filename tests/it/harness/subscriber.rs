@@ -43,6 +43,12 @@ impl Subscriber {
         subscriber
     }
 
+    /// Listens there from now on.
+    pub(crate) fn move_to(&mut self, amqp_url: &str) {
+        amqp_url.clone_into(&mut self.amqp_url);
+        self.listen();
+    }
+
     /// Listens to that queue as well from the next [`Self::listen`] on.
     pub(crate) fn add(&mut self, queue: &str) {
         self.queues.push(queue.to_owned());

@@ -13,6 +13,7 @@ pub(super) const ANNOUNCED: &str = "what is announced is committed";
 pub(super) const ANSWERS_IN_ORDER: &str = "commands are first answered in the order of the queue";
 pub(super) const ACKED_DONE: &str = "an acked command is in the inbox or was given up";
 pub(super) const ACKED_ANSWERED: &str = "an acked command's answer was confirmed";
+pub(super) const EITHER: &str = "a command is either applied or dead-lettered";
 pub(super) const DRAINED: &str = "where nothing more can happen, every command is done";
 
 /// Named so that the closures below know their arguments.
@@ -35,6 +36,7 @@ pub(super) fn all(protocol: &Protocol) -> Vec<Property<Protocol>> {
             state.database.inbox.plus(state.database.given_up).holds(state.broker.acked)
         }),
         Of::always(ACKED_ANSWERED, |_, state| answered(state).holds(state.broker.acked)),
+        Of::always(EITHER, |_, state| !applied(state).meets(state.broker.dead_letters)),
         Of::always(DRAINED, |protocol, state| {
             is_done(protocol, state) || !protocol.is_terminal(state)
         }),

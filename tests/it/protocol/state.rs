@@ -94,6 +94,8 @@ pub(super) struct State {
 pub(super) struct Broker {
     /// What the next delivery is taken from. A returned command gets its old place back.
     pub(super) ready: Commands,
+    /// Those that were delivered before: the next time, the broker says so.
+    pub(super) delivered: Commands,
     pub(super) acked: Commands,
     /// Results that the broker has taken and confirmed, whether or not the confirm arrived.
     pub(super) announced: Commands,
@@ -108,7 +110,7 @@ pub(super) struct Database {
     pub(super) inbox: Commands,
     /// Append-only, in the order of the commits.
     pub(super) history: Vec<Effect>,
-    /// Commands whose tries are used up. The count is in the database, and no epoch guards it.
+    /// Commands whose tries are used up. The count is in the database, and the lane's holder's.
     pub(super) given_up: Commands,
     /// A transaction whose connection broke during the commit. It holds its locks until the
     /// server has decided on it.
@@ -147,6 +149,8 @@ pub(super) struct Session {
     pub(super) unacked: Commands,
     /// Taken, and waiting for a window.
     pub(super) held: Commands,
+    /// Of those, the ones that the broker has delivered before.
+    pub(super) redelivered: Commands,
     pub(super) fence: Fence,
     pub(super) window: Option<Window>,
     /// Settled windows, the first of which is being announced.
@@ -159,6 +163,7 @@ impl Session {
             channel: Channel::Active,
             unacked: Commands::NONE,
             held: Commands::NONE,
+            redelivered: Commands::NONE,
             fence: Fence::Untaken,
             window: None,
             announcing: Vec::new(),

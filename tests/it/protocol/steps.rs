@@ -3,7 +3,7 @@
 use stateright::{Model, Property};
 
 use crate::protocol::properties;
-use crate::protocol::state::{Answer, Broker, Channel, Commands, Database, Fence, Session, State};
+use crate::protocol::state::{Answer, Broker, Channel, Commands, Database, Session, State};
 
 /// The protocol within bounds, whole or with one protection taken out.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +24,10 @@ pub(super) struct Protocol {
 pub(super) enum Protection {
     /// A commit checks that the lane is still the session's.
     Fence,
-    /// The lane is taken at the very delivery, not at some time after it.
-    FenceAtDelivery,
+    /// Whoever has taken the lane asks the broker whether he is still its consumer.
+    ChannelCheck,
+    /// Only the lane's holder gives a command up.
+    FencedGiveUps,
     /// Commands are looked up before they are applied, and their ids are unique at the commit.
     Inbox,
     AckAfterCommit,
@@ -74,6 +76,7 @@ impl Model for Protocol {
         vec![State {
             broker: Broker {
                 ready: Commands::first_of_queue(self.commands),
+                delivered: Commands::NONE,
                 acked: Commands::NONE,
                 announced: Commands::NONE,
                 announced_again: Commands::NONE,
@@ -146,9 +149,9 @@ impl Protocol {
     fn step(&self, state: &mut State, action: Action) -> Option<()> {
         match action {
             Action::Subscribe(worker) => subscribe(state, worker),
-            Action::Deliver(worker) => self.deliver(state, worker),
+            Action::Deliver(worker) => deliver(state, worker),
             Action::Begin(worker, size) => self.begin(state, worker, size),
-            Action::TakeFence(worker) => self.take_fence_late(state, worker),
+            Action::TakeFence(worker) => self.take_fence(state, worker),
             Action::Load(worker) => self.load(state, worker),
             Action::GiveUp(worker) => self.give_up(state, worker),
             Action::Commit(worker) => self.commit(state, worker),
@@ -197,20 +200,21 @@ impl Protocol {
             }
         }
     }
+}
 
-    fn deliver(&self, state: &mut State, worker: usize) -> Option<()> {
-        let session = state.sessions[worker].as_ref()?;
-        require(session.channel == Channel::Active)?;
-        let command = Commands::only(state.broker.ready.first()?);
-        if session.fence == Fence::Untaken && self.has(Protection::FenceAtDelivery) {
-            self.take_fence(state, worker)?;
-        }
-        state.broker.ready = state.broker.ready.minus(command);
-        let session = state.sessions[worker].as_mut()?;
-        session.unacked = session.unacked.plus(command);
-        session.held = session.held.plus(command);
-        Some(())
-    }
+fn deliver(state: &mut State, worker: usize) -> Option<()> {
+    let session = state.sessions[worker].as_ref()?;
+    require(session.channel == Channel::Active)?;
+    let command = Commands::only(state.broker.ready.first()?);
+    let broker = &mut state.broker;
+    broker.ready = broker.ready.minus(command);
+    let redelivered = command.and(broker.delivered);
+    broker.delivered = broker.delivered.plus(command);
+    let session = state.sessions[worker].as_mut()?;
+    session.unacked = session.unacked.plus(command);
+    session.held = session.held.plus(command);
+    session.redelivered = session.redelivered.plus(redelivered);
+    Some(())
 }
 
 fn subscribe(state: &mut State, worker: usize) -> Option<()> {
@@ -245,7 +249,7 @@ pub(super) fn ack(state: &mut State, worker: usize, commands: Commands) {
 }
 
 /// What is unacked gets its old place in the queue back.
-fn close(state: &mut State, worker: usize) {
+pub(super) fn close(state: &mut State, worker: usize) {
     let Some(session) = &mut state.sessions[worker] else { return };
     session.channel = Channel::Closed;
     state.broker.ready = state.broker.ready.plus(session.unacked);

@@ -1,7 +1,7 @@
 //! What a worker does with a window, from gathering it to having answers to announce.
 
 use crate::protocol::state::{
-    Announcement, Answer, Commands, Fence, Session, State, Step, Transaction, Window,
+    Announcement, Answer, Channel, Commands, Fence, Session, State, Step, Transaction, Window,
 };
 use crate::protocol::steps::{Protection, Protocol, ack, require, strike};
 
@@ -17,34 +17,29 @@ impl Protocol {
             .map(Commands::only)
             .fold(Commands::NONE, Commands::plus);
         require(commands.len() == u32::from(size))?;
-        let is_given_up = commands.meets(state.database.given_up);
-        // One that used up its tries is a part of its own.
-        require(size == 1 || !is_given_up)?;
         session.held = session.held.minus(commands);
         session.window = Some(Window { commands, step: Step::Gathered });
         if !self.has(Protection::AckAfterCommit) {
             ack(state, worker, commands);
         }
-        if is_given_up {
-            return self.settle(state, worker, Answer::DeadLetter);
-        }
         Some(())
     }
 
-    pub(super) fn take_fence_late(&self, state: &mut State, worker: usize) -> Option<()> {
-        require(gathered(state, worker)?.fence == Fence::Untaken)?;
-        self.take_fence(state, worker)
-    }
-
-    /// Waits for the lock that a commit in flight has on the lane.
+    /// Waits for the lock that a commit in flight has on the lane. Whoever finds his channel closed
+    /// after it goes no further.
     pub(super) fn take_fence(&self, state: &mut State, worker: usize) -> Option<()> {
+        require(gathered(state, worker)?.fence == Fence::Untaken)?;
         require(!self.has(Protection::Fence) || state.database.in_flight.is_none())?;
         for session in state.sessions.iter_mut().flatten() {
             if session.fence == Fence::Held {
                 session.fence = Fence::Lost;
             }
         }
-        state.sessions[worker].as_mut()?.fence = Fence::Held;
+        let session = state.sessions[worker].as_mut()?;
+        session.fence = Fence::Held;
+        if self.has(Protection::ChannelCheck) && session.channel == Channel::Closed {
+            state.sessions[worker] = None;
+        }
         Some(())
     }
 
@@ -52,6 +47,10 @@ impl Protocol {
         let session = gathered(state, worker)?;
         require(session.fence != Fence::Untaken)?;
         let commands = session.window.as_ref()?.commands;
+        // Only of those that come again is it asked how often they were tried.
+        if commands.and(session.redelivered).meets(state.database.given_up) {
+            return self.give_up_again(state, worker, commands);
+        }
         let known = if self.has(Protection::Inbox) { state.database.inbox } else { Commands::NONE };
         let fresh = commands.minus(known);
         if fresh.is_empty() {
@@ -66,12 +65,34 @@ impl Protocol {
     /// The word on the last try is the database's, so it comes after that on any earlier try: a
     /// command that panics never got as far as a commit.
     pub(super) fn give_up(&self, state: &mut State, worker: usize) -> Option<()> {
-        let commands = gathered(state, worker)?.window.as_ref()?.commands;
+        let session = gathered(state, worker)?;
+        let commands = session.window.as_ref()?.commands;
         require(commands.len() == 1)?;
         require(!self.waits_for_in_flight(state, commands))?;
+        if self.has(Protection::Fence) && self.has(Protection::FencedGiveUps) {
+            require(session.fence != Fence::Untaken)?;
+            if session.fence == Fence::Lost {
+                state.sessions[worker].as_mut()?.window.as_mut()?.step = Step::FencedOff;
+                return Some(());
+            }
+            // The try before looked it up, and nobody else has committed since.
+            require(!state.database.inbox.meets(commands))?;
+        }
         state.give_ups_left = state.give_ups_left.checked_sub(1)?;
         state.database.given_up = state.database.given_up.plus(commands);
         self.settle(state, worker, Answer::DeadLetter)
+    }
+
+    /// One that used up its tries before is a part of its own.
+    fn give_up_again(&self, state: &mut State, worker: usize, commands: Commands) -> Option<()> {
+        if commands.len() == 1 {
+            return self.settle(state, worker, Answer::DeadLetter);
+        }
+        let session = state.sessions[worker].as_mut()?;
+        let first = Commands::only(commands.first()?);
+        session.window.as_mut()?.commands = first;
+        session.held = session.held.plus(commands.minus(first));
+        Some(())
     }
 
     pub(super) fn commit(&self, state: &mut State, worker: usize) -> Option<()> {
