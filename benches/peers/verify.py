@@ -3,8 +3,8 @@
 verify.py WORKER COMMANDS PEER[:KEY=VALUE,...]...
 
 Wants DATABASE_URL and AMQP_URL of servers that hold nothing else. Every candidate gets a database
-of its own; the worker comes first and says what is right. KEY=VALUE goes to the peer's
-environment.
+of its own; the worker comes first and says what is right. KEY=VALUE goes to the candidate's
+environment; the candidate `worker` is the worker again, for other settings.
 """
 
 import asyncio
@@ -226,7 +226,7 @@ async def main(worker: str, count: int, candidates: list[str]) -> None:
     for candidate in candidates:
         name, _, settings = candidate.partition(":")
         extra = dict(pair.split("=") for pair in settings.split(",") if pair)
-        argv = [str(PEERS / "run.sh"), name]
+        argv = [worker, "run"] if name == "worker" else [str(PEERS / "run.sh"), name]
         rows, rate = await drain(argv, extra, messages, channel, root)
         wrong = [kind for kind in right if rows[kind] != right[kind]]
         print(f"{candidate}: {rate:.0f} commands/s, {wrong or 'as the worker'}", flush=True)

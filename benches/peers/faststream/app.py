@@ -115,7 +115,7 @@ async def apply(connection: asyncpg.Connection, command: Command):
         customer = None
         if wanted is not None:
             statement, value = wanted
-            customer = await connection.fetchrow(statement, org["id"], value)
+            customer = await connection.fetchrow(SQL[statement], org["id"], value)
         outcome.customer(given, customer)
         for item in items:
             code = 2001

@@ -145,14 +145,14 @@ def normalised(name: str | None) -> str:
 def lookup(given: dict, country_code: str) -> tuple[str, object] | None:
     """Say which statement finds the customer, and with what. The highest identifier decides."""
     if given.get("id") is not None:
-        return SQL["customer_by_id"], given["id"]
+        return "customer_by_id", given["id"]
     if mobile := given.get("mobile"):
         digits = "".join(character for character in str(mobile) if character.isdigit())
-        return SQL["customer_by_mobile"], [digits, country_code + digits]
+        return "customer_by_mobile", [digits, country_code + digits]
     if email := given.get("email"):
-        return SQL["customer_by_email"], email
+        return "customer_by_email", email
     if external_id := given.get("externalId"):
-        return SQL["customer_by_external_id"], str(external_id)
+        return "customer_by_external_id", str(external_id)
     return None
 
 
