@@ -34,9 +34,11 @@ QUEUE = os.environ.get("PEER_QUEUE", COMMANDS_QUEUE)
 
 logging.basicConfig(level=logging.WARNING)
 log = logging.getLogger("peer")
-# A logger of our own, because FastStream's writes two lines per message.
+# A logger of our own, because FastStream's writes two lines per message; and no injection of
+# parameters, which takes each message through a pool of threads.
 broker = RabbitBroker(
     os.environ["AMQP_URL"],
+    apply_types=False,
     default_channel=Channel(prefetch_count=PREFETCH, publisher_confirms=True),
     logger=log,
 )
@@ -67,14 +69,25 @@ orgs: dict[str, dict] = {}
 orgs_read_at = float("-inf")
 
 
-@broker.subscriber(
-    RabbitQueue(QUEUE, declare=False), ack_policy=AckPolicy.NACK_ON_ERROR, no_reply=True
-)
-async def handle(message: RabbitMessage) -> None:
-    """Commit, publish the result and wait for its confirm; the ack follows, or a requeue."""
+async def decode(message: RabbitMessage) -> Command:
+    """Read a command; what can't be read is rejected."""
     raw = message.raw_message
     try:
-        command = Command.parse(raw.routing_key, raw.message_id, raw.correlation_id, message.body)
+        return Command.parse(raw.routing_key, raw.message_id, raw.correlation_id, message.body)
+    except UNPROCESSABLE as error:
+        log.warning("refused: %r", error)
+        raise RejectMessage from error
+
+
+@broker.subscriber(
+    RabbitQueue(QUEUE, declare=False),
+    ack_policy=AckPolicy.NACK_ON_ERROR,
+    decoder=decode,
+    no_reply=True,
+)
+async def handle(command: Command) -> None:
+    """Commit, publish the result and wait for its confirm; the ack follows, or a requeue."""
+    try:
         async with pool.acquire() as connection, connection.transaction():
             stored = await apply(connection, command)
     except UNPROCESSABLE as error:
