@@ -8,7 +8,7 @@ peers=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 installed=$peers/../../target/peers
 name=${1:?usage: run.sh celery|faststream|node|rust}
 : "${DATABASE_URL:?}" "${AMQP_URL:?}"
-export PYTHONPATH=$peers/python
+export PYTHONPATH=$peers/python PYTHONPYCACHEPREFIX=$installed/pycache
 
 case $name in
 faststream)
@@ -17,7 +17,7 @@ faststream)
     ;;
 celery)
     cd "$peers/celery"
-    exec "$installed/celery/bin/celery" --app app worker --loglevel WARNING \
+    exec "$installed/celery/bin/celery" --app app --quiet worker --loglevel WARNING \
         --without-gossip --without-mingle --without-heartbeat
     ;;
 node)

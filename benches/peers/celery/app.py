@@ -34,8 +34,8 @@ from rules import (
     states,
 )
 
-PROCESSES = int(os.environ.get("PEER_PROCESSES", "4"))
-PREFETCH = int(os.environ.get("PEER_PREFETCH", str(8 * PROCESSES)))
+PROCESSES = int(os.environ.get("PEER_PROCESSES", "12"))
+PREFETCH = int(os.environ.get("PEER_PREFETCH", str(4 * PROCESSES)))
 QUEUE = os.environ.get("PEER_QUEUE", COMMANDS_QUEUE)
 
 CONFLICTS = (Conflict, psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)

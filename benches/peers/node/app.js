@@ -6,7 +6,7 @@ const amqplib = require("amqplib");
 const pg = require("pg");
 const { apply, parse, CONFLICT, Refused } = require("./commands");
 
-const concurrency = Number(process.env.PEER_CONCURRENCY ?? 16);
+const concurrency = Number(process.env.PEER_CONCURRENCY ?? 48);
 const prefetch = Number(process.env.PEER_PREFETCH ?? 2 * concurrency);
 const processes = Number(process.env.PEER_PROCESSES ?? 1);
 const queue = process.env.PEER_QUEUE ?? "partner-program.commands.main";

@@ -38,7 +38,7 @@ struct Args {
     #[arg(long, env = "AMQP_URL")]
     amqp_url: String,
     /// Commands that are worked on at once, each on a database connection of its own
-    #[arg(long, env = "PEER_CONCURRENCY", default_value_t = 16)]
+    #[arg(long, env = "PEER_CONCURRENCY", default_value_t = 48)]
     concurrency: u16,
     /// Unacknowledged deliveries; by default twice the concurrency
     #[arg(long, env = "PEER_PREFETCH")]
