@@ -11,9 +11,11 @@ the peer gets a queue of that name which, other than a lane, serves several cons
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,14 +44,15 @@ name = "Plain"
 kind = "EXTERNAL"
 """
 
-# Every other customer stands in both programs. Customer 0 only holds the ids that others want.
+# Half of the customers, but for a few, stand in both programs. Customer 1 only holds a membership
+# id that others ask for.
 ENROLMENTS = """
 insert into enrolment (org_id, customer_id, program_id, linked, membership_id, tier_number,
     tier_expires_at, linked_since, version)
 select p.org_id, c.id, p.id, true, 'old-' || c.id, case p.name when 'Tiered' then 2 end,
     case p.name when 'Tiered' then timestamptz '2099-01-01T00:00:00.123456Z' end, now(), 1
 from customer c join partner_program p on p.org_id = c.org_id
-where c.id = 1 or c.id % 2 = 0
+where c.id = 1 or c.id % 2 = 0 and c.id % 32 <> 0
 """
 
 ROWS = {
@@ -97,7 +100,7 @@ def command(number: int) -> tuple[str, dict]:
         items = [{"partnerProgramName": name, "reason": "moved"} for name in (program, "Tiered ")]
         entry = {"customer": who, "deLinkFromPartnerPrograms": items[: 1 + turn % 2]}
         return "delink", {"deLinkCustomers": [entry]}
-    kind = ("UPGRADE", "RENEW", "DOWNGRADE")[turn // 2 % 3]
+    kind = ("UPGRADE", "RENEW", "DOWNGRADE")[turn // 6 % 3]
     tier = {"UPGRADE": "Gold", "RENEW": "Silver", "DOWNGRADE": "Bronze"}[kind]
     details = {"updatedTierName": "Gold" if turn % 8 == 0 else tier}
     if turn % 7:
@@ -236,7 +239,10 @@ async def main(worker: str, count: int, candidates: list[str]) -> None:
     await queue.bind("partner-program.results", "#")
     messages = load(count)
     right, rate = await drain([worker, "run"], {}, messages, channel, root)
-    print(f"worker: {rate:.0f} commands/s; { {k: len(v) for k, v in right.items()} }", flush=True)
+    print(f"worker: {rate:.0f} commands/s, {len(right['inbox'])} commands", flush=True)
+    codes = re.findall(r'"code":(\d+)', " ".join(row[7] for row in right["inbox"]))
+    kinds = [row["kind"] for row in right["history"]]
+    print(f"  {dict(sorted(Counter(codes + kinds).items()))}", flush=True)
     for candidate in candidates:
         name, _, settings = candidate.partition(":")
         extra = dict(pair.split("=") for pair in settings.split(",") if pair)
