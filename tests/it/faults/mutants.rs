@@ -15,8 +15,10 @@ use crate::harness::proxy::Line;
 use crate::harness::subscriber::QUEUE;
 
 const RESULTS: &str = "partner-program.results";
+/// Trials in which a window's confirms may be swapped.
+const CHANCES: usize = 8;
 /// Rounds of publishing in which confirms may be swapped.
-const REFUSALS: usize = 8;
+const REFUSALS: usize = 4;
 
 /// Taking `protection` out must break one of `expected`, whatever else it breaks.
 fn assert_missed(protection: &str, fault: &str, outcome: &Outcome, expected: &[Check]) {
@@ -105,8 +107,19 @@ async fn with_an_ack_before_the_confirm_a_crash_loses_results() {
     assert_missed("ack-after-confirm", "abort before confirm", &outcome, &[Check::Answered]);
 }
 
+/// Whether confirms are swapped is up to chance, so it is given several.
 #[tokio::test]
 async fn with_many_publishing_tasks_refused_results_are_lost() {
+    let mut outcome = many_tasks_publish().await;
+    for _ in 1..CHANCES {
+        if outcome.violations.is_empty() {
+            outcome = many_tasks_publish().await;
+        }
+    }
+    assert_missed("one-publisher", "results queue full", &outcome, &[Check::Answered]);
+}
+
+async fn many_tasks_publish() -> Outcome {
     const DELINKS: &str = "test.delinks";
     let mut trial = Trial::new("without one-publisher").await;
     // Of the results of a window one half is refused: which half, the confirms tell.
@@ -115,7 +128,8 @@ async fn with_many_publishing_tasks_refused_results_are_lost() {
     trial.place.broker.unbind(RESULTS, QUEUE, "#");
     trial.place.broker.limit_length(DELINKS, 1);
     trial.subscriber.add(DELINKS);
-    trial.settings = trial.settings.clone().with("WINDOW", 100);
+    // Confirms are swapped by chance: a large window gives it many.
+    trial.settings = trial.settings.clone().with("WINDOW", 700).with("LINGER_MS", 500);
     trial.step = journey::alternating_step;
     trial.queue_up().await;
     trial.start_worker("without-one-publisher=return");
@@ -126,8 +140,7 @@ async fn with_many_publishing_tasks_refused_results_are_lost() {
     .await;
     trial.place.broker.lift_limit();
     trial.subscriber.listen();
-    let outcome = trial.end().await;
-    assert_missed("one-publisher", "results queue full", &outcome, &[Check::Answered]);
+    trial.end().await
 }
 
 /// Two lanes that meddle with each other's customers.
