@@ -4,11 +4,13 @@
 //! waits for the database first, because each closed channel counts against the broker's
 //! delivery limit for everything it held.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -18,6 +20,8 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Topology};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::groups::Membership;
+use crate::domain::identity::CustomerId;
 use crate::domain::rejection::Reason;
 use crate::retry::Backoff;
 use crate::store::session::{self, Session};
@@ -30,7 +34,8 @@ use crate::worker::dead_letter;
 use crate::worker::fault::Fault;
 use crate::worker::intake::{self, Taken};
 use crate::worker::isolate::Isolation;
-use crate::worker::window::Settled;
+use crate::worker::scout::{self, Scout, Scouted};
+use crate::worker::window::{Applied, Settled};
 
 /// The first and the longest pause between generations.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -42,6 +47,10 @@ const PAUSE_WITHOUT_PROGRESS: (Duration, Duration) =
 const LONG_LIVED: Duration = Duration::from_mins(10);
 /// Settled windows that may wait for the announcer: one, while it is busy with another.
 const ANNOUNCEMENTS_WAITING: usize = 1;
+/// Windows that wait to be settled, looked at already.
+const WINDOWS_WAITING: usize = 1;
+/// A part of fewer commands is not worth a transaction of its own.
+const PART_MIN: usize = 32;
 /// How often a busy lane says in the log what it has done.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -96,11 +105,7 @@ impl Lane {
     }
 
     async fn generation(&self, shutdown: &CancellationToken) -> Result<(), Fault> {
-        let mut session = Session::new(
-            self.places.database_url.clone(),
-            format!("partner-program {} {}", self.name, self.config.worker_id),
-            self.config.database_timeout(),
-        );
+        let mut session = self.session();
         tokio::select! {
             ready = session::bounded(session.timeout(), session.is_durable()) => {
                 if !ready? {
@@ -134,18 +139,13 @@ impl Lane {
             announcements,
             Arc::clone(&self.counters),
         )));
-        let isolation = Isolation {
-            lane: self.name.clone(),
-            config: Arc::clone(&self.config),
-            clock: self.clock.clone(),
-            counters: Arc::clone(&self.counters),
-            session,
-            fence: None,
-            shutdown: shutdown.clone(),
-        };
+        let (window_sender, windows) = mpsc::channel(WINDOWS_WAITING);
+        let scout = Scout { config: Arc::clone(&self.config), session: self.session() };
+        let _scout = AbortOnDropHandle::new(tokio::spawn(scout.run(taken, window_sender)));
+        let hands = self.hands(session, shutdown);
 
         let ended = tokio::select! {
-            worked = self.windows(isolation, taken, announcement_sender, &stop) => worked,
+            worked = self.windows(hands, windows, announcement_sender, &stop) => worked,
             ended = &mut announcer => Err(unexpected(ended)),
             lost = consuming.closed() => Err(lost.into()),
             lost = publishing.closed() => Err(lost.into()),
@@ -173,6 +173,32 @@ impl Lane {
         drained.and(taking)
     }
 
+    fn session(&self) -> Session {
+        Session::new(
+            self.places.database_url.clone(),
+            format!("partner-program {} {}", self.name, self.config.worker_id),
+            self.config.database_timeout(),
+        )
+    }
+
+    /// As many as store a window at the same time; `first` is the session of one of them.
+    fn hands(&self, first: Session, shutdown: &CancellationToken) -> Vec<Isolation> {
+        let fence = Arc::default();
+        let further = (1..self.config.connections_per_lane).map(|_| self.session());
+        std::iter::once(first)
+            .chain(further)
+            .map(|session| Isolation {
+                lane: self.name.clone(),
+                config: Arc::clone(&self.config),
+                clock: self.clock.clone(),
+                counters: Arc::clone(&self.counters),
+                session,
+                fence: Arc::clone(&fence),
+                shutdown: shutdown.clone(),
+            })
+            .collect()
+    }
+
     async fn connect(&self) -> Result<Connected, Fault> {
         let name = format!("partner-program {} {}", self.name, self.config.worker_id);
         let url = &self.places.amqp_url;
@@ -197,23 +223,29 @@ impl Lane {
     /// Settles windows until `stop` or until nothing more is taken.
     async fn windows(
         &self,
-        mut isolation: Isolation,
-        mut taken: mpsc::Receiver<Taken>,
+        mut hands: Vec<Isolation>,
+        mut windows: mpsc::Receiver<Scouted>,
         announcements: mpsc::Sender<Announcement>,
         stop: &CancellationToken,
     ) -> Result<(), Fault> {
         let mut reported = Instant::now();
+        // Who came to hold what in the windows that were settled while the next was looked at.
+        let mut recent = VecDeque::with_capacity(scout::AHEAD);
         loop {
             let window = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                window = self.gather(&mut taken) => window,
+                window = windows.recv() => window,
             };
-            // An empty window: the intake has ended, and its own fault is the one to report.
-            let Some(last) = window.last() else { return Ok(()) };
+            // None: the intake has ended, and its own fault is the one to report.
+            let Some(window) = window else { return Ok(()) };
+            let Applied { settled, holders } =
+                settle(&mut hands, &window, recent.make_contiguous()).await?;
+            recent.truncate(scout::AHEAD - 1);
+            recent.push_front(holders.into_iter().collect());
+            let Some(last) = window.taken.last() else { continue };
             let ack_through = last.tag;
-            let settled = isolation.settle(&window).await?;
-            let outgoing = self.outgoing(&window, settled);
+            let outgoing = self.outgoing(&window.taken, settled);
             if announcements.send(Announcement { outgoing, ack_through }).await.is_err() {
                 // The announcer has failed, and its own fault is the one to report.
                 std::future::pending::<()>().await;
@@ -223,24 +255,6 @@ impl Lane {
                 self.report("lane working");
             }
         }
-    }
-
-    /// The next window: as much as is there, up to the bounds; empty when the intake is gone.
-    async fn gather(&self, taken: &mut mpsc::Receiver<Taken>) -> Vec<Taken> {
-        let mut window = Vec::with_capacity(self.config.window);
-        let mut items = 0;
-        let Some(first) = taken.recv().await else { return window };
-        let linger_until = Instant::now() + Duration::from_millis(self.config.linger_ms);
-        items += first.item_count();
-        window.push(first);
-        // What is there already is taken even when the time is up: `timeout_at` looks at the
-        // channel first.
-        while window.len() < self.config.window && items < self.config.window_items {
-            let Ok(Some(next)) = timeout_at(linger_until, taken.recv()).await else { break };
-            items += next.item_count();
-            window.push(next);
-        }
-        window
     }
 
     fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {
@@ -302,6 +316,35 @@ impl Lane {
             self.name
         );
     }
+}
+
+/// Settles a window: in parts that are free of each other, at the same time. It is done when all
+/// of them are; whatever of it a fault leaves behind is found in the inbox when it comes again.
+async fn settle(
+    hands: &mut [Isolation],
+    window: &Scouted,
+    recent: &[HashMap<Membership, CustomerId>],
+) -> Result<Applied, Fault> {
+    let most = window.taken.len().div_ceil(PART_MIN).min(hands.len());
+    let parts = window.parts(recent, most).unwrap_or_default();
+    let all: Vec<&Taken> = window.taken.iter().collect();
+    if parts.is_empty() {
+        return hands[0].settle(&all, None).await;
+    }
+    let settling = hands.iter_mut().zip(&parts).map(async |(hand, known)| {
+        let taken: Vec<&Taken> = known.part.places.iter().map(|place| all[*place]).collect();
+        hand.settle(&taken, Some(known)).await
+    });
+    let done = try_join_all(settling).await?;
+    let mut whole = Applied { settled: Vec::with_capacity(all.len()), holders: Vec::new() };
+    let mut settled: Vec<(usize, Settled)> = Vec::with_capacity(all.len());
+    for (known, applied) in parts.iter().zip(done) {
+        settled.extend(known.part.places.iter().copied().zip(applied.settled));
+        whole.holders.extend(applied.holders);
+    }
+    settled.sort_unstable_by_key(|(place, _)| *place);
+    whole.settled.extend(settled.into_iter().map(|(_, settled)| settled));
+    Ok(whole)
 }
 
 /// The broker's side of a generation. Two connections: a blocked one stops all writes, and acks

@@ -13,6 +13,7 @@ mod intake;
 mod isolate;
 mod lane;
 mod retention;
+mod scout;
 pub(crate) mod window;
 
 use std::sync::Arc;
