@@ -5,6 +5,7 @@
 //! Deliberately absent: reloading, and any use of a setting. Lanes are plain data here; whether
 //! their patterns overlap is for `broker::topology` to say.
 
+mod hosts;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
+
+pub use hosts::each_host;
 
 /// The lane that takes whatever no other lane is bound to; it always exists.
 pub const MAIN_LANE: &str = "main";
@@ -175,7 +178,8 @@ impl SecretUrl {
 
 impl fmt::Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ok(url) = Url::parse(&self.0) else {
+        let urls: Result<Vec<Url>, _> = each_host(&self.0).iter().map(|url| url.parse()).collect();
+        let Some((url, further)) = urls.as_deref().ok().and_then(<[Url]>::split_first) else {
             return f.write_str("(not shown)");
         };
         // The query may hold a password, too, so it is left out as a whole.
@@ -183,9 +187,11 @@ impl fmt::Display for SecretUrl {
         if !url.username().is_empty() {
             write!(f, "{}@", url.username())?;
         }
-        write!(f, "{}", url.host_str().unwrap_or_default())?;
-        if let Some(port) = url.port() {
-            write!(f, ":{port}")?;
+        for (url, separator) in std::iter::once((url, "")).chain(further.iter().map(|u| (u, ","))) {
+            write!(f, "{separator}{}", url.host_str().unwrap_or_default())?;
+            if let Some(port) = url.port() {
+                write!(f, ":{port}")?;
+            }
         }
         f.write_str(url.path())
     }

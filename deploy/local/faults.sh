@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# faults.sh suite | soak MINUTES
+# faults.sh suite | table FILE | soak MINUTES
 #
-# `suite` runs every fault and every mutant and writes what came of them to tests/FAULTS.md; `soak`
+# `suite` runs every fault and every mutant and writes what came of them to tests/FAULTS.md; `table`
+# prints that page from the rows that a run with PARTNER_PROGRAM_TEST_TABLE=FILE left behind; `soak`
 # lets faults strike at random for so long, under seeds that a failure prints. Both on private
 # servers that vanish afterwards.
 set -euo pipefail
@@ -9,11 +10,10 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 
-usage='usage: faults.sh suite | soak MINUTES'
-"$local_scripts/install.sh"
+usage='usage: faults.sh suite | table FILE | soak MINUTES'
 export SQLX_OFFLINE=true
 
-run() { cargo test --locked --all-features --test it -- --nocapture "$@"; }
+run() { "$local_scripts/install.sh" && cargo test --locked --all-features --test it -- --nocapture "$@"; }
 
 rows() { grep "^$1 | " "$PARTNER_PROGRAM_TEST_TABLE" | cut -d '|' -f 2- | sort | sed 's/^/|/'; }
 
@@ -43,9 +43,12 @@ suite)
     PARTNER_PROGRAM_TEST_TABLE=$(mktemp)
     export PARTNER_PROGRAM_TEST_TABLE
     trap 'rm -f "$PARTNER_PROGRAM_TEST_TABLE"' EXIT
-    run faults:: protocol:: cluster
+    run faults:: protocol::
     table >tests/FAULTS.md
     cat tests/FAULTS.md
+    ;;
+table)
+    PARTNER_PROGRAM_TEST_TABLE=${2:?$usage} table
     ;;
 soak)
     minutes=${2:?$usage}

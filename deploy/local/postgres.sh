@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# postgres.sh start|stop|kill|restart DIR
+# postgres.sh start|stop|kill|restart DIR | follow DIR PRIMARY
 #
 # A private Postgres in a throw-away folder: 127.0.0.1 only, durable as in production (fsync on),
 # user postgres without a password. Data and port outlive stop and kill. Prints its URL, which
-# DIR/url keeps; the log is DIR/postgres.log.
+# DIR/url keeps; the log is DIR/postgres.log. `follow` makes a synchronous standby of the one in
+# PRIMARY, without which that one commits no more.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage='usage: postgres.sh start|stop|kill|restart DIR'
+usage='usage: postgres.sh start|stop|kill|restart DIR | follow DIR PRIMARY'
 action=${1:?$usage}
 dir=$(absolute "${2:?$usage}")
 readonly start_seconds=60 stop_seconds=30
@@ -120,8 +121,27 @@ kill_now() {
 
 process_gone() { ! process_start "$1" >/dev/null; }
 
+follow() {
+    local primary url
+    primary=$(absolute "$1")
+    url=$(<"$primary/url")
+    binaries=$(postgres_binaries)
+    mark_folder "$dir"
+    ! is_root || chown postgres: "$dir"
+    (cd / && unprivileged "$binaries/pg_basebackup" --pgdata="$dir/data" --write-recovery-conf \
+        --wal-method=stream --checkpoint=fast --no-sync \
+        --dbname="${url%/*}/replication?application_name=standby") >"$dir/basebackup.log" 2>&1 ||
+        die "pg_basebackup failed: $(tail -n 5 "$dir/basebackup.log")"
+    start
+    (cd / && unprivileged "$binaries/psql" --quiet --no-psqlrc --dbname="$url" \
+        --command="alter system set synchronous_standby_names = 'standby'" \
+        --command='select pg_reload_conf()') >>"$dir/basebackup.log" 2>&1 ||
+        die "the primary does not wait for its standby: $(tail -n 5 "$dir/basebackup.log")"
+}
+
 case $action in
 start) start ;;
+follow) follow "${3:?$usage}" ;;
 stop) stop ;;
 kill) kill_now ;;
 restart) stop && start ;;

@@ -4,7 +4,8 @@
 # A private RabbitMQ node in a throw-away folder, with the management API: 127.0.0.1 only, user and
 # password guest, its own cookie, name, ports and port mapper (epmd), so any number of them run
 # beside each other and beside a system's one. Data and ports outlive stop and kill. Prints its
-# URL, which DIR/url keeps; DIR/management_url has the HTTP API's; logs are DIR/*.log. `ctl` runs
+# URL, which DIR/url keeps; DIR/management_url has the HTTP API's; logs are DIR/*.log. A file
+# DIR/join that names another node's folder makes the two a cluster. `ctl` runs
 # rabbitmqctl on the node.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
@@ -21,6 +22,12 @@ choose_ports() {
     dist_port=$(free_port)
     epmd_port=$(free_port)
     mkdir -p "$dir/home"
+    local first=''
+    if [ -s "$dir/join" ]; then
+        first=$(<"$dir/join")
+        read -r first_amqp_port _ _ epmd_port <"$first/ports"
+        cp -p "$first/home/.erlang.cookie" "$dir/home/"
+    fi
     printf '[rabbitmq_management].\n' >"$dir/plugins"
     printf '[].\n' >"$dir/advanced.config"
     # Statistics twice a second, so that whoever asks the HTTP API need not wait five.
@@ -33,6 +40,10 @@ choose_ports() {
 		vm_memory_high_watermark.absolute = 1GB
 		log.file.level = info
 	CONFIG
+    [ -z "$first" ] || cat >>"$dir/rabbitmq.conf" <<-CONFIG
+		cluster_formation.peer_discovery_backend = classic_config
+		cluster_formation.classic_config.nodes.1 = partner-program-$first_amqp_port@localhost
+	CONFIG
 }
 
 save_ports() { printf '%s %s %s %s\n' "$amqp_port" "$management_port" "$dist_port" "$epmd_port" >"$dir/ports"; }
@@ -40,6 +51,8 @@ save_ports() { printf '%s %s %s %s\n' "$amqp_port" "$management_port" "$dist_por
 # Started by us, not by the node, because it outlives the node and has to be stopped too.
 launch_epmd() {
     process_ended "$dir/epmd.pid" || return 0
+    # The port mapper of the node that it joins serves it, too.
+    ! port_answers "$epmd_port" || return 0
     (cd / && exec setsid epmd -port "$epmd_port" -address 127.0.0.1) \
         </dev/null >>"$dir/epmd.log" 2>&1 3>&- &
     remember_process "$dir/epmd.pid" $! || return 1

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# servers.sh start DIR [--with-pid PID] | stop DIR | delete DIR
+# servers.sh start|start-cluster DIR [--with-pid PID] | stop DIR | delete DIR
 #
 # Both private servers at once, in DIR/postgres and DIR/rabbitmq. DIR/env holds their URLs, ready
 # to be sourced. With --with-pid a detached watcher stops both and deletes DIR once process PID has
 # ended, however it ended. `stop` is graceful and keeps DIR; `delete` does not wait and deletes it.
+# `start-cluster` adds a synchronous standby, DIR/postgres-2, and two more nodes, DIR/rabbitmq-2 and
+# DIR/rabbitmq-3.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage='usage: servers.sh start DIR [--with-pid PID] | stop DIR | delete DIR'
+usage='usage: servers.sh start|start-cluster DIR [--with-pid PID] | stop DIR | delete DIR'
 action=${1:?$usage}
 dir=$(absolute "${2:?$usage}")
 
@@ -46,33 +48,59 @@ start() {
 	ENV
 }
 
-stop() {
-    local postgres rabbitmq failed=no
-    "$local_scripts/postgres.sh" stop "$dir/postgres" &
-    postgres=$!
-    "$local_scripts/rabbitmq.sh" stop "$dir/rabbitmq" &
-    rabbitmq=$!
-    wait "$postgres" || failed=yes
-    wait "$rabbitmq" || failed=yes
+start_cluster() {
+    local server further=() failed=no
+    start "$1"
+    "$local_scripts/postgres.sh" follow "$dir/postgres-2" "$dir/postgres" >/dev/null &
+    further+=($!)
+    for server in rabbitmq-2 rabbitmq-3; do
+        mkdir -p "$dir/$server"
+        printf '%s' "$dir/rabbitmq" >"$dir/$server/join"
+        "$local_scripts/rabbitmq.sh" start "$dir/$server" >/dev/null &
+        further+=($!)
+    done
+    for server in "${further[@]}"; do
+        wait "$server" || failed=yes
+    done
+    if [ "$failed" = yes ]; then
+        stop || true
+        exit 1
+    fi
+}
+
+# each ACTION: what became of it does not keep the others from it.
+each() {
+    local folder failed=no running=()
+    for folder in "$dir"/postgres* "$dir"/rabbitmq*; do
+        [ -d "$folder" ] || continue
+        server=$(basename "$folder")
+        "$local_scripts/${server%-*}.sh" "$1" "$folder" &
+        running+=($!)
+    done
+    for server in "${running[@]}"; do
+        wait "$server" || failed=yes
+    done
     [ "$failed" = no ]
 }
+
+stop() { each stop; }
 
 # Nothing in a folder that goes away is worth a graceful end. `stop` is left to end epmd.
 delete() {
     [ -d "$dir" ] || return 0
-    "$local_scripts/postgres.sh" kill "$dir/postgres" 2>/dev/null || true
-    "$local_scripts/rabbitmq.sh" kill "$dir/rabbitmq" 2>/dev/null || true
+    each kill 2>/dev/null || true
     stop
     delete_folder "$dir"
 }
 
 case $action in
-start)
+start | start-cluster)
     case ${3:-} in
-    '') start '' ;;
-    --with-pid) start "${4:?$usage}" ;;
+    '') watched='' ;;
+    --with-pid) watched=${4:?$usage} ;;
     *) die "$usage" ;;
     esac
+    "${action/-/_}" "$watched"
     ;;
 stop) stop ;;
 delete) delete ;;

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::error::Error;
+use crate::config::each_host;
 
-/// Bounds the whole handshake.
+/// Bounds the whole handshake, over all hosts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bounds a request to the broker.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,8 +36,23 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to `url` under a `name` that the broker's management shows. Bounded by 15 s.
+    /// Connects under a `name` that the broker's management shows, to the first of the hosts of
+    /// `url` that answers. Bounded by 15 s.
     pub async fn open(url: &str, name: &str) -> Result<Self, Error> {
+        let hosts = each_host(url);
+        let share = CONNECT_TIMEOUT / u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+        let mut failed = Vec::new();
+        for host in &hosts {
+            match Self::open_one(host, name, share).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) if hosts.len() == 1 => return Err(error),
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        Err(Error::Outage(failed.join("; ")))
+    }
+
+    async fn open_one(url: &str, name: &str, timeout: Duration) -> Result<Self, Error> {
         let mut uri: AMQPUri = url.parse().map_err(|why| {
             Error::Refused(format!(
                 "amqp_url can't be read ({why}): write amqp://user:password@host:5672/vhost"
@@ -46,9 +62,9 @@ impl Connection {
         let what = format!("connecting to {}:{}", uri.authority.host, uri.authority.port);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let connecting = lapin::Connection::connect_uri(uri, properties);
-        let inner = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        let inner = tokio::time::timeout(timeout, connecting)
             .await
-            .map_err(|_elapsed| Error::timeout(&what, CONNECT_TIMEOUT))?
+            .map_err(|_elapsed| Error::timeout(&what, timeout))?
             .map_err(|error| Error::of(&what, &error))?;
         let lost = CancellationToken::new();
         let watch = watch(inner.events_listener(), inner.status().clone(), lost.clone());

@@ -14,6 +14,7 @@ use crate::message::Message;
 /// A subscription on a channel of its own.
 pub struct Consumer {
     channel: Channel,
+    prefetch: u16,
     deliveries: lapin::Consumer,
 }
 
@@ -44,7 +45,7 @@ impl Consumer {
             channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default());
         let deliveries = request(&format!("subscribing to {queue}"), consuming).await?;
         connection.hold(deliveries.clone());
-        Ok(Self { channel, deliveries })
+        Ok(Self { channel, prefetch, deliveries })
     }
 
     /// The next delivery. Safe to cancel.
@@ -74,7 +75,7 @@ impl Consumer {
     /// Acks for this channel, by whoever announces.
     #[must_use]
     pub fn acknowledger(&self) -> Acknowledger {
-        Acknowledger { channel: self.channel.clone() }
+        Acknowledger { channel: self.channel.clone(), prefetch: self.prefetch }
     }
 
     /// Cancels the consumer, which hands the queue over while messages are still unacked here:
@@ -94,9 +95,17 @@ impl Consumer {
 #[derive(Clone)]
 pub struct Acknowledger {
     channel: Channel,
+    prefetch: u16,
 }
 
 impl Acknowledger {
+    /// Asks the broker whether the channel is still open.
+    pub async fn check_open(&self) -> Result<(), Error> {
+        // Any request would do; this one changes nothing.
+        let options = BasicQosOptions::default();
+        request("checking the channel", self.channel.basic_qos(self.prefetch, options)).await
+    }
+
     /// Acks everything up to `tag`. A broker that does not hear of it delivers it all again.
     pub async fn ack_through(&self, tag: u64) -> Result<(), Error> {
         if failpoint::is_without(Protection::AckAfterCommit) {

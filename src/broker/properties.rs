@@ -154,6 +154,8 @@ fn amqp(value: &Value) -> AMQPValue {
 
 #[cfg(test)]
 mod tests {
+    use lapin::types::parsing::{parse_short_string, parse_value};
+
     use super::*;
 
     #[test]
@@ -183,6 +185,23 @@ mod tests {
         for _ in 0..1000 {
             value = AMQPValue::FieldArray(vec![value].into());
         }
+        assert_eq!(json(&value, 0).to_string(), "[[[[[[[[null]]]]]]]]");
+    }
+
+    /// Upstream fails at the first and never returns from the second: see `vendor/README.md`.
+    #[test]
+    fn what_is_not_utf8_and_what_nests_without_end_is_read_harmlessly() {
+        let (_, text) = parse_short_string(&b"\x05a\xff\xc3\xa9\xc3"[..]).unwrap();
+        assert_eq!(text.as_str(), "a\u{1a}é\u{1a}");
+        let mut value = b"V".to_vec();
+        for _ in 0..100_000 {
+            let bytes = u32::try_from(value.len()).unwrap().to_be_bytes();
+            // Built from the inside, so in reverse.
+            value.extend(bytes.iter().rev().chain(b"A"));
+        }
+        value.reverse();
+        let (rest, value) = parse_value(&value[..]).unwrap();
+        assert!(rest.is_empty());
         assert_eq!(json(&value, 0).to_string(), "[[[[[[[[null]]]]]]]]");
     }
 }

@@ -38,6 +38,13 @@ pub fn lane_queue(lane: &str) -> String {
     format!("{COMMANDS}.{lane}")
 }
 
+/// Whether a queue is one of this system's own, which no requester may have filled with replies:
+/// a lane's queue would take them for commands, and among the dead letters they belong to none.
+#[must_use]
+pub fn is_own_queue(name: &str) -> bool {
+    name == DEAD_LETTERS || name.starts_with(&lane_queue(""))
+}
+
 /// A lane and the patterns on [`COMMANDS`] that feed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {

@@ -53,7 +53,7 @@ impl Output {
             Format::Table => {
                 let mut table = table();
                 table.set_header(R::HEADERS);
-                table.add_rows(rows.iter().map(Row::cells));
+                table.add_rows(rows.iter().map(printable_cells));
                 self.lines(&table)
             }
             Format::Json => self.document(&rows),
@@ -66,7 +66,7 @@ impl Output {
     pub(super) fn follow<R: Row>(&mut self, row: &R) -> io::Result<()> {
         match self.format {
             Format::Table => {
-                writeln!(self.out, "{}", row.cells().join("  "))?;
+                writeln!(self.out, "{}", printable_cells(row).join("  "))?;
                 self.out.flush()
             }
             Format::Json | Format::Ndjson => self.line(row),
@@ -82,7 +82,9 @@ impl Output {
         match self.format {
             Format::Table => {
                 let mut table = table();
-                table.add_rows(cells.iter().map(|(name, cell)| [(*name).to_owned(), cell.clone()]));
+                table.add_rows(
+                    cells.iter().map(|(name, cell)| [(*name).to_owned(), printable(cell)]),
+                );
                 self.lines(&table)
             }
             Format::Json => self.document(value),
@@ -128,6 +130,28 @@ fn table() -> Table {
     };
     table.set_content_arrangement(arrangement);
     table
+}
+
+fn printable_cells<R: Row>(row: &R) -> Vec<String> {
+    row.cells().iter().map(|cell| printable(cell)).collect()
+}
+
+/// The text with what would command the terminal, break the line or turn its direction written
+/// out: publishers choose names, ids and reasons.
+fn printable(text: &str) -> String {
+    let commands = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if commands(c) {
+            printable.extend(c.escape_unicode());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
 }
 
 /// Prints a line for people to standard error.
@@ -186,4 +210,21 @@ impl Progress {
 /// Text for a cell that may be empty.
 pub(super) fn or_dash(value: Option<&impl fmt::Display>) -> String {
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_was_sent_commands_the_terminal() {
+        for (text, shown) in [
+            ("Émeraude \u{1f4a9} '%s'", "Émeraude \u{1f4a9} '%s'"),
+            ("a\u{1b}[2Jb", "a\\u{1b}[2Jb"),
+            ("a\nb\r\u{9b}", "a\\u{a}b\\u{d}\\u{9b}"),
+            ("\u{202e}txet\u{2069}", "\\u{202e}txet\\u{2069}"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
 }

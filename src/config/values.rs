@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use toml::Value;
 use url::Url;
 
-use super::{Lane, LogFormat, SecretUrl};
+use super::{Lane, LogFormat, SecretUrl, each_host};
 
 const LANE_NAME_MAX: usize = 40;
 /// AMQP's limit of a short string.
@@ -63,11 +63,16 @@ pub(super) fn integer<T: TryFrom<i64>>(
 
 pub(super) fn url(given: Given, schemes: &[&str], example: &str) -> Result<SecretUrl, Problem> {
     let text = string(given)?.trim().to_owned();
-    match Url::parse(&text) {
-        Ok(url) if schemes.contains(&url.scheme()) => Ok(SecretUrl(text)),
-        Ok(url) => problem(format!("is an address of scheme `{}`", url.scheme()), example),
-        Err(error) => problem(format!("is not an address: {error}"), example),
+    for host in each_host(&text) {
+        match Url::parse(&host) {
+            Ok(url) if schemes.contains(&url.scheme()) => {}
+            Ok(url) => {
+                return problem(format!("is an address of scheme `{}`", url.scheme()), example);
+            }
+            Err(error) => return problem(format!("is not an address: {error}"), example),
+        }
     }
+    Ok(SecretUrl(text))
 }
 
 pub(super) fn worker_id(given: Given) -> Result<String, Problem> {

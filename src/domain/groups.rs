@@ -130,3 +130,104 @@ impl Groups {
         groups
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
+    use super::super::command::{Command, Entry, Identifiers, LinkItem, Reference};
+    use super::super::identity::{Customer, CustomerId, CustomerState};
+    use super::super::program::{Org, OrgId, Program, ProgramId, ProgramKind};
+    use super::super::snapshot::Snapshot;
+    use super::{Member, parts};
+
+    const ORG: OrgId = OrgId(1);
+
+    fn org() -> Org {
+        let program = Program {
+            id: ProgramId(1),
+            name: "p".into(),
+            kind: ProgramKind::External,
+            active: true,
+            ends_at: None,
+            tiers: Vec::new(),
+        };
+        let programs = HashMap::from([("p".to_owned(), program)]);
+        Org { id: ORG, code: "o".into(), country_code: "91".into(), programs }
+    }
+
+    fn known(count: i64) -> Snapshot {
+        let mut known = Snapshot::default();
+        for id in 0..count {
+            let customer = Customer {
+                id: CustomerId(id),
+                mobile: None,
+                email: None,
+                external_id: Some(format!("x{id}")),
+                state: CustomerState::Active,
+            };
+            known.add_customer(ORG, customer);
+        }
+        known
+    }
+
+    /// A link of the customer, by one identifier or the other, to a membership id.
+    fn link((customer, by_id, membership): (i64, bool, u8)) -> Command {
+        let customer = if by_id {
+            Identifiers { id: Some(customer), ..Identifiers::default() }
+        } else {
+            Identifiers { external_id: Some(format!("x{customer}")), ..Identifiers::default() }
+        };
+        let reference =
+            Reference { membership_id: Some(format!("m{membership}")), ..Reference::default() };
+        let item = LinkItem { program_name: Some("p".into()), reference: Some(reference) };
+        Command::Link(vec![Entry { customer, items: vec![item] }])
+    }
+
+    proptest! {
+        #[test]
+        fn what_belongs_together_is_in_one_part_and_nothing_is_left_out(
+            links in vec((0_i64..30, proptest::bool::ANY, 0_u8..40), 0..60),
+            held in vec((0_u8..40, 0_i64..30), 0..10),
+            most in 1_usize..5,
+        ) {
+            let (org, known) = (org(), known(30));
+            let held: HashMap<String, i64> =
+                held.into_iter().map(|(m, customer)| (format!("m{m}"), customer)).collect();
+            let commands: Vec<Command> = links.iter().copied().map(link).collect();
+            let ids: Vec<String> = (0..links.len()).map(|n| n.to_string()).collect();
+            let window: Vec<Option<Member<'_>>> = commands
+                .iter()
+                .zip(&ids)
+                .map(|(command, id)| Some(Member { org: &org, command, id }))
+                .collect();
+            let holders = |membership: &super::Membership| {
+                held.get(&membership.2).map(|id| CustomerId(*id)).into_iter().collect()
+            };
+            let parts = parts(&window, &known, &holders, most);
+
+            prop_assert!(parts.len() <= most);
+            let mut all: Vec<usize> = parts.iter().flat_map(|part| part.places.clone()).collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..links.len()).collect::<Vec<_>>());
+            let part_of = |place| parts.iter().position(|part| part.places.contains(&place));
+            for (one, (customer, _, membership)) in links.iter().enumerate() {
+                for (other, (another, _, its)) in links.iter().enumerate() {
+                    let holder = held.get(&format!("m{its}"));
+                    if customer == another || membership == its || holder == Some(customer) {
+                        prop_assert_eq!(part_of(one), part_of(other));
+                    }
+                }
+            }
+            for part in &parts {
+                prop_assert!(part.places.is_sorted());
+                for place in &part.places {
+                    prop_assert!(part.customers.contains(&(ORG, CustomerId(links[*place].0))));
+                }
+            }
+        }
+    }
+}

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use sqlx::Connection as _;
 use uuid::Uuid;
 
 use crate::store::connection::Connection;
 use crate::store::error::Error;
+use crate::store::fence::{self, Fence};
 
 /// The attempts counted for `ids` so far; those never tried are absent.
 pub async fn read(
@@ -23,23 +25,27 @@ pub async fn read(
     Ok(rows.into_iter().map(|row| (row.delivery_id, row.attempts)).collect())
 }
 
-/// Adds an attempt for each of `ids`, and returns how many that makes.
+/// Adds an attempt for each of `ids`, and returns how many that makes. Only the lane's holder
+/// may: the last attempt decides that a command is given up, and nobody else must apply it then.
 pub async fn count(
     connection: &mut Connection,
-    lane: &str,
+    fence: &Fence,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, i32>, Error> {
+    let mut transaction = connection.begin().await?;
+    fence::check(&mut transaction, fence).await?;
     let rows = sqlx::query!(
         "insert into delivery_attempt (lane, delivery_id, attempts)
          select distinct $1, id, 1 from unnest($2::uuid[]) id
          on conflict (lane, delivery_id) do update
          set attempts = delivery_attempt.attempts + 1, last_at = now()
          returning delivery_id, attempts",
-        lane,
+        fence.lane,
         ids,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     Ok(rows.into_iter().map(|row| (row.delivery_id, row.attempts)).collect())
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
+use crate::config::each_host;
 use crate::store::error::Error;
 
 /// What the functions of this room work on.
 pub type Connection = PgConnection;
 
-/// Bounds connecting, start-up of the session included.
+/// Bounds connecting, start-up of the session included, over all hosts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The share of a statement's bound that it may wait for a lock.
@@ -27,9 +28,28 @@ const SETTINGS: [(&str, &str); 5] = [
     ("timezone", "UTC"),
 ];
 
-/// Connects under a `name` that `pg_stat_activity` shows. A server that is read-only is an
-/// [`Error::Outage`]: a failover has left it behind, or it is a standby not yet promoted.
+/// Connects under a `name` that `pg_stat_activity` shows, to the first of the hosts that takes
+/// writes. A server that is read-only is an [`Error::Outage`]: a failover has left it behind, or
+/// it is a standby not yet promoted.
 pub async fn connect(database_url: &str, name: &str) -> Result<Connection, Error> {
+    let hosts = each_host(database_url);
+    let share = CONNECT_TIMEOUT / u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+    let mut failed = Vec::new();
+    for host in &hosts {
+        match connect_to(host, name, share).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) if hosts.len() == 1 => return Err(error),
+            Err(error) => failed.push(error.to_string()),
+        }
+    }
+    Err(Error::Outage(failed.join("; ")))
+}
+
+async fn connect_to(
+    database_url: &str,
+    name: &str,
+    timeout: Duration,
+) -> Result<Connection, Error> {
     let options: PgConnectOptions = database_url.parse().map_err(|_: sqlx::Error| {
         Error::Refused(
             "database_url can't be read: write postgres://user:password@host:5432/database".into(),
@@ -53,9 +73,9 @@ pub async fn connect(database_url: &str, name: &str) -> Result<Connection, Error
         }
         Ok(connection)
     };
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+    match tokio::time::timeout(timeout, connecting).await {
         Ok(connected) => connected,
-        Err(_elapsed) => Err(Error::timeout("connecting to the database", CONNECT_TIMEOUT)),
+        Err(_elapsed) => Err(Error::timeout("connecting to the database", timeout)),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What becomes of a command that can't be processed: the event that tells its publisher, and the
 //! dead letter that keeps it (contract, "The result event"; architecture, "Dead letters").
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -15,6 +17,10 @@ use crate::message::{Message, Properties};
 
 /// Longest detail in a dead letter's header, in bytes.
 const DETAIL_BYTES_MAX: usize = 1024;
+/// Most that a dead letter keeps of its publisher's headers, in bytes on the wire. All properties
+/// of a message must fit into one frame, 128 KiB by default, and read and written again they can
+/// be larger than they came: a letter that fits no frame would close the connection each time.
+const HEADERS_BYTES_MAX: usize = 32_768;
 
 /// Who rejected a command, and when.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +118,10 @@ pub fn dead_letter(
     let mut letter = original.clone();
     exchange.clone_into(&mut letter.exchange);
     let headers = &mut letter.properties.headers;
+    let dropped = drop_beyond(headers, HEADERS_BYTES_MAX);
+    if dropped > 0 {
+        headers.insert("x-headers-dropped".to_owned(), Value::from(dropped));
+    }
     // The lane queue's own count; the dead letters' queue starts another.
     headers.remove("x-delivery-count");
     // The broker would refuse another's name in the property, and a publisher may not forge it.
@@ -141,6 +151,41 @@ struct Rejected<'a> {
     reason: &'static str,
     detail: &'a str,
     dead_letter_id: String,
+}
+
+/// Drops the headers that do not fit into so many bytes, and says how many those are.
+fn drop_beyond(headers: &mut BTreeMap<String, Value>, bytes_max: usize) -> usize {
+    let before = headers.len();
+    let mut left = bytes_max;
+    headers.retain(|name, value| match left.checked_sub(field_bytes(name, value)) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    });
+    before - headers.len()
+}
+
+/// How many bytes a field takes in a table, at most.
+fn field_bytes(name: &str, value: &Value) -> usize {
+    1 + name.len() + value_bytes(value)
+}
+
+fn value_bytes(value: &Value) -> usize {
+    const TYPE: usize = 1;
+    const LENGTH: usize = 4;
+    match value {
+        Value::Null => TYPE,
+        Value::Bool(_) => TYPE + 1,
+        Value::Number(_) => TYPE + 8,
+        Value::String(text) => TYPE + LENGTH + text.len(),
+        Value::Array(values) => TYPE + LENGTH + values.iter().map(value_bytes).sum::<usize>(),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| field_bytes(name, value));
+            TYPE + LENGTH + fields.sum::<usize>()
+        }
+    }
 }
 
 /// The text's beginning, of at most so many bytes.
@@ -228,6 +273,21 @@ mod tests {
     fn a_long_detail_is_cut_between_characters() {
         let letter = letter(&original(), &format!("a{}", "é".repeat(1000)));
         assert_eq!(letter.properties.headers["x-detail"].as_str().unwrap().len(), 1023);
+    }
+
+    #[test]
+    fn headers_that_fit_no_frame_are_dropped_and_counted() {
+        let mut original = original();
+        let numbers = vec![Value::from(1); HEADERS_BYTES_MAX / 9];
+        let headers = &mut original.properties.headers;
+        headers.insert("many".to_owned(), Value::from(numbers));
+        headers.insert("long".to_owned(), Value::from("x".repeat(HEADERS_BYTES_MAX)));
+        headers.insert("table".to_owned(), serde_json::json!({"x".repeat(HEADERS_BYTES_MAX): 1}));
+        let letter = letter(&original, "line 1");
+        let kept: Vec<_> =
+            letter.properties.headers.keys().filter(|name| !name.starts_with("x-")).collect();
+        assert_eq!(kept, ["own"]);
+        assert_eq!(letter.properties.headers["x-headers-dropped"], 3);
     }
 
     #[test]

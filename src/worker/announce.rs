@@ -16,6 +16,7 @@ use crate::failpoint::{self, Point, Protection};
 use crate::message::Message;
 use crate::retry::Backoff;
 use crate::worker::counters::Counters;
+use crate::worker::direct_reply::DirectReplies;
 use crate::worker::fault::Fault;
 
 /// The first and the longest pause before messages that the broker refused are sent again.
@@ -53,14 +54,21 @@ pub(super) async fn run(
     mut publisher: Publisher,
     acknowledger: Acknowledger,
     mut announcements: mpsc::Receiver<Announcement>,
+    direct_replies: DirectReplies,
     counters: Arc<Counters>,
 ) -> Result<Publisher, Fault> {
     while let Some(announcement) = announcements.recv().await {
+        let outgoing = announcement.outgoing.into_iter().filter_map(|outgoing| match outgoing {
+            Outgoing { message, need: need @ Need::BestEffort } => {
+                direct_replies.take(message).map(|message| Outgoing { message, need })
+            }
+            needed => Some(needed),
+        });
         let acks_early = failpoint::is_without(Protection::AckAfterConfirm);
         if acks_early {
             acknowledger.ack_through(announcement.ack_through).await?;
         }
-        publish(&lane, hold, &mut publisher, announcement.outgoing, &counters).await?;
+        publish(&lane, hold, &mut publisher, outgoing.collect(), &counters).await?;
         failpoint::reach(Point::BeforeAck);
         if !acks_early {
             acknowledger.ack_through(announcement.ack_through).await?;

@@ -10,7 +10,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,7 +19,7 @@ use crate::domain::rejection::{Reason, Rejection};
 use crate::retry::Backoff;
 use crate::store;
 use crate::store::error::Error;
-use crate::store::fence::{self, Fence};
+use crate::store::fence::Fence;
 use crate::store::session::{self, Session};
 use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
@@ -43,9 +42,7 @@ pub(super) struct Isolation {
     pub(super) clock: Clock,
     pub(super) counters: Arc<Counters>,
     pub(super) session: Session,
-    /// Taken with the first delivery: only the lane's active consumer gets one. Shared by all
-    /// hands of the generation.
-    pub(super) fence: Arc<OnceCell<Fence>>,
+    pub(super) fence: Fence,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -173,10 +170,9 @@ impl Isolation {
         attempts: &[Uuid],
     ) -> Result<Applied, Failure> {
         let applied = session::bounded(self.session.timeout(), async {
-            let fence = self.fence().await?;
-            match window::apply(&mut self.session, &fence, &self.clock, taken, known, attempts)
-                .await
-            {
+            let applying =
+                window::apply(&mut self.session, &self.fence, &self.clock, taken, known, attempts);
+            match applying.await {
                 Err(Failure::Store(error)) => Err(error),
                 Err(Failure::Panicked(why)) => Ok(Err(Failure::Panicked(why))),
                 Ok(applied) => Ok(Ok(applied)),
@@ -192,17 +188,6 @@ impl Isolation {
                 Err(error.into())
             }
         }
-    }
-
-    async fn fence(&mut self) -> Result<Fence, Error> {
-        let (session, lane, worker) = (&mut self.session, &self.lane, &self.config.worker_id);
-        let taking = self.fence.get_or_try_init(async || {
-            let fence = fence::take(session.connection().await?, lane, worker).await?;
-            let epoch = fence.epoch;
-            tracing::info!(lane, lane.epoch = epoch, "took lane {lane} at epoch {epoch}");
-            Ok(fence)
-        });
-        taking.await.cloned()
     }
 
     /// Pauses before the next try, unless the window was held so long that the broker's ack
@@ -257,7 +242,7 @@ impl Isolation {
                 let connection = self.session.connection().await?;
                 match counting {
                     Counting::Read => store::attempts::read(connection, &self.lane, ids).await,
-                    Counting::AddOne => store::attempts::count(connection, &self.lane, ids).await,
+                    Counting::AddOne => store::attempts::count(connection, &self.fence, ids).await,
                 }
             })
             .await;

@@ -4,24 +4,20 @@
 //! waits for the database first, because each closed channel counts against the broker's
 //! delivery limit for everything it held.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::connection::Connection;
-use crate::broker::consumer::Consumer;
+use crate::broker::consumer::{Acknowledger, Consumer};
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Topology};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::groups::Membership;
-use crate::domain::identity::CustomerId;
 use crate::domain::rejection::Reason;
 use crate::retry::Backoff;
 use crate::store::session::{self, Session};
@@ -31,11 +27,14 @@ use crate::worker::Places;
 use crate::worker::announce::{self, Announcement, Need, Outgoing};
 use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
+use crate::worker::direct_reply;
 use crate::worker::fault::Fault;
+use crate::worker::hands::Hands;
 use crate::worker::intake::{self, Taken};
 use crate::worker::isolate::Isolation;
-use crate::worker::scout::{self, Scout, Scouted};
-use crate::worker::window::{Applied, Settled};
+use crate::worker::scout::{Scout, Scouted};
+use crate::worker::tenure;
+use crate::worker::window::Settled;
 
 /// The first and the longest pause between generations.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -49,8 +48,6 @@ const LONG_LIVED: Duration = Duration::from_mins(10);
 const ANNOUNCEMENTS_WAITING: usize = 1;
 /// Windows that wait to be settled, looked at already.
 const WINDOWS_WAITING: usize = 1;
-/// A part of fewer commands is not worth a transaction of its own.
-const PART_MIN: usize = 32;
 /// How often a busy lane says in the log what it has done.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -123,6 +120,7 @@ impl Lane {
         // Ends the intake when this generation ends, for whatever reason.
         let stop = shutdown.child_token();
         let acknowledger = consumer.acknowledger();
+        let channel = acknowledger.clone();
         let (taken_sender, taken) = mpsc::channel(usize::from(self.config.prefetch));
         let (announcement_sender, announcements) = mpsc::channel(ANNOUNCEMENTS_WAITING);
         let intake = AbortOnDropHandle::new(tokio::spawn(intake::run(
@@ -131,21 +129,23 @@ impl Lane {
             taken_sender,
             stop.clone(),
         )));
+        let (replying, direct_replies) =
+            direct_reply::Sender::start(self.places.amqp_url.clone(), &self.connection_name());
         let mut announcer = AbortOnDropHandle::new(tokio::spawn(announce::run(
             self.name.clone(),
             Duration::from_millis(self.config.hold_ms),
             publisher,
             acknowledger,
             announcements,
+            direct_replies,
             Arc::clone(&self.counters),
         )));
         let (window_sender, windows) = mpsc::channel(WINDOWS_WAITING);
         let scout = Scout { config: Arc::clone(&self.config), session: self.session() };
         let _scout = AbortOnDropHandle::new(tokio::spawn(scout.run(taken, window_sender)));
-        let hands = self.hands(session, shutdown);
 
         let ended = tokio::select! {
-            worked = self.windows(hands, windows, announcement_sender, &stop) => worked,
+            worked = self.windows(session, &channel, windows, announcement_sender, &stop) => worked,
             ended = &mut announcer => Err(unexpected(ended)),
             lost = consuming.closed() => Err(lost.into()),
             lost = publishing.closed() => Err(lost.into()),
@@ -157,8 +157,12 @@ impl Lane {
                 Ok(ended) => ended.map(drop),
                 Err(panic) => Err(Fault::TaskStopped(panic.to_string())),
             },
-            Err(fault) => Err(fault),
+            Err(fault) => {
+                announcer.abort();
+                Err(fault)
+            }
         };
+        replying.finish().await;
         // The channel is closed, not the consumer cancelled: only so does the broker hand the
         // unacked over in order. It stays open until here because acks need it.
         let taking = match intake.await {
@@ -174,33 +178,17 @@ impl Lane {
     }
 
     fn session(&self) -> Session {
-        Session::new(
-            self.places.database_url.clone(),
-            format!("partner-program {} {}", self.name, self.config.worker_id),
-            self.config.database_timeout(),
-        )
+        let url = self.places.database_url.clone();
+        Session::new(url, self.connection_name(), self.config.database_timeout())
     }
 
-    /// As many as store a window at the same time; `first` is the session of one of them.
-    fn hands(&self, first: Session, shutdown: &CancellationToken) -> Vec<Isolation> {
-        let fence = Arc::default();
-        let further = (1..self.config.connections_per_lane).map(|_| self.session());
-        std::iter::once(first)
-            .chain(further)
-            .map(|session| Isolation {
-                lane: self.name.clone(),
-                config: Arc::clone(&self.config),
-                clock: self.clock.clone(),
-                counters: Arc::clone(&self.counters),
-                session,
-                fence: Arc::clone(&fence),
-                shutdown: shutdown.clone(),
-            })
-            .collect()
+    /// How the lane's connections are called in the listings of both servers.
+    fn connection_name(&self) -> String {
+        format!("partner-program {} {}", self.name, self.config.worker_id)
     }
 
     async fn connect(&self) -> Result<Connected, Fault> {
-        let name = format!("partner-program {} {}", self.name, self.config.worker_id);
+        let name = self.connection_name();
         let url = &self.places.amqp_url;
         let consuming = Connection::open(url, &format!("{name} consuming")).await?;
         let publishing = Arc::new(Connection::open(url, &format!("{name} publishing")).await?);
@@ -223,14 +211,15 @@ impl Lane {
     /// Settles windows until `stop` or until nothing more is taken.
     async fn windows(
         &self,
-        mut hands: Vec<Isolation>,
+        session: Session,
+        channel: &Acknowledger,
         mut windows: mpsc::Receiver<Scouted>,
         announcements: mpsc::Sender<Announcement>,
         stop: &CancellationToken,
     ) -> Result<(), Fault> {
         let mut reported = Instant::now();
-        // Who came to hold what in the windows that were settled while the next was looked at.
-        let mut recent = VecDeque::with_capacity(scout::AHEAD);
+        let mut session = Some(session);
+        let mut hands: Option<Hands> = None;
         loop {
             let window = tokio::select! {
                 biased;
@@ -239,12 +228,13 @@ impl Lane {
             };
             // None: the intake has ended, and its own fault is the one to report.
             let Some(window) = window else { return Ok(()) };
-            let Applied { settled, holders } =
-                settle(&mut hands, &window, recent.make_contiguous()).await?;
-            recent.truncate(scout::AHEAD - 1);
-            recent.push_front(holders.into_iter().collect());
             let Some(last) = window.taken.last() else { continue };
             let ack_through = last.tag;
+            if let Some(session) = session.take() {
+                hands = Some(self.take(session, channel, stop).await?);
+            }
+            let Some(hands) = &mut hands else { return Ok(()) };
+            let settled = hands.settle(&window).await?;
             let outgoing = self.outgoing(&window.taken, settled);
             if announcements.send(Announcement { outgoing, ack_through }).await.is_err() {
                 // The announcer has failed, and its own fault is the one to report.
@@ -255,6 +245,29 @@ impl Lane {
                 self.report("lane working");
             }
         }
+    }
+
+    /// Takes the lane, which only the one who was delivered something may.
+    async fn take(
+        &self,
+        mut session: Session,
+        channel: &Acknowledger,
+        shutdown: &CancellationToken,
+    ) -> Result<Hands, Fault> {
+        let hold = Duration::from_millis(self.config.hold_ms);
+        let worker = &self.config.worker_id;
+        let fence = tenure::take(&mut session, &self.name, worker, channel, hold, shutdown).await?;
+        let further = (1..self.config.connections_per_lane).map(|_| self.session());
+        let hands = std::iter::once(session).chain(further).map(|session| Isolation {
+            lane: self.name.clone(),
+            config: Arc::clone(&self.config),
+            clock: self.clock.clone(),
+            counters: Arc::clone(&self.counters),
+            session,
+            fence: fence.clone(),
+            shutdown: shutdown.clone(),
+        });
+        Ok(Hands::of(hands.collect()))
     }
 
     fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {
@@ -316,35 +329,6 @@ impl Lane {
             self.name
         );
     }
-}
-
-/// Settles a window: in parts that are free of each other, at the same time. It is done when all
-/// of them are; whatever of it a fault leaves behind is found in the inbox when it comes again.
-async fn settle(
-    hands: &mut [Isolation],
-    window: &Scouted,
-    recent: &[HashMap<Membership, CustomerId>],
-) -> Result<Applied, Fault> {
-    let most = window.taken.len().div_ceil(PART_MIN).min(hands.len());
-    let parts = window.parts(recent, most).unwrap_or_default();
-    let all: Vec<&Taken> = window.taken.iter().collect();
-    if parts.is_empty() {
-        return hands[0].settle(&all, None).await;
-    }
-    let settling = hands.iter_mut().zip(&parts).map(async |(hand, known)| {
-        let taken: Vec<&Taken> = known.part.places.iter().map(|place| all[*place]).collect();
-        hand.settle(&taken, Some(known)).await
-    });
-    let done = try_join_all(settling).await?;
-    let mut whole = Applied { settled: Vec::with_capacity(all.len()), holders: Vec::new() };
-    let mut settled: Vec<(usize, Settled)> = Vec::with_capacity(all.len());
-    for (known, applied) in parts.iter().zip(done) {
-        settled.extend(known.part.places.iter().copied().zip(applied.settled));
-        whole.holders.extend(applied.holders);
-    }
-    settled.sort_unstable_by_key(|(place, _)| *place);
-    whole.settled.extend(settled.into_iter().map(|(_, settled)| settled));
-    Ok(whole)
 }
 
 /// The broker's side of a generation. Two connections: a blocked one stops all writes, and acks

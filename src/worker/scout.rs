@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
-use crate::domain::groups::{self, Member, Membership, Part};
+use crate::domain::groups::{self, Member, Membership};
 use crate::domain::identity::CustomerId;
 use crate::domain::needs::Needs;
-use crate::domain::program::Catalogue;
+use crate::domain::program::{Catalogue, OrgId};
 use crate::domain::snapshot::Snapshot;
 use crate::store;
 use crate::store::error::Error;
@@ -39,39 +39,51 @@ struct Known {
     holders: HashMap<Membership, CustomerId>,
 }
 
-/// What is known of the customers of a part before it is settled.
+impl Known {
+    fn member<'a>(&'a self, taken: &'a Taken) -> Option<Member<'a>> {
+        let read = taken.read.as_ref().ok()?;
+        let org = self.catalogue.orgs.get(&read.envelope.org_code)?;
+        Some(Member { org, command: &read.command, id: &read.command_id })
+    }
+}
+
+/// Some of a window's deliveries, free of the others.
+pub(super) struct Part {
+    /// Their places in the window, in order.
+    pub(super) places: Vec<usize>,
+    pub(super) acquaintances: Option<Acquaintances>,
+}
+
+/// What is known of customers before they are loaded.
 pub(super) struct Acquaintances {
-    /// Of the whole window.
+    /// Those of the whole window.
     pub(super) snapshot: Arc<Snapshot>,
-    /// Of the part.
-    pub(super) part: Part,
+    /// Those that the part may mean.
+    pub(super) customers: Vec<(OrgId, CustomerId)>,
 }
 
 impl Scouted {
-    /// The window in parts that are free of each other. `recent` tells who came to hold which
-    /// membership id in the windows settled meanwhile.
+    /// The window in at most `most` parts. `recent` tells who came to hold which membership id in
+    /// the windows that were settled meanwhile.
     pub(super) fn parts(
         &self,
         recent: &[HashMap<Membership, CustomerId>],
         most: usize,
-    ) -> Option<Vec<Acquaintances>> {
-        let known = self.known.as_ref()?;
-        let window: Vec<Option<Member<'_>>> = self
-            .taken
-            .iter()
-            .map(|taken| {
-                let read = taken.read.as_ref().ok()?;
-                let org = known.catalogue.orgs.get(&read.envelope.org_code)?;
-                Some(Member { org, command: &read.command, id: &read.command_id })
-            })
-            .collect();
+    ) -> Vec<Part> {
+        let Some(known) = &self.known else {
+            return vec![Part { places: (0..self.taken.len()).collect(), acquaintances: None }];
+        };
         let holders = |membership: &Membership| {
             let all = recent.iter().chain([&known.holders]);
             all.filter_map(|holders| holders.get(membership).copied()).collect()
         };
+        let window: Vec<_> = self.taken.iter().map(|taken| known.member(taken)).collect();
         let parts = groups::parts(&window, &known.customers, &holders, most);
-        let snapshot = || Arc::clone(&known.customers);
-        Some(parts.into_iter().map(|part| Acquaintances { snapshot: snapshot(), part }).collect())
+        let part = |groups::Part { places, customers }| {
+            let snapshot = Arc::clone(&known.customers);
+            Part { places, acquaintances: Some(Acquaintances { snapshot, customers }) }
+        };
+        parts.into_iter().map(part).collect()
     }
 }
 

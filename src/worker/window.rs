@@ -105,9 +105,9 @@ pub(super) async fn apply(
     }
     let snapshot = match known {
         None => store::load::load(connection, &needs).await?,
-        Some(Acquaintances { snapshot, part }) => {
+        Some(Acquaintances { snapshot, customers }) => {
             let mut snapshot = (**snapshot).clone();
-            store::load::load_for(connection, &needs, &part.customers, &mut snapshot).await?;
+            store::load::load_for(connection, &needs, customers, &mut snapshot).await?;
             snapshot
         }
     };
@@ -149,12 +149,11 @@ enum Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// The key to look up in the inbox: a made-up id can't be there.
+    /// The key to look up in the inbox. A made-up id can be there, too: after a commit whose
+    /// outcome was unknown.
     fn inbox_key(&self) -> Option<CommandKey> {
         match self {
-            Self::Command { read, key, .. } => {
-                read.envelope.message_id.is_some().then(|| key.clone())
-            }
+            Self::Command { key, .. } => Some(key.clone()),
             Self::Reject(_) => None,
         }
     }
@@ -250,10 +249,10 @@ fn stored(org: &Org, read: &Read, outcome: &Outcome) -> Stored {
 /// reply answers the delivery at hand.
 fn answer(key: &CommandKey, stored: &Stored, read: &Read, duplicate: bool) -> Answer {
     let event = result_event(key, stored);
-    let reply =
-        read.envelope.reply_to.as_deref().map(|reply_to| {
-            result::reply(&event, reply_to, read.envelope.correlation_id.as_deref())
-        });
+    let reply_to = read.envelope.reply_to.as_deref();
+    let reply = reply_to
+        .filter(|queue| !topology::is_own_queue(queue))
+        .map(|reply_to| result::reply(&event, reply_to, read.envelope.correlation_id.as_deref()));
     Answer { event, reply, duplicate }
 }
 

@@ -3,6 +3,7 @@
 //! Every trial ends the same way: the [checker](crate::checker) must find nothing to object to.
 
 mod broker;
+mod cluster;
 mod database;
 mod fault;
 mod table;
@@ -20,7 +21,9 @@ use std::time::Duration;
 
 use chrono::Utc;
 
+use crate::harness::eventually;
 use crate::harness::journey;
+use crate::harness::management::Depth;
 use crate::harness::scene::Scene;
 use crate::harness::servers::Place;
 use crate::model::Model;
@@ -33,4 +36,13 @@ async fn scene(place: Place) -> Scene {
     let mut scene = Scene::at(place, &Model::new(Utc::now(), journey::world())).await;
     scene.settings = scene.settings.with("WINDOW", 16);
     scene
+}
+
+/// Nothing was given up as a dead letter.
+pub(crate) async fn assert_no_dead_letters(place: &Place) {
+    eventually(DEADLINE, "there are no dead letters", async || {
+        let depth = place.broker.depth("partner-program.dead-letters")?;
+        (depth == Depth::default()).then_some(())
+    })
+    .await;
 }

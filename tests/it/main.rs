@@ -22,6 +22,10 @@ mod contract;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod model_based;
 #[cfg(test)]
 mod ordering;
@@ -39,3 +43,6 @@ mod import;
 
 #[cfg(test)]
 mod demo;
+
+#[cfg(test)]
+mod protocol;

@@ -92,7 +92,7 @@ impl Scene {
 
     async fn store(&mut self, evaluated: &Evaluated) -> Result<(), Error> {
         let Evaluated { snapshot, records } = evaluated;
-        let window = Window { records, snapshot, attempts: &[] };
+        let window = Window { records, changes: &snapshot.changes(), attempts: &[] };
         commit::commit(&mut self.connection, &self.fence, &window).await
     }
 
@@ -270,13 +270,18 @@ async fn a_missing_partition_is_an_outage_so_that_no_command_is_given_up() {
 async fn attempts_are_counted_once_a_call_and_forgotten_with_the_window() {
     let mut scene = Scene::new("attempts").await;
     let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    let connection = &mut scene.connection;
-    assert_eq!(attempts::count(connection, "main", &[one, one]).await.unwrap()[&one], 1);
-    assert_eq!(attempts::count(connection, "main", &[other, one]).await.unwrap()[&one], 2);
-    let window = Window { records: &[], snapshot: &Snapshot::default(), attempts: &[one] };
+    let (connection, fence) = (&mut scene.connection, &scene.fence);
+    assert_eq!(attempts::count(connection, fence, &[one, one]).await.unwrap()[&one], 1);
+    assert_eq!(attempts::count(connection, fence, &[other, one]).await.unwrap()[&one], 2);
+    let window = Window { records: &[], changes: &[], attempts: &[one] };
     commit::commit(connection, &scene.fence, &window).await.unwrap();
     let left = attempts::read(connection, "main", &[one, other]).await.unwrap();
     assert_eq!(left.into_iter().collect::<Vec<_>>(), [(other, 1)]);
+    // Whoever has lost the lane has no say in what is given up.
+    fence::take(connection, "main", "another").await.unwrap();
+    let counted = attempts::count(connection, fence, &[other]).await;
+    assert!(matches!(counted, Err(Error::Fenced { .. })), "{counted:?}");
+    assert_eq!(attempts::read(connection, "main", &[other]).await.unwrap()[&other], 1);
 }
 
 #[tokio::test]
@@ -318,7 +323,7 @@ async fn a_worker_s_role_stores_windows_and_has_partitions_made() {
     scene.catalogue = catalogue::load(&mut scene.connection).await.unwrap();
     scene.apply(&[("1", link(1, "a"))]).await.unwrap();
     scene.apply(&[("2", delink(1)), ("3", link(2, "a"))]).await.unwrap();
-    attempts::count(&mut scene.connection, "main", &[Uuid::nil()]).await.unwrap();
+    attempts::count(&mut scene.connection, &scene.fence, &[Uuid::nil()]).await.unwrap();
     attempts::clear(&mut scene.connection, "main", &[Uuid::nil()]).await.unwrap();
     retention::maintain(&mut scene.connection, 3).await.unwrap();
     assert_eq!(scene.enrolments().await, ["1:f:a:2", "2:t:a:1"]);

@@ -118,7 +118,7 @@ impl Database {
                     .execute(
                         "create trigger raise_it before insert on command_log for each row \
                              execute function raise_it('40P01', '0.02'); \
-                         create trigger raise_too before insert on enrolment_history for each row \
+                         create trigger raise_too before insert on command_log for each row \
                              execute function raise_it('40001', '0.02')",
                     )
                     .await;

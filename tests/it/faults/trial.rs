@@ -98,7 +98,7 @@ impl Trial {
         Self::at(name, place, Some(own)).await
     }
 
-    async fn at(name: &str, place: Place, own: Option<Lent>) -> Self {
+    pub(crate) async fn at(name: &str, place: Place, own: Option<Lent>) -> Self {
         let database = Proxy::before(&place.database_url).await;
         let broker = Proxy::before(&place.amqp_url).await;
         Settings::of(&place).declare().await;
@@ -337,15 +337,15 @@ impl Trial {
         (0..self.before).map(through_second_lane).collect()
     }
 
-    /// Waits until the subscriber has heard what is in its queue.
+    /// Waits until the subscriber has heard all, or all that is in his queues.
     async fn heard_all(&mut self, charge: &Charge) {
-        let mut quiet_since = Instant::now();
-        let mut heard = 0;
         let wanted = charge.ids().len();
-        while self.answered() < wanted && quiet_since.elapsed() < QUIET {
-            let now = self.subscriber.look(<[Heard]>::len);
-            if now != heard {
-                (heard, quiet_since) = (now, Instant::now());
+        let mut empty_since = Instant::now();
+        let end = Instant::now() + DEADLINE;
+        while self.answered() < wanted && empty_since.elapsed() < QUIET && Instant::now() < end {
+            let mut queues = self.subscriber.queues.iter();
+            if !queues.all(|queue| self.place.broker.depth(queue) == Some(Depth::default())) {
+                empty_since = Instant::now();
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

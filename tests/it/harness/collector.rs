@@ -8,8 +8,10 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Connection, ConnectionProperties, Consumer};
+use lapin::{Connection, Consumer};
 use tokio::time::{Instant, timeout_at};
+
+use crate::harness;
 
 /// A message that was received, with what tests look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,6 +184,5 @@ async fn connect(amqp_url: &str) -> Connection {
 }
 
 async fn try_connect(amqp_url: &str) -> Result<Connection, lapin::Error> {
-    let properties = ConnectionProperties::default().with_connection_name("subscriber".into());
-    Connection::connect(amqp_url, properties).await
+    harness::connect(amqp_url, "subscriber").await
 }

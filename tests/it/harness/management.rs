@@ -54,6 +54,13 @@ impl Broker {
         })
     }
 
+    /// The node that leads a quorum queue.
+    pub(crate) fn leader(&self, queue: &str) -> String {
+        let queue = self.get(&format!("queues/{}/{}", self.vhost, encode(queue)));
+        let leader = queue.as_ref().and_then(|queue| queue.get("leader")?.as_str());
+        leader.expect("a quorum queue has a leader").to_owned()
+    }
+
     /// How often messages of the queue were delivered again since the broker has started.
     pub(crate) fn redelivered(&self, queue: &str) -> u64 {
         let queue = self.get(&format!("queues/{}/{}", self.vhost, encode(queue)));
@@ -140,6 +147,20 @@ impl Broker {
     /// Deletes a queue, whatever is in it and whoever consumes from it.
     pub(crate) fn delete_queue(&self, queue: &str) {
         self.delete(&format!("queues/{}/{}", self.vhost, encode(queue)));
+    }
+
+    /// A user who may use all of the vhost.
+    pub(crate) fn create_user(&self, user: &str, password: &str) {
+        self.put(&format!("users/{user}"), &json!({ "password": password, "tags": "" }));
+        self.put(
+            &format!("permissions/{}/{user}", self.vhost),
+            &json!({ "configure": ".*", "write": ".*", "read": ".*" }),
+        );
+    }
+
+    /// Users belong to no vhost, so they do not go with it.
+    pub(crate) fn delete_user(&self, user: &str) {
+        self.delete(&format!("users/{user}"));
     }
 
     fn url(&self, path: &str) -> String {

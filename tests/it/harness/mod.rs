@@ -19,6 +19,22 @@ pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};
 
+use lapin::ConnectionProperties;
+use partner_program_worker::config::each_host;
+
+/// Connects to the first host that answers.
+pub(crate) async fn connect(amqp_url: &str, name: &str) -> Result<lapin::Connection, lapin::Error> {
+    let mut last = None;
+    for host in each_host(amqp_url) {
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        match lapin::Connection::connect(&host, properties).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.expect("an address has a host"))
+}
+
 /// Between two looks of [`eventually`].
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

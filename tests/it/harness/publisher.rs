@@ -3,10 +3,10 @@
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, PublisherConfirm,
-};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
 use partner_program_worker::message::{Message, Properties};
+
+use crate::harness::connect;
 
 /// One channel in confirm mode; nobody else publishes on it, so confirms are never swapped.
 pub(crate) struct Publisher {
@@ -21,8 +21,7 @@ impl Publisher {
 
     /// For tests that take the broker away.
     pub(crate) async fn try_open(amqp_url: &str) -> Result<Self, lapin::Error> {
-        let properties = ConnectionProperties::default().with_connection_name("upstream".into());
-        let connection = Connection::connect(amqp_url, properties).await?;
+        let connection = connect(amqp_url, "upstream").await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(Self { _connection: connection, channel })

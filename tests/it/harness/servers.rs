@@ -44,7 +44,7 @@ pub(crate) fn servers() -> &'static Servers {
         {
             return Servers { database_url, amqp_url, management };
         }
-        start_servers(&new_folder())
+        start_servers(&new_folder(), "start")
     })
 }
 
@@ -62,6 +62,12 @@ impl Place {
     /// On the shared servers, with all migrations applied.
     pub(crate) async fn new(name: &str) -> Self {
         Self::on(servers(), name).await
+    }
+
+    /// The name of its vhost, and of its database.
+    pub(crate) fn vhost(&self) -> String {
+        let path = self.amqp_url.rsplit('/').next().unwrap_or_default();
+        path.split('?').next().unwrap_or_default().to_owned()
     }
 
     /// On the given servers, with all migrations applied.
@@ -98,24 +104,53 @@ pub(crate) struct OwnServers {
     pub(crate) servers: Servers,
     pub(crate) postgres: Server,
     pub(crate) rabbitmq: Server,
+    /// Of a cluster only: the synchronous standby, and all nodes of the broker.
+    pub(crate) standby: Server,
+    pub(crate) nodes: Vec<Server>,
     folder: PathBuf,
 }
 
 impl OwnServers {
     /// Takes some ten seconds.
     pub(crate) async fn start() -> Self {
+        Self::start_by("start").await
+    }
+
+    /// Three nodes of RabbitMQ, and a Postgres with a synchronous standby. They are looked at
+    /// through the second node, so that the first may be lost.
+    pub(crate) async fn start_cluster() -> Self {
+        let mut cluster = Self::start_by("start-cluster").await;
+        cluster.servers.management = read(&cluster.folder, "rabbitmq-2/management_url");
+        cluster
+    }
+
+    async fn start_by(action: &'static str) -> Self {
         let folder = new_folder();
         let servers = blocking({
             let folder = folder.clone();
-            move || start_servers(&folder)
+            move || start_servers(&folder, action)
         })
         .await;
+        let postgres = |name| Server { script: "postgres.sh", folder: folder.join(name) };
+        let rabbitmq = |name| Server { script: "rabbitmq.sh", folder: folder.join(name) };
         Self {
             servers,
-            postgres: Server { script: "postgres.sh", folder: folder.join("postgres") },
-            rabbitmq: Server { script: "rabbitmq.sh", folder: folder.join("rabbitmq") },
+            postgres: postgres("postgres"),
+            rabbitmq: rabbitmq("rabbitmq"),
+            standby: postgres("postgres-2"),
+            nodes: ["rabbitmq", "rabbitmq-2", "rabbitmq-3"].map(rabbitmq).into(),
             folder,
         }
+    }
+
+    /// Host and port of each node of the broker.
+    pub(crate) fn node_urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect()
+    }
+
+    /// As the nodes call each other.
+    pub(crate) fn node_name(&self, node: usize) -> String {
+        format!("partner-program-{}@", self.nodes[node].port())
     }
 }
 
@@ -191,6 +226,13 @@ impl Server {
             .await;
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> String {
+        let url = read(&self.folder, "url");
+        let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next());
+        port.expect("the URL has a port").to_owned()
+    }
+
     async fn run(&self, action: &'static str) {
         let (program, folder) = (self.script, self.folder.clone());
         blocking(move || script(program, &[action, text(&folder)])).await;
@@ -202,18 +244,20 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.expect("the script succeeds")
 }
 
-fn start_servers(folder: &Path) -> Servers {
+fn start_servers(folder: &Path, action: &str) -> Servers {
     let own_pid = std::process::id().to_string();
-    script("servers.sh", &["start", text(folder), "--with-pid", &own_pid]);
-    let read = |name: &str| {
-        let url = std::fs::read_to_string(folder.join(name)).expect("the script wrote the URL");
-        url.trim().to_owned()
-    };
+    script("servers.sh", &[action, text(folder), "--with-pid", &own_pid]);
     Servers {
-        database_url: read("postgres/url"),
-        amqp_url: read("rabbitmq/url"),
-        management: read("rabbitmq/management_url"),
+        database_url: read(folder, "postgres/url"),
+        amqp_url: read(folder, "rabbitmq/url"),
+        management: read(folder, "rabbitmq/management_url"),
     }
+}
+
+/// What a script has written down.
+fn read(folder: &Path, name: &str) -> String {
+    let written = std::fs::read_to_string(folder.join(name)).expect("the script wrote it");
+    written.trim().to_owned()
 }
 
 /// Below `/var/tmp`, where the user that Postgres runs as may go. The scripts delete it.

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::options::BasicAckOptions;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::harness::collector::{Collector, Received, try_subscribe};
 
 /// The queue of [`Collector::of_results`].
 pub(crate) const QUEUE: &str = "test.results";
+const CONNECT: Duration = Duration::from_secs(5);
 const RECONNECT_EVERY: Duration = Duration::from_millis(100);
 
 /// An event and when it came.
@@ -25,7 +27,7 @@ pub(crate) struct Heard {
 pub(crate) struct Subscriber {
     amqp_url: String,
     heard: Arc<Mutex<Vec<Heard>>>,
-    queues: Vec<String>,
+    pub(crate) queues: Vec<String>,
     listening: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -41,6 +43,12 @@ impl Subscriber {
         };
         subscriber.listen();
         subscriber
+    }
+
+    /// Listens there from now on.
+    pub(crate) fn move_to(&mut self, amqp_url: &str) {
+        amqp_url.clone_into(&mut self.amqp_url);
+        self.listen();
     }
 
     /// Listens to that queue as well from the next [`Self::listen`] on.
@@ -73,7 +81,9 @@ impl Subscriber {
 
 async fn listen(amqp_url: String, queue: String, heard: Arc<Mutex<Vec<Heard>>>) {
     loop {
-        if let Ok((_connection, mut consumer)) = try_subscribe(&amqp_url, &queue).await {
+        // A broker that is starting may take a connection and not go on with it.
+        let subscribing = timeout(CONNECT, try_subscribe(&amqp_url, &queue)).await;
+        if let Ok(Ok((_connection, mut consumer))) = subscribing {
             while let Some(Ok(delivery)) = consumer.next().await {
                 let event = Received::from(&delivery);
                 let now = Heard { at: Instant::now(), event };

@@ -22,16 +22,16 @@ use crate::model::{self, Answer, Model};
 const COMMANDS: usize = 20_000;
 
 /// The product's parts, fed from the model's world.
-struct Product {
-    orgs: HashMap<&'static str, Org>,
-    snapshot: Snapshot,
+pub(crate) struct Product {
+    pub(crate) orgs: HashMap<&'static str, Org>,
+    pub(crate) snapshot: Snapshot,
     /// As the worker's inbox has it; only first deliveries come here.
     effects: Vec<(Option<String>, Effect)>,
-    now: DateTime<Utc>,
+    pub(crate) now: DateTime<Utc>,
 }
 
 impl Product {
-    fn new(model: &Model) -> Self {
+    pub(crate) fn new(model: &Model) -> Self {
         let mut snapshot = Snapshot::default();
         let mut orgs = HashMap::new();
         for (id, org) in (1..).zip(&model.orgs) {

@@ -1,0 +1,34 @@
+//! Input that means harm: whatever a publisher sends, the good commands around it are answered in
+//! order, each bad message is one dead letter, and the tables stay as they are.
+
+mod raw;
+
+mod flood;
+mod injection;
+mod publishers;
+mod reply;
+mod size;
+mod unreadable;
+
+use std::time::Duration;
+
+use chrono::Utc;
+
+use crate::harness::journey;
+use crate::harness::rows::Rows;
+use crate::harness::scene::Scene;
+use crate::model::Model;
+
+/// Long enough for a slow machine; reached only by a failure.
+const DEADLINE: Duration = Duration::from_mins(2);
+const DEAD_LETTERS: &str = "partner-program.dead-letters";
+const LANE_QUEUE: &str = "partner-program.commands.main";
+
+async fn journey_scene(name: &str) -> Scene {
+    Scene::new(name, &Model::new(Utc::now(), journey::world())).await
+}
+
+/// No generation has ended: each takes the lane anew.
+async fn assert_one_generation(rows: &mut Rows) {
+    assert_eq!(rows.count("select epoch from lane where name = 'main'").await, 1, "generations");
+}
