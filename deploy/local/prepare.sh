@@ -19,4 +19,4 @@ export DATABASE_URL
 unset SQLX_OFFLINE
 
 sqlx migrate run --source migrations >&2
-cargo sqlx prepare "$@" -- --locked --all-targets
+cargo sqlx prepare "$@" -- --locked --all-targets --all-features
