@@ -41,6 +41,9 @@ pub struct Config {
     pub linger_ms: u64,
     /// Most unacknowledged deliveries of a lane; at least `window`. Default: two and a half windows.
     pub prefetch: u16,
+    /// Connections to the database that store a lane's windows, each a part of them; from two on
+    /// one more looks ahead.
+    pub connections_per_lane: usize,
     /// How long a drain may take after the first signal, in milliseconds.
     pub shutdown_deadline_ms: u64,
     /// How long a window's work may take in the database before the connection is given up, in

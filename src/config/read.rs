@@ -28,7 +28,7 @@ const fn key(name: &'static str, variable: &'static str) -> Key {
     Key { name, variable, customary: None, secret: false }
 }
 
-const KEYS: [Key; 17] = [
+const KEYS: [Key; 18] = [
     Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
     Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     key("worker_id", "WORKER_ID"),
@@ -36,6 +36,7 @@ const KEYS: [Key; 17] = [
     key("window_items", "WINDOW_ITEMS"),
     key("linger_ms", "LINGER_MS"),
     key("prefetch", "PREFETCH"),
+    key("connections_per_lane", "CONNECTIONS_PER_LANE"),
     key("shutdown_deadline_ms", "SHUTDOWN_DEADLINE_MS"),
     key("database_timeout_ms", "DATABASE_TIMEOUT_MS"),
     key("confirm_timeout_ms", "CONFIRM_TIMEOUT_MS"),
@@ -90,6 +91,7 @@ impl Config {
             window_items: 4_096,
             linger_ms: 2,
             prefetch: 0,
+            connections_per_lane: 2,
             shutdown_deadline_ms: 25_000,
             database_timeout_ms: 30_000,
             confirm_timeout_ms: 30_000,
@@ -204,6 +206,7 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
         "window_items" => config.window_items = integer(given, 1..=100_000)?,
         "linger_ms" => config.linger_ms = integer(given, 0..=1_000)?,
         "prefetch" => config.prefetch = integer(given, 1..=i64::from(PREFETCH_MAX))?,
+        "connections_per_lane" => config.connections_per_lane = integer(given, 1..=16)?,
         "shutdown_deadline_ms" => config.shutdown_deadline_ms = integer(given, 0..=600_000)?,
         "database_timeout_ms" => config.database_timeout_ms = integer(given, 500..=600_000)?,
         "confirm_timeout_ms" => config.confirm_timeout_ms = integer(given, 500..=600_000)?,

@@ -17,6 +17,8 @@ pub mod status;
 pub mod needs;
 pub mod snapshot;
 
+pub mod groups;
+
 pub mod evaluate;
 mod resolve;
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::command::{Command, given};
+use super::command::{Command, Entry, LinkItem, given};
+use super::groups::Membership;
 use super::identity::{CustomerId, Lookup};
 use super::program::{Org, OrgId, ProgramId};
 
@@ -13,7 +14,7 @@ pub struct Needs {
     mobiles: BTreeSet<(OrgId, String)>,
     emails: BTreeSet<(OrgId, String)>,
     external_ids: BTreeSet<(OrgId, String)>,
-    membership_ids: BTreeSet<(OrgId, ProgramId, String)>,
+    membership_ids: BTreeSet<Membership>,
 }
 
 impl Needs {
@@ -25,18 +26,7 @@ impl Needs {
                 self.add_lookup(org, lookup);
             }
         }
-        if let Command::Link(entries) = command {
-            for item in entries.iter().flat_map(|entry| &entry.items) {
-                let program = given(item.program_name.as_ref()).and_then(|name| org.program(name));
-                let membership_id = item
-                    .reference
-                    .as_ref()
-                    .and_then(|reference| given(reference.membership_id.as_ref()));
-                if let (Some(program), Some(membership_id)) = (program, membership_id) {
-                    self.membership_ids.insert((org.id, program.id, membership_id.to_owned()));
-                }
-            }
-        }
+        self.membership_ids.extend(membership_ids(org, command));
     }
 
     fn add_lookup(&mut self, org: &Org, lookup: Lookup) {
@@ -83,4 +73,21 @@ impl Needs {
             .iter()
             .map(|(org_id, program_id, id)| (*org_id, *program_id, id.as_str()))
     }
+}
+
+/// The membership ids that a command names.
+pub(super) fn membership_ids<'a>(
+    org: &'a Org,
+    command: &'a Command,
+) -> impl Iterator<Item = Membership> + use<'a> {
+    let entries: &[Entry<LinkItem>] = match command {
+        Command::Link(entries) => entries,
+        Command::Update(_) | Command::Delink(_) => &[],
+    };
+    entries.iter().flat_map(|entry| &entry.items).filter_map(|item| {
+        let program = given(item.program_name.as_ref()).and_then(|name| org.program(name))?;
+        let reference = item.reference.as_ref()?;
+        let membership_id = given(reference.membership_id.as_ref())?;
+        Some((org.id, program.id, membership_id.to_owned()))
+    })
 }

@@ -43,7 +43,7 @@ pub(super) fn resolve(
 }
 
 /// Whom each given identifier matches, in order of precedence.
-fn matches(
+pub(super) fn matches(
     org: &Org,
     snapshot: &Snapshot,
     lookup: &Lookup,

@@ -9,7 +9,7 @@ use sqlx::Connection as _;
 use uuid::Uuid;
 
 use crate::domain::enrolment::Effect;
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::Change;
 use crate::failpoint::{self, Point};
 use crate::store::attempts;
 use crate::store::command_log::{self, CommandKey, Stored};
@@ -23,8 +23,8 @@ use crate::store::history;
 pub struct Window<'a> {
     /// The commands that were not in the inbox, in the order in which they take effect.
     pub records: &'a [Record],
-    /// What they have made of the facts.
-    pub snapshot: &'a Snapshot,
+    /// What they have made of the facts, ordered by key.
+    pub changes: &'a [Change<'a>],
     /// The deliveries whose attempts were counted; they are done now.
     pub attempts: &'a [Uuid],
 }
@@ -58,7 +58,7 @@ pub async fn commit(
     let mut transaction = connection.begin().await?;
     fence::check(&mut transaction, fence).await?;
     command_log::append(&mut transaction, fence, window.records).await?;
-    enrolments::write(&mut transaction, &window.snapshot.changes()).await?;
+    enrolments::write(&mut transaction, window.changes).await?;
     history::append(&mut transaction, window.records).await?;
     if !window.attempts.is_empty() {
         attempts::clear(&mut transaction, &fence.lane, window.attempts).await?;

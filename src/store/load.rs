@@ -4,6 +4,7 @@
 //! versions and by the uniqueness of membership ids, and the window is done again.
 
 use crate::domain::enrolment::{Enrolment, EnrolmentKey};
+use crate::domain::groups::Membership;
 use crate::domain::identity::{Customer, CustomerId, CustomerState};
 use crate::domain::needs::Needs;
 use crate::domain::program::{OrgId, ProgramId};
@@ -17,17 +18,33 @@ pub async fn load(connection: &mut Connection, needs: &Needs) -> Result<Snapshot
     if needs.is_empty() {
         return Ok(snapshot);
     }
-    let customers = customers(connection, needs, &mut snapshot).await?;
-    enrolments(connection, customers, &mut snapshot).await?;
-    holders(connection, needs, &mut snapshot).await?;
+    let found = customers(connection, needs, &mut snapshot).await?;
+    load_for(connection, needs, &found, &mut snapshot).await?;
     Ok(snapshot)
 }
 
-async fn customers(
+/// Adds to a snapshot that has the customers what else is needed of them.
+pub async fn load_for(
+    connection: &mut Connection,
+    needs: &Needs,
+    customers: &[(OrgId, CustomerId)],
+    snapshot: &mut Snapshot,
+) -> Result<(), Error> {
+    if !customers.is_empty() {
+        enrolments(connection, customers, snapshot).await?;
+    }
+    for ((org_id, program_id, membership_id), holder) in holders(connection, needs).await? {
+        snapshot.add_holder(org_id, program_id, membership_id, holder);
+    }
+    Ok(())
+}
+
+/// Adds the customers that are looked for, and returns their keys.
+pub async fn customers(
     connection: &mut Connection,
     needs: &Needs,
     snapshot: &mut Snapshot,
-) -> Result<(Vec<i32>, Vec<i64>), Error> {
+) -> Result<Vec<(OrgId, CustomerId)>, Error> {
     let (id_orgs, ids): (Vec<i32>, Vec<i64>) =
         needs.customers().map(|(org_id, id)| (org_id.0, id.0)).unzip();
     let (mobile_orgs, mobiles) = texts(needs.mobiles());
@@ -66,7 +83,7 @@ async fn customers(
     )
     .fetch_all(connection)
     .await?;
-    let mut found = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    let mut found = Vec::with_capacity(rows.len());
     for row in rows {
         let state = match row.state.as_str() {
             "active" => CustomerState::Active,
@@ -74,8 +91,7 @@ async fn customers(
             "merged" => CustomerState::Merged,
             _ => CustomerState::Fraud,
         };
-        found.0.push(row.org_id);
-        found.1.push(row.id);
+        found.push((OrgId(row.org_id), CustomerId(row.id)));
         let customer = Customer {
             id: CustomerId(row.id),
             mobile: row.mobile,
@@ -90,9 +106,11 @@ async fn customers(
 
 async fn enrolments(
     connection: &mut Connection,
-    (org_ids, customer_ids): (Vec<i32>, Vec<i64>),
+    customers: &[(OrgId, CustomerId)],
     snapshot: &mut Snapshot,
 ) -> Result<(), Error> {
+    let (org_ids, customer_ids): (Vec<i32>, Vec<i64>) =
+        customers.iter().map(|(org_id, id)| (org_id.0, id.0)).unzip();
     let rows = sqlx::query!(
         "select e.org_id, e.customer_id, e.program_id, e.linked, e.membership_id, e.tier_number,
                 e.tier_expires_at, e.linked_since, e.version
@@ -122,11 +140,11 @@ async fn enrolments(
     Ok(())
 }
 
-async fn holders(
+/// Who holds the membership ids that are named.
+pub async fn holders(
     connection: &mut Connection,
     needs: &Needs,
-    snapshot: &mut Snapshot,
-) -> Result<(), Error> {
+) -> Result<Vec<(Membership, CustomerId)>, Error> {
     let mut org_ids = Vec::new();
     let mut program_ids = Vec::new();
     let mut membership_ids = Vec::new();
@@ -136,7 +154,7 @@ async fn holders(
         membership_ids.push(membership_id.to_owned());
     }
     if org_ids.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let rows = sqlx::query!(
         r#"select e.org_id, e.program_id, e.membership_id as "membership_id!", e.customer_id
@@ -149,11 +167,11 @@ async fn holders(
     )
     .fetch_all(connection)
     .await?;
-    for row in rows {
-        let (org_id, program_id) = (OrgId(row.org_id), ProgramId(row.program_id));
-        snapshot.add_holder(org_id, program_id, row.membership_id, CustomerId(row.customer_id));
-    }
-    Ok(())
+    let held = rows.into_iter().map(|row| {
+        let membership = (OrgId(row.org_id), ProgramId(row.program_id), row.membership_id);
+        (membership, CustomerId(row.customer_id))
+    });
+    Ok(held.collect())
 }
 
 fn texts<'a>(pairs: impl Iterator<Item = (OrgId, &'a str)>) -> (Vec<i32>, Vec<String>) {

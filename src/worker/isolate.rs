@@ -25,7 +25,8 @@ use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
 use crate::worker::fault::Fault;
 use crate::worker::intake::Taken;
-use crate::worker::window::{self, Failure, Settled};
+use crate::worker::scout::Acquaintances;
+use crate::worker::window::{self, Applied, Failure, Settled};
 
 /// How often a part of a window is repeated at once after a conflict, before it is split.
 const CONFLICTS_MAX: u32 = 5;
@@ -47,35 +48,43 @@ pub(super) struct Isolation {
 
 /// How a try at a part of a window ended, other than by a fault.
 enum Tried {
-    Applied(Vec<Settled>),
+    Applied(Applied),
     /// It will not go like this: split it, or count an attempt.
     Failed(String),
 }
 
 impl Isolation {
-    /// Settles every delivery of the window, in order.
-    pub(super) async fn settle(&mut self, taken: &[Taken]) -> Result<Vec<Settled>, Fault> {
-        let known = self.known_attempts(taken).await?;
-        if let Some(most) = known.values().max().filter(|most| **most > 1) {
+    /// Settles every delivery of a window or of a part of it, in order. `known` is what is known
+    /// of its customers already.
+    pub(super) async fn settle(
+        &mut self,
+        taken: &[&Taken],
+        mut known: Option<&Acquaintances>,
+    ) -> Result<Applied, Fault> {
+        let attempts = self.known_attempts(taken).await?;
+        if let Some(most) = attempts.values().max().filter(|most| **most > 1) {
             tracing::warn!(
                 lane = self.lane,
                 "{} commands came again, some after {most} tries: the window is split",
-                known.len()
+                attempts.len()
             );
         }
-        let mut settled = Vec::with_capacity(taken.len());
-        let mut pending = parts(taken, &known, self.config.window);
+        let mut done = Applied { settled: Vec::with_capacity(taken.len()), holders: Vec::new() };
+        let mut pending = parts(taken, &attempts, self.config.window);
         while let Some(part) = pending.pop() {
             let counted = self.count_attempts(&taken[part.clone()]).await?;
             if part.len() == 1 && counted.values().any(|count| *count > self.config.attempts_limit)
             {
-                settled.push(self.give_up("it was under way each time the worker stopped"));
+                let why = "it was under way each time the worker stopped";
+                done.settled.push(self.give_up(why));
                 continue;
             }
-            match self.try_part(&taken[part.clone()], &counted).await? {
-                Tried::Applied(applied) => settled.extend(applied),
+            // What was known may be why it fails, and is of the whole only.
+            let known = known.take().filter(|_| part.len() == taken.len());
+            match self.try_part(&taken[part.clone()], known, &counted).await? {
+                Tried::Applied(applied) => done.add(applied),
                 Tried::Failed(why) if part.len() == 1 => {
-                    settled.push(self.try_alone(&taken[part.start], why).await?);
+                    done.add(self.try_alone(taken[part.start], why).await?);
                 }
                 Tried::Failed(why) => {
                     tracing::warn!(
@@ -89,26 +98,22 @@ impl Isolation {
                 }
             }
         }
-        Ok(settled)
+        Ok(done)
     }
 
     /// A command that failed by itself: its tries are counted, then it is given up.
-    async fn try_alone(&mut self, taken: &Taken, mut why: String) -> Result<Settled, Fault> {
+    async fn try_alone(&mut self, taken: &Taken, mut why: String) -> Result<Applied, Fault> {
         let id = dead_letter::id(taken);
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         loop {
             let counted = self.counts(&[id], Counting::AddOne).await?;
             if counted.get(&id).is_some_and(|count| *count >= self.config.attempts_limit) {
-                return Ok(self.give_up(&why));
+                return Ok(Applied { settled: vec![self.give_up(&why)], holders: Vec::new() });
             }
             tracing::warn!(lane = self.lane, delivery.id = %id, "a command failed alone and is tried again: {why}");
             self.pause(&mut pause).await?;
-            match self.try_part(std::slice::from_ref(taken), &counted).await? {
-                Tried::Applied(mut applied) => {
-                    if let Some(settled) = applied.pop() {
-                        return Ok(settled);
-                    }
-                }
+            match self.try_part(&[taken], None, &counted).await? {
+                Tried::Applied(applied) => return Ok(applied),
                 Tried::Failed(again) => why = again,
             }
         }
@@ -125,7 +130,8 @@ impl Isolation {
     /// repeated.
     async fn try_part(
         &mut self,
-        taken: &[Taken],
+        taken: &[&Taken],
+        mut known: Option<&Acquaintances>,
         counted: &HashMap<Uuid, i32>,
     ) -> Result<Tried, Fault> {
         let attempts: Vec<Uuid> = counted.keys().copied().collect();
@@ -133,8 +139,8 @@ impl Isolation {
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         let mut conflicts = 0;
         loop {
-            match self.apply(taken, &attempts).await {
-                Ok(settled) => return Ok(Tried::Applied(settled)),
+            match self.apply(taken, known.take(), &attempts).await {
+                Ok(applied) => return Ok(Tried::Applied(applied)),
                 Err(Failure::Store(error @ Error::Fenced { .. })) => return Err(error.into()),
                 Err(Failure::Store(Error::Conflict(why))) => {
                     Counters::add(&self.counters.repeated_windows, 1);
@@ -157,14 +163,19 @@ impl Isolation {
         }
     }
 
-    async fn apply(&mut self, taken: &[Taken], attempts: &[Uuid]) -> Result<Vec<Settled>, Failure> {
+    async fn apply(
+        &mut self,
+        taken: &[&Taken],
+        known: Option<&Acquaintances>,
+        attempts: &[Uuid],
+    ) -> Result<Applied, Failure> {
         let applied = session::bounded(self.session.timeout(), async {
             let applying =
-                window::apply(&mut self.session, &self.fence, &self.clock, taken, attempts);
+                window::apply(&mut self.session, &self.fence, &self.clock, taken, known, attempts);
             match applying.await {
                 Err(Failure::Store(error)) => Err(error),
                 Err(Failure::Panicked(why)) => Ok(Err(Failure::Panicked(why))),
-                Ok(settled) => Ok(Ok(settled)),
+                Ok(applied) => Ok(Ok(applied)),
             }
         })
         .await;
@@ -204,14 +215,14 @@ impl Isolation {
         }
     }
 
-    async fn known_attempts(&mut self, taken: &[Taken]) -> Result<HashMap<Uuid, i32>, Fault> {
+    async fn known_attempts(&mut self, taken: &[&Taken]) -> Result<HashMap<Uuid, i32>, Fault> {
         let ids: Vec<Uuid> = redelivered(taken).collect();
         self.counts(&ids, Counting::Read).await
     }
 
     /// Counts an attempt for the redelivered among `taken`, just before they are tried: so only
     /// those count that are really under way when the process dies.
-    async fn count_attempts(&mut self, taken: &[Taken]) -> Result<HashMap<Uuid, i32>, Fault> {
+    async fn count_attempts(&mut self, taken: &[&Taken]) -> Result<HashMap<Uuid, i32>, Fault> {
         let ids: Vec<Uuid> = redelivered(taken).collect();
         self.counts(&ids, Counting::AddOne).await
     }
@@ -253,14 +264,14 @@ enum Counting {
     AddOne,
 }
 
-fn redelivered(taken: &[Taken]) -> impl Iterator<Item = Uuid> {
-    taken.iter().filter(|taken| taken.redelivered).map(dead_letter::id)
+fn redelivered(taken: &[&Taken]) -> impl Iterator<Item = Uuid> {
+    taken.iter().filter(|taken| taken.redelivered).map(|taken| dead_letter::id(taken))
 }
 
 /// Cuts a window into parts that are the smaller the more often their commands were tried: a
 /// command that kills the process is alone long before its tries are used up, and those around
 /// it are applied. The first part is last: a stack.
-fn parts(taken: &[Taken], known: &HashMap<Uuid, i32>, window: usize) -> Vec<Range<usize>> {
+fn parts(taken: &[&Taken], known: &HashMap<Uuid, i32>, window: usize) -> Vec<Range<usize>> {
     let most = known.values().copied().max().unwrap_or(0).unsigned_abs();
     let size = (window >> most.saturating_mul(SHRINK_BITS).min(usize::BITS - 1)).max(1);
     let starts = (0..taken.len()).step_by(size);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -29,8 +29,10 @@ use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
 use crate::worker::direct_reply;
 use crate::worker::fault::Fault;
+use crate::worker::hands::Hands;
 use crate::worker::intake::{self, Taken};
 use crate::worker::isolate::Isolation;
+use crate::worker::scout::{Scout, Scouted};
 use crate::worker::tenure;
 use crate::worker::window::Settled;
 
@@ -44,6 +46,8 @@ const PAUSE_WITHOUT_PROGRESS: (Duration, Duration) =
 const LONG_LIVED: Duration = Duration::from_mins(10);
 /// Settled windows that may wait for the announcer: one, while it is busy with another.
 const ANNOUNCEMENTS_WAITING: usize = 1;
+/// Windows that wait to be settled, looked at already.
+const WINDOWS_WAITING: usize = 1;
 /// How often a busy lane says in the log what it has done.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -98,11 +102,7 @@ impl Lane {
     }
 
     async fn generation(&self, shutdown: &CancellationToken) -> Result<(), Fault> {
-        let mut session = Session::new(
-            self.places.database_url.clone(),
-            self.connection_name(),
-            self.config.database_timeout(),
-        );
+        let mut session = self.session();
         tokio::select! {
             ready = session::bounded(session.timeout(), session.is_durable()) => {
                 if !ready? {
@@ -140,8 +140,12 @@ impl Lane {
             direct_replies,
             Arc::clone(&self.counters),
         )));
+        let (window_sender, windows) = mpsc::channel(WINDOWS_WAITING);
+        let scout = Scout { config: Arc::clone(&self.config), session: self.session() };
+        let _scout = AbortOnDropHandle::new(tokio::spawn(scout.run(taken, window_sender)));
+
         let ended = tokio::select! {
-            worked = self.windows(session, &channel, taken, announcement_sender, &stop) => worked,
+            worked = self.windows(session, &channel, windows, announcement_sender, &stop) => worked,
             ended = &mut announcer => Err(unexpected(ended)),
             lost = consuming.closed() => Err(lost.into()),
             lost = publishing.closed() => Err(lost.into()),
@@ -171,6 +175,11 @@ impl Lane {
         };
         tokio::join!(publishing.close(), consuming.close());
         drained.and(taking)
+    }
+
+    fn session(&self) -> Session {
+        let url = self.places.database_url.clone();
+        Session::new(url, self.connection_name(), self.config.database_timeout())
     }
 
     /// How the lane's connections are called in the listings of both servers.
@@ -204,28 +213,29 @@ impl Lane {
         &self,
         session: Session,
         channel: &Acknowledger,
-        mut taken: mpsc::Receiver<Taken>,
+        mut windows: mpsc::Receiver<Scouted>,
         announcements: mpsc::Sender<Announcement>,
         stop: &CancellationToken,
     ) -> Result<(), Fault> {
         let mut reported = Instant::now();
         let mut session = Some(session);
-        let mut tenure: Option<Isolation> = None;
+        let mut hands: Option<Hands> = None;
         loop {
             let window = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                window = self.gather(&mut taken) => window,
+                window = windows.recv() => window,
             };
-            // An empty window: the intake has ended, and its own fault is the one to report.
-            let Some(last) = window.last() else { return Ok(()) };
+            // None: the intake has ended, and its own fault is the one to report.
+            let Some(window) = window else { return Ok(()) };
+            let Some(last) = window.taken.last() else { continue };
             let ack_through = last.tag;
             if let Some(session) = session.take() {
-                tenure = Some(self.take(session, channel, stop).await?);
+                hands = Some(self.take(session, channel, stop).await?);
             }
-            let Some(isolation) = &mut tenure else { return Ok(()) };
-            let settled = isolation.settle(&window).await?;
-            let outgoing = self.outgoing(&window, settled);
+            let Some(hands) = &mut hands else { return Ok(()) };
+            let settled = hands.settle(&window).await?;
+            let outgoing = self.outgoing(&window.taken, settled);
             if announcements.send(Announcement { outgoing, ack_through }).await.is_err() {
                 // The announcer has failed, and its own fault is the one to report.
                 std::future::pending::<()>().await;
@@ -243,37 +253,21 @@ impl Lane {
         mut session: Session,
         channel: &Acknowledger,
         shutdown: &CancellationToken,
-    ) -> Result<Isolation, Fault> {
+    ) -> Result<Hands, Fault> {
         let hold = Duration::from_millis(self.config.hold_ms);
         let worker = &self.config.worker_id;
         let fence = tenure::take(&mut session, &self.name, worker, channel, hold, shutdown).await?;
-        Ok(Isolation {
+        let further = (1..self.config.connections_per_lane).map(|_| self.session());
+        let hands = std::iter::once(session).chain(further).map(|session| Isolation {
             lane: self.name.clone(),
             config: Arc::clone(&self.config),
             clock: self.clock.clone(),
             counters: Arc::clone(&self.counters),
             session,
-            fence,
+            fence: fence.clone(),
             shutdown: shutdown.clone(),
-        })
-    }
-
-    /// The next window: as much as is there, up to the bounds; empty when the intake is gone.
-    async fn gather(&self, taken: &mut mpsc::Receiver<Taken>) -> Vec<Taken> {
-        let mut window = Vec::with_capacity(self.config.window);
-        let mut items = 0;
-        let Some(first) = taken.recv().await else { return window };
-        let linger_until = Instant::now() + Duration::from_millis(self.config.linger_ms);
-        items += first.item_count();
-        window.push(first);
-        // What is there already is taken even when the time is up: `timeout_at` looks at the
-        // channel first.
-        while window.len() < self.config.window && items < self.config.window_items {
-            let Ok(Some(next)) = timeout_at(linger_until, taken.recv()).await else { break };
-            items += next.item_count();
-            window.push(next);
-        }
-        window
+        });
+        Ok(Hands::of(hands.collect()))
     }
 
     fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {

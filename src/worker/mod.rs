@@ -10,10 +10,12 @@ mod counters;
 mod dead_letter;
 mod direct_reply;
 mod fault;
+mod hands;
 mod intake;
 mod isolate;
 mod lane;
 mod retention;
+mod scout;
 mod tenure;
 pub(crate) mod window;
 

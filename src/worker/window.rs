@@ -12,7 +12,10 @@ use uuid::Uuid;
 
 use crate::broker::topology;
 use crate::clock::Clock;
+use crate::domain::enrolment::EnrolmentKey;
 use crate::domain::evaluate::{Outcome, Warning, evaluate};
+use crate::domain::groups::Membership;
+use crate::domain::identity::CustomerId;
 use crate::domain::needs::Needs;
 use crate::domain::program::{Catalogue, Org};
 use crate::domain::rejection::{Reason, Rejection};
@@ -27,6 +30,7 @@ use crate::store::fence::Fence;
 use crate::store::session::Session;
 use crate::wire::result;
 use crate::worker::intake::{Read, Taken};
+use crate::worker::scout::Acquaintances;
 
 /// What came of one delivery.
 pub(super) enum Settled {
@@ -53,16 +57,34 @@ pub(super) enum Failure {
     Panicked(String),
 }
 
-/// Applies `taken`, and says for each what came of it, in order.
+/// What came of a window.
+pub(super) struct Applied {
+    /// For each delivery, in order.
+    pub(super) settled: Vec<Settled>,
+    /// Who came to hold which membership id.
+    pub(super) holders: Vec<(Membership, CustomerId)>,
+}
+
+impl Applied {
+    /// Adds what came next.
+    pub(super) fn add(&mut self, next: Self) {
+        self.settled.extend(next.settled);
+        self.holders.extend(next.holders);
+    }
+}
+
+/// Applies `taken`.
 ///
-/// `attempts` are the counted deliveries among them; their counts end with the commit.
+/// `known` spares the look-up of its customers; `attempts` are the counted deliveries among
+/// them, whose counts end with the commit.
 pub(super) async fn apply(
     session: &mut Session,
     fence: &Fence,
     clock: &Clock,
-    taken: &[Taken],
+    taken: &[&Taken],
+    known: Option<&Acquaintances>,
     attempts: &[Uuid],
-) -> Result<Vec<Settled>, Failure> {
+) -> Result<Applied, Failure> {
     let catalogue = session.catalogue().await?;
     let connection = session.connection().await?;
 
@@ -81,7 +103,14 @@ pub(super) async fn apply(
             needs.add_command(org, &read.command);
         }
     }
-    let snapshot = store::load::load(connection, &needs).await?;
+    let snapshot = match known {
+        None => store::load::load(connection, &needs).await?,
+        Some(Acquaintances { snapshot, customers }) => {
+            let mut snapshot = (**snapshot).clone();
+            store::load::load_for(connection, &needs, customers, &mut snapshot).await?;
+            snapshot
+        }
+    };
     failpoint::reach(Point::AfterLoad);
 
     let mut evaluation = Evaluation {
@@ -97,13 +126,20 @@ pub(super) async fn apply(
     }))
     .map_err(|panic| Failure::Panicked(panic_message(panic.as_ref())))?;
 
+    let Evaluation { records, snapshot, .. } = &evaluation;
+    let changes = snapshot.changes();
     // Nothing new needs no transaction: announcing a stored result once more harms nobody.
-    if !evaluation.records.is_empty() || !attempts.is_empty() {
-        let Evaluation { records, snapshot, .. } = &evaluation;
-        let window = Window { records, snapshot, attempts };
+    if !records.is_empty() || !attempts.is_empty() {
+        let window = Window { records, changes: &changes, attempts };
         store::commit::commit(connection, fence, &window).await?;
     }
-    Ok(settled)
+    let holders = changes.iter().filter_map(|change| {
+        let EnrolmentKey { org_id, customer_id, program_id } = change.key;
+        let membership_id = change.after.membership_id.clone()?;
+        change.after.linked.then_some(((org_id, program_id, membership_id), customer_id))
+    });
+    let holders = holders.collect();
+    Ok(Applied { settled, holders })
 }
 
 /// What is to be done with a delivery, as far as the catalogue can tell.

@@ -7,14 +7,15 @@
 
 mod witness;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use chrono::DateTime;
 use partner_program_worker::message::Message;
 
 use crate::harness::collector::Received;
-use crate::harness::rows::{LogEntry, Rows, Written};
+use crate::harness::journey;
+use crate::harness::rows::{LogEntry, Rows, Written, by_customer};
 use crate::harness::subscriber::Heard;
 use crate::model::{Answer, Enrolment, Key, Model};
 
@@ -30,7 +31,8 @@ pub(crate) enum Check {
     Settled,
     /// Each command had its effects once, by the append-only history.
     OneEffect,
-    /// First effects came in the order of each lane's queue, committed by the lane's holder.
+    /// First effects came, customer by customer, in the order of each lane's queue, committed by
+    /// the lane's holder.
     Order,
     /// Each command was answered, always with the same bytes.
     Answered,
@@ -154,9 +156,17 @@ fn caused(
 fn ordered(findings: &mut Findings, charge: &Charge, log: &[LogEntry]) {
     for (lane, messages) in &charge.lanes {
         let applied: Vec<&LogEntry> = log.iter().filter(|entry| entry.lane == *lane).collect();
-        let expected = messages.iter().map(id).filter(|id| !charge.doomed.contains(id));
-        for (entry, expected) in applied.iter().zip(expected) {
-            if entry.command_id != expected {
+        let mut queued: BTreeMap<i64, VecDeque<String>> = BTreeMap::new();
+        let mut customers: BTreeMap<String, i64> = BTreeMap::new();
+        for message in messages.iter().filter(|message| !charge.doomed.contains(&id(message))) {
+            let customer = journey::customer(message);
+            customers.insert(id(message), customer);
+            queued.entry(customer).or_default().push_back(id(message));
+        }
+        for entry in &applied {
+            let customer = customers.get(&entry.command_id);
+            let next = customer.and_then(|customer| queued.get_mut(customer)?.pop_front());
+            if let Some(expected) = next.filter(|expected| *expected != entry.command_id) {
                 let what =
                     format!("lane {lane}: {} took effect before {expected}", entry.command_id);
                 findings.add(Check::Order, what);
@@ -250,9 +260,9 @@ async fn lawful(
         }
     }
     let timeless = |row: &Written| Written { occurred_at: DateTime::UNIX_EPOCH, ..row.clone() };
-    let wanted: Vec<Written> =
-        law.history.iter().map(|event| Written::expected(event, DateTime::UNIX_EPOCH)).collect();
-    let found: Vec<Written> = history.iter().map(timeless).collect();
+    let wanted = law.history.iter().map(|event| Written::expected(event, DateTime::UNIX_EPOCH));
+    let wanted = by_customer(wanted.collect());
+    let found = by_customer(history.iter().map(timeless).collect());
     if let Some(at) =
         (0..found.len().max(wanted.len())).find(|at| found.get(*at) != wanted.get(*at))
     {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::harness::collector::{Collector, Received};
 use crate::harness::publisher::command;
-use crate::harness::rows::{Rows, Written};
+use crate::harness::rows::{Rows, Written, by_customer};
 use crate::model::{Answer, Customer, Model, Org, Program};
 
 pub(crate) const ORG: &str = "acme";
@@ -59,6 +59,14 @@ pub(crate) fn step(number: usize) -> Message {
         ("delink", json!({ "deLinkCustomers": [entry] }))
     };
     command(&format!("{ORG}.{operation}"), Some(&id(number)), body.to_string())
+}
+
+/// Whom a step is about.
+pub(crate) fn customer(step: &Message) -> i64 {
+    let body: serde_json::Value = serde_json::from_slice(&step.body).expect("steps are JSON");
+    let mut lists = body.as_object().into_iter().flat_map(serde_json::Map::values);
+    let id = lists.find_map(|list| list.pointer("/0/customer/id")?.as_i64());
+    id.expect("steps name their customer")
 }
 
 /// Likewise, in an order in which links and delinks alternate.
@@ -121,9 +129,9 @@ pub(crate) async fn assert_done_in_order(
         );
     }
 
-    let written: Vec<Written> = rows.history().await.iter().map(gist).collect();
-    let law: Vec<Written> =
-        model.history.iter().map(|event| Written::expected(event, model.now)).collect();
+    let written = by_customer(rows.history().await.iter().map(gist).collect());
+    let law = model.history.iter().map(|event| Written::expected(event, model.now));
+    let law = by_customer(law.collect());
     for (place, (law, written)) in law.iter().zip(&written).enumerate() {
         assert_eq!(written, law, "history row {place}");
     }

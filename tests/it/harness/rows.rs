@@ -64,6 +64,12 @@ impl Written {
     }
 }
 
+/// Customer by customer: what belongs to one is in order, whatever happens beside it.
+pub(crate) fn by_customer(mut history: Vec<Written>) -> Vec<Written> {
+    history.sort_by(|one, other| (&one.key.0, one.key.1).cmp(&(&other.key.0, other.key.1)));
+    history
+}
+
 /// A row of the inbox, as far as order shows in it.
 pub(crate) struct LogEntry {
     pub(crate) lane: String,

@@ -1,0 +1,233 @@
+//! Tells which commands of a window can't touch each other, so that they need not wait for each
+//! other either.
+//!
+//! Two commands belong together if they may mean the same customer, name the same membership id,
+//! carry the same id, or one names a membership id that the other's customer holds. What belongs
+//! together stays together and in order; groups that don't are free of each other.
+
+use std::collections::HashMap;
+
+use super::command::Command;
+use super::identity::{CustomerId, Lookup};
+use super::needs;
+use super::program::{Org, OrgId, ProgramId};
+use super::resolve;
+use super::snapshot::Snapshot;
+
+/// A membership id of a program.
+pub type Membership = (OrgId, ProgramId, String);
+
+/// A command to be grouped, and the id under which it must not stand in two groups.
+pub struct Member<'a> {
+    /// The tenant.
+    pub org: &'a Org,
+    /// What is asked.
+    pub command: &'a Command,
+    /// The publisher's id of it.
+    pub id: &'a str,
+}
+
+/// Some of a window's commands, free of the others.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Their places in the window, in order.
+    pub places: Vec<usize>,
+    /// The customers that they may mean.
+    pub customers: Vec<(OrgId, CustomerId)>,
+}
+
+/// Cuts a window into at most `most` parts of about the same size. Places without a member are
+/// free of everything.
+///
+/// `known` has the customers; `holders` tells who holds or may hold a membership id.
+#[must_use]
+pub fn parts(
+    window: &[Option<Member<'_>>],
+    known: &Snapshot,
+    holders: &dyn Fn(&Membership) -> Vec<CustomerId>,
+    most: usize,
+) -> Vec<Part> {
+    let mut groups = Groups::of(window.len());
+    let mut customers: Vec<Vec<(OrgId, CustomerId)>> = Vec::with_capacity(window.len());
+    for (place, member) in window.iter().enumerate() {
+        let mut meant = Vec::new();
+        if let Some(Member { org, command, id }) = member {
+            groups.claim(place, Claim::Command(org.id, (*id).to_owned()));
+            let lookups = command.identifiers().filter_map(|given| Lookup::parse(given).ok());
+            for lookup in lookups {
+                let found = resolve::matches(org, known, &lookup);
+                meant.extend(found.into_iter().filter_map(|(_, id)| Some((org.id, id?))));
+            }
+            for customer in &meant {
+                groups.claim(place, Claim::Customer(*customer));
+            }
+            for membership in needs::membership_ids(org, command) {
+                for holder in holders(&membership) {
+                    groups.claim(place, Claim::Customer((org.id, holder)));
+                }
+                groups.claim(place, Claim::Membership(membership));
+            }
+        }
+        customers.push(meant);
+    }
+    let mut parts: Vec<Part> = (0..most.max(1)).map(|_| Part::default()).collect();
+    for group in groups.in_order() {
+        if let Some(least) = parts.iter_mut().min_by_key(|part| part.places.len()) {
+            least.places.extend(group);
+        }
+    }
+    for part in &mut parts {
+        part.places.sort_unstable();
+        part.customers = part.places.iter().flat_map(|place| customers[*place].clone()).collect();
+        part.customers.sort_unstable();
+        part.customers.dedup();
+    }
+    parts.retain(|part| !part.places.is_empty());
+    parts
+}
+
+/// What only one group may have.
+#[derive(PartialEq, Eq, Hash)]
+enum Claim {
+    Command(OrgId, String),
+    Customer((OrgId, CustomerId)),
+    Membership(Membership),
+}
+
+/// Disjoint sets of places, each named by the earliest of its places.
+struct Groups {
+    parents: Vec<usize>,
+    claimed: HashMap<Claim, usize>,
+}
+
+impl Groups {
+    fn of(count: usize) -> Self {
+        Self { parents: (0..count).collect(), claimed: HashMap::new() }
+    }
+
+    fn claim(&mut self, place: usize, claim: Claim) {
+        let holder = *self.claimed.entry(claim).or_insert(place);
+        let (one, other) = (self.root(place), self.root(holder));
+        self.parents[one.max(other)] = one.min(other);
+    }
+
+    fn root(&mut self, mut place: usize) -> usize {
+        while self.parents[place] != place {
+            self.parents[place] = self.parents[self.parents[place]];
+            place = self.parents[place];
+        }
+        place
+    }
+
+    /// The groups by their first place; each in order.
+    fn in_order(&mut self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = vec![Vec::new(); self.parents.len()];
+        for place in 0..self.parents.len() {
+            let root = self.root(place);
+            groups[root].push(place);
+        }
+        groups.retain(|group| !group.is_empty());
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
+    use super::super::command::{Command, Entry, Identifiers, LinkItem, Reference};
+    use super::super::identity::{Customer, CustomerId, CustomerState};
+    use super::super::program::{Org, OrgId, Program, ProgramId, ProgramKind};
+    use super::super::snapshot::Snapshot;
+    use super::{Member, parts};
+
+    const ORG: OrgId = OrgId(1);
+
+    fn org() -> Org {
+        let program = Program {
+            id: ProgramId(1),
+            name: "p".into(),
+            kind: ProgramKind::External,
+            active: true,
+            ends_at: None,
+            tiers: Vec::new(),
+        };
+        let programs = HashMap::from([("p".to_owned(), program)]);
+        Org { id: ORG, code: "o".into(), country_code: "91".into(), programs }
+    }
+
+    fn known(count: i64) -> Snapshot {
+        let mut known = Snapshot::default();
+        for id in 0..count {
+            let customer = Customer {
+                id: CustomerId(id),
+                mobile: None,
+                email: None,
+                external_id: Some(format!("x{id}")),
+                state: CustomerState::Active,
+            };
+            known.add_customer(ORG, customer);
+        }
+        known
+    }
+
+    /// A link of the customer, by one identifier or the other, to a membership id.
+    fn link((customer, by_id, membership): (i64, bool, u8)) -> Command {
+        let customer = if by_id {
+            Identifiers { id: Some(customer), ..Identifiers::default() }
+        } else {
+            Identifiers { external_id: Some(format!("x{customer}")), ..Identifiers::default() }
+        };
+        let reference =
+            Reference { membership_id: Some(format!("m{membership}")), ..Reference::default() };
+        let item = LinkItem { program_name: Some("p".into()), reference: Some(reference) };
+        Command::Link(vec![Entry { customer, items: vec![item] }])
+    }
+
+    proptest! {
+        #[test]
+        fn what_belongs_together_is_in_one_part_and_nothing_is_left_out(
+            links in vec((0_i64..30, proptest::bool::ANY, 0_u8..40), 0..60),
+            held in vec((0_u8..40, 0_i64..30), 0..10),
+            most in 1_usize..5,
+        ) {
+            let (org, known) = (org(), known(30));
+            let held: HashMap<String, i64> =
+                held.into_iter().map(|(m, customer)| (format!("m{m}"), customer)).collect();
+            let commands: Vec<Command> = links.iter().copied().map(link).collect();
+            let ids: Vec<String> = (0..links.len()).map(|n| n.to_string()).collect();
+            let window: Vec<Option<Member<'_>>> = commands
+                .iter()
+                .zip(&ids)
+                .map(|(command, id)| Some(Member { org: &org, command, id }))
+                .collect();
+            let holders = |membership: &super::Membership| {
+                held.get(&membership.2).map(|id| CustomerId(*id)).into_iter().collect()
+            };
+            let parts = parts(&window, &known, &holders, most);
+
+            prop_assert!(parts.len() <= most);
+            let mut all: Vec<usize> = parts.iter().flat_map(|part| part.places.clone()).collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..links.len()).collect::<Vec<_>>());
+            let part_of = |place| parts.iter().position(|part| part.places.contains(&place));
+            for (one, (customer, _, membership)) in links.iter().enumerate() {
+                for (other, (another, _, its)) in links.iter().enumerate() {
+                    let holder = held.get(&format!("m{its}"));
+                    if customer == another || membership == its || holder == Some(customer) {
+                        prop_assert_eq!(part_of(one), part_of(other));
+                    }
+                }
+            }
+            for part in &parts {
+                prop_assert!(part.places.is_sorted());
+                for place in &part.places {
+                    prop_assert!(part.customers.contains(&(ORG, CustomerId(links[*place].0))));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Looks ahead: gathers the next window, and finds out whom its commands mean while the last one
+//! is still being stored.
+//!
+//! No command changes a customer, so the answer is as good early as late. Who holds a membership
+//! id may change meanwhile; whoever uses the answer adds what the windows in between have done.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::Config;
+use crate::domain::groups::{self, Member, Membership};
+use crate::domain::identity::CustomerId;
+use crate::domain::needs::Needs;
+use crate::domain::program::{Catalogue, OrgId};
+use crate::domain::snapshot::Snapshot;
+use crate::store;
+use crate::store::error::Error;
+use crate::store::session::{self, Session};
+use crate::worker::intake::Taken;
+
+/// Windows that are looked at ahead of the one that is being settled: one waits, one is looked at.
+pub(super) const AHEAD: usize = 2;
+
+/// A window before it is settled.
+pub(super) struct Scouted {
+    /// In the order of the queue.
+    pub(super) taken: Vec<Taken>,
+    /// Nothing, if the database did not tell: the window is then settled in one piece.
+    known: Option<Known>,
+}
+
+struct Known {
+    catalogue: Arc<Catalogue>,
+    customers: Arc<Snapshot>,
+    holders: HashMap<Membership, CustomerId>,
+}
+
+impl Known {
+    fn member<'a>(&'a self, taken: &'a Taken) -> Option<Member<'a>> {
+        let read = taken.read.as_ref().ok()?;
+        let org = self.catalogue.orgs.get(&read.envelope.org_code)?;
+        Some(Member { org, command: &read.command, id: &read.command_id })
+    }
+}
+
+/// Some of a window's deliveries, free of the others.
+pub(super) struct Part {
+    /// Their places in the window, in order.
+    pub(super) places: Vec<usize>,
+    pub(super) acquaintances: Option<Acquaintances>,
+}
+
+/// What is known of customers before they are loaded.
+pub(super) struct Acquaintances {
+    /// Those of the whole window.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// Those that the part may mean.
+    pub(super) customers: Vec<(OrgId, CustomerId)>,
+}
+
+impl Scouted {
+    /// The window in at most `most` parts. `recent` tells who came to hold which membership id in
+    /// the windows that were settled meanwhile.
+    pub(super) fn parts(
+        &self,
+        recent: &[HashMap<Membership, CustomerId>],
+        most: usize,
+    ) -> Vec<Part> {
+        let Some(known) = &self.known else {
+            return vec![Part { places: (0..self.taken.len()).collect(), acquaintances: None }];
+        };
+        let holders = |membership: &Membership| {
+            let all = recent.iter().chain([&known.holders]);
+            all.filter_map(|holders| holders.get(membership).copied()).collect()
+        };
+        let window: Vec<_> = self.taken.iter().map(|taken| known.member(taken)).collect();
+        let parts = groups::parts(&window, &known.customers, &holders, most);
+        let part = |groups::Part { places, customers }| {
+            let snapshot = Arc::clone(&known.customers);
+            Part { places, acquaintances: Some(Acquaintances { snapshot, customers }) }
+        };
+        parts.into_iter().map(part).collect()
+    }
+}
+
+/// See the module.
+pub(super) struct Scout {
+    pub(super) config: Arc<Config>,
+    pub(super) session: Session,
+}
+
+impl Scout {
+    /// Scouts until nothing more is taken, or nobody wants to know.
+    pub(super) async fn run(
+        mut self,
+        mut taken: mpsc::Receiver<Taken>,
+        windows: mpsc::Sender<Scouted>,
+    ) {
+        loop {
+            let window = self.gather(&mut taken).await;
+            if window.is_empty() {
+                return;
+            }
+            let known =
+                if self.config.connections_per_lane > 1 { self.look(&window).await } else { None };
+            if windows.send(Scouted { taken: window, known }).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The next window: as much as is there, up to the bounds; empty when the intake is gone.
+    async fn gather(&self, taken: &mut mpsc::Receiver<Taken>) -> Vec<Taken> {
+        let mut window = Vec::with_capacity(self.config.window);
+        let mut items = 0;
+        let Some(first) = taken.recv().await else { return window };
+        let linger_until = Instant::now() + Duration::from_millis(self.config.linger_ms);
+        items += first.item_count();
+        window.push(first);
+        // What is there already is taken even when the time is up: `timeout_at` looks at the
+        // channel first.
+        while window.len() < self.config.window && items < self.config.window_items {
+            let Ok(Some(next)) = timeout_at(linger_until, taken.recv()).await else { break };
+            items += next.item_count();
+            window.push(next);
+        }
+        window
+    }
+
+    /// An outage is for whoever settles the window to wait out.
+    async fn look(&mut self, window: &[Taken]) -> Option<Known> {
+        match session::bounded(self.session.timeout(), self.ask(window)).await {
+            Ok(known) => Some(known),
+            Err(error) => {
+                tracing::debug!("could not look ahead: {error}");
+                self.session.discard();
+                None
+            }
+        }
+    }
+
+    async fn ask(&mut self, window: &[Taken]) -> Result<Known, Error> {
+        let catalogue = self.session.catalogue().await?;
+        let connection = self.session.connection().await?;
+        let mut needs = Needs::default();
+        for read in window.iter().filter_map(|taken| taken.read.as_ref().ok()) {
+            if let Some(org) = catalogue.orgs.get(&read.envelope.org_code) {
+                needs.add_command(org, &read.command);
+            }
+        }
+        let mut customers = Snapshot::default();
+        if !needs.is_empty() {
+            store::load::customers(connection, &needs, &mut customers).await?;
+        }
+        let holders = store::load::holders(connection, &needs).await?.into_iter().collect();
+        Ok(Known { catalogue, customers: Arc::new(customers), holders })
+    }
+}
