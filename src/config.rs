@@ -5,7 +5,7 @@
 //! Deliberately absent: reloading, and any use of a setting. Lanes are plain data here; whether
 //! their patterns overlap is for `broker::topology` to say.
 
-mod hosts;
+pub mod hosts;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use hosts::each_host;
+use crate::config::hosts::each_host;
 
 /// The lane that takes whatever no other lane is bound to; it always exists.
 pub const MAIN_LANE: &str = "main";

@@ -45,87 +45,82 @@ pub enum Protection {
 }
 
 #[cfg(feature = "failpoints")]
-mod active {
-    use super::{Point, Protection};
-
-    impl Point {
-        const fn name(self) -> &'static str {
-            match self {
-                Self::AfterLoad => "after-load",
-                Self::BeforeBegin => "before-begin",
-                Self::BeforeCommit => "before-commit",
-                Self::AfterCommit => "after-commit",
-                Self::BeforeConfirm => "before-confirm",
-                Self::BeforeAck => "before-ack",
-            }
+impl Point {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::AfterLoad => "after-load",
+            Self::BeforeBegin => "before-begin",
+            Self::BeforeCommit => "before-commit",
+            Self::AfterCommit => "after-commit",
+            Self::BeforeConfirm => "before-confirm",
+            Self::BeforeAck => "before-ack",
         }
-    }
-
-    impl Protection {
-        const fn name(self) -> &'static str {
-            match self {
-                Self::Inbox => "without-inbox",
-                Self::Fence => "without-fence",
-                Self::VersionGuard => "without-version-guard",
-                Self::LockOrder => "without-lock-order",
-                Self::ChannelClose => "without-channel-close",
-                Self::AckAfterCommit => "without-ack-after-commit",
-                Self::AckAfterConfirm => "without-ack-after-confirm",
-                Self::OnePublisher => "without-one-publisher",
-            }
-        }
-    }
-
-    /// Reads `FAILPOINTS`; what it set ends with the scenario.
-    #[must_use]
-    pub fn setup() -> fail::FailScenario<'static> {
-        fail::FailScenario::setup()
-    }
-
-    /// Does here what `FAILPOINTS` says.
-    pub(crate) fn reach(point: Point) {
-        fail::fail_point!(point.name(), |action: Option<String>| {
-            if action.as_deref() == Some("abort") {
-                std::process::abort();
-            }
-        });
-    }
-
-    /// Panics or aborts if `FAILPOINTS` says so of this command: `evaluate=return(panic ID)`.
-    pub(crate) fn evaluate(command_id: &str) {
-        fail::fail_point!("evaluate", |action: Option<String>| {
-            let action = action.unwrap_or_default();
-            match action.split_once(' ') {
-                Some(("abort", id)) if id == command_id => std::process::abort(),
-                Some(("panic", id)) => assert_ne!(id, command_id, "as the fault suite asked for"),
-                _ => {}
-            }
-        });
-    }
-
-    /// Whether `FAILPOINTS` takes the protection out.
-    pub(crate) fn is_without(protection: Protection) -> bool {
-        fail::fail_point!(protection.name(), |_| true);
-        false
     }
 }
 
-#[cfg(not(feature = "failpoints"))]
-mod absent {
-    use super::{Point, Protection};
-
-    pub(crate) const fn reach(_point: Point) {}
-
-    pub(crate) const fn evaluate(_command_id: &str) {}
-
-    pub(crate) const fn is_without(_protection: Protection) -> bool {
-        false
+#[cfg(feature = "failpoints")]
+impl Protection {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Inbox => "without-inbox",
+            Self::Fence => "without-fence",
+            Self::VersionGuard => "without-version-guard",
+            Self::LockOrder => "without-lock-order",
+            Self::ChannelClose => "without-channel-close",
+            Self::AckAfterCommit => "without-ack-after-commit",
+            Self::AckAfterConfirm => "without-ack-after-confirm",
+            Self::OnePublisher => "without-one-publisher",
+        }
     }
 }
 
+/// Reads `FAILPOINTS`; what it set ends with the scenario.
+#[cfg(feature = "failpoints")]
+#[must_use]
+pub fn setup() -> fail::FailScenario<'static> {
+    fail::FailScenario::setup()
+}
+
+/// Does here what `FAILPOINTS` says.
+#[cfg(feature = "failpoints")]
+pub(crate) fn reach(point: Point) {
+    fail::fail_point!(point.name(), |action: Option<String>| {
+        if action.as_deref() == Some("abort") {
+            std::process::abort();
+        }
+    });
+}
+
+/// Nothing.
 #[cfg(not(feature = "failpoints"))]
-pub(crate) use absent::{evaluate, is_without, reach};
+pub(crate) const fn reach(_point: Point) {}
+
+/// Panics or aborts if `FAILPOINTS` says so of this command: `evaluate=return(panic ID)`.
 #[cfg(feature = "failpoints")]
-pub use active::setup;
+pub(crate) fn evaluate(command_id: &str) {
+    fail::fail_point!("evaluate", |action: Option<String>| {
+        let action = action.unwrap_or_default();
+        match action.split_once(' ') {
+            Some(("abort", id)) if id == command_id => std::process::abort(),
+            Some(("panic", id)) => assert_ne!(id, command_id, "as the fault suite asked for"),
+            _ => {}
+        }
+    });
+}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) const fn evaluate(_command_id: &str) {}
+
+/// Whether `FAILPOINTS` takes the protection out.
 #[cfg(feature = "failpoints")]
-pub(crate) use active::{evaluate, is_without, reach};
+pub(crate) fn is_without(protection: Protection) -> bool {
+    fail::fail_point!(protection.name(), |_| true);
+    false
+}
+
+/// No.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) const fn is_without(_protection: Protection) -> bool {
+    false
+}

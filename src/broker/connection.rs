@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::error::Error;
-use crate::config::each_host;
+use crate::config::hosts::each_host;
 
 /// Bounds the whole handshake, over all hosts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

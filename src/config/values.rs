@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use toml::Value;
 use url::Url;
 
-use super::{Lane, LogFormat, SecretUrl, each_host};
+use super::hosts::each_host;
+use super::{Lane, LogFormat, SecretUrl};
 
 const LANE_NAME_MAX: usize = 40;
 /// AMQP's limit of a short string.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::config::each_host;
+use crate::config::hosts::each_host;
 use crate::store::error::Error;
 
 /// What the functions of this room work on.

@@ -20,7 +20,7 @@ pub(crate) mod upstream;
 use std::time::{Duration, Instant};
 
 use lapin::ConnectionProperties;
-use partner_program_worker::config::each_host;
+use partner_program_worker::config::hosts::each_host;
 
 /// Connects to the first host that answers.
 pub(crate) async fn connect(amqp_url: &str, name: &str) -> Result<lapin::Connection, lapin::Error> {
