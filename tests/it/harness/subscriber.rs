@@ -14,6 +14,8 @@ use crate::harness::collector::{Collector, Received, try_subscribe};
 /// The queue of [`Collector::of_results`].
 pub(crate) const QUEUE: &str = "test.results";
 const CONNECT: Duration = Duration::from_secs(5);
+/// After so long without a word the connection may be dead without a sign of it.
+const SILENCE: Duration = Duration::from_secs(10);
 const RECONNECT_EVERY: Duration = Duration::from_millis(100);
 
 /// An event and when it came.
@@ -84,12 +86,14 @@ async fn listen(amqp_url: String, queue: String, heard: Arc<Mutex<Vec<Heard>>>) 
         // A broker that is starting may take a connection and not go on with it.
         let subscribing = timeout(CONNECT, try_subscribe(&amqp_url, &queue)).await;
         if let Ok(Ok((_connection, mut consumer))) = subscribing {
-            while let Some(Ok(delivery)) = consumer.next().await {
+            while let Ok(Some(Ok(delivery))) = timeout(SILENCE, consumer.next()).await {
                 let event = Received::from(&delivery);
                 let now = Heard { at: Instant::now(), event };
                 heard.lock().unwrap_or_else(PoisonError::into_inner).push(now);
                 // Lost with the connection, it comes again.
-                drop(delivery.ack(BasicAckOptions::default()).await);
+                if timeout(CONNECT, delivery.ack(BasicAckOptions::default())).await.is_err() {
+                    break;
+                }
             }
         }
         tokio::time::sleep(RECONNECT_EVERY).await;
