@@ -56,6 +56,8 @@ pub(super) struct Part {
 
 /// What is known of customers before they are loaded.
 pub(super) struct Acquaintances {
+    /// By which the window was cut into parts, and so by which they are evaluated.
+    pub(super) catalogue: Arc<Catalogue>,
     /// Those of the whole window.
     pub(super) snapshot: Arc<Snapshot>,
     /// Those that the part may mean.
@@ -80,8 +82,9 @@ impl Scouted {
         let window: Vec<_> = self.taken.iter().map(|taken| known.member(taken)).collect();
         let parts = groups::parts(&window, &known.customers, &holders, most);
         let part = |groups::Part { places, customers }| {
-            let snapshot = Arc::clone(&known.customers);
-            Part { places, acquaintances: Some(Acquaintances { snapshot, customers }) }
+            let (catalogue, snapshot) =
+                (Arc::clone(&known.catalogue), Arc::clone(&known.customers));
+            Part { places, acquaintances: Some(Acquaintances { catalogue, snapshot, customers }) }
         };
         parts.into_iter().map(part).collect()
     }

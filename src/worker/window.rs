@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -85,7 +86,10 @@ pub(super) async fn apply(
     known: Option<&Acquaintances>,
     attempts: &[Uuid],
 ) -> Result<Applied, Failure> {
-    let catalogue = session.catalogue().await?;
+    let catalogue = match known {
+        Some(known) => Arc::clone(&known.catalogue),
+        None => session.catalogue().await?,
+    };
     let connection = session.connection().await?;
 
     let plans: Vec<Plan<'_>> = taken.iter().map(|taken| plan(&catalogue, taken)).collect();
@@ -105,7 +109,7 @@ pub(super) async fn apply(
     }
     let snapshot = match known {
         None => store::load::load(connection, &needs).await?,
-        Some(Acquaintances { snapshot, customers }) => {
+        Some(Acquaintances { snapshot, customers, .. }) => {
             let mut snapshot = (**snapshot).clone();
             store::load::load_for(connection, &needs, customers, &mut snapshot).await?;
             snapshot
