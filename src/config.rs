@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use hosts::each_host;
+pub use hosts::{each_host, host_of};
 
 /// The lane that takes whatever no other lane is bound to; it always exists.
 pub const MAIN_LANE: &str = "main";
