@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# postgres.sh start|stop|kill|restart DIR | follow DIR PRIMARY
+# postgres.sh start|stop|kill|restart|promote|start-standby DIR | follow DIR PRIMARY
 #
 # A private Postgres in a throw-away folder: 127.0.0.1 only, durable as in production (fsync on),
 # user postgres without a password. Data and port outlive stop and kill. Prints its URL, which
 # DIR/url keeps; the log is DIR/postgres.log. `follow` makes a synchronous standby of the one in
-# PRIMARY, without which that one commits no more.
+# PRIMARY, without which that one commits no more; `promote` makes a primary of a standby, which
+# waits for no other; `start-standby` lets a primary that has stopped come back as a standby that
+# follows nobody: read-only, and behind the one that was promoted.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage='usage: postgres.sh start|stop|kill|restart DIR | follow DIR PRIMARY'
+usage='usage: postgres.sh start|stop|kill|restart|promote|start-standby DIR | follow DIR PRIMARY'
 action=${1:?$usage}
 dir=$(absolute "${2:?$usage}")
 readonly start_seconds=60 stop_seconds=30
@@ -133,15 +135,42 @@ follow() {
         --dbname="${url%/*}/replication?application_name=standby") >"$dir/basebackup.log" 2>&1 ||
         die "pg_basebackup failed: $(tail -n 5 "$dir/basebackup.log")"
     start
-    (cd / && unprivileged "$binaries/psql" --quiet --no-psqlrc --dbname="$url" \
-        --command="alter system set synchronous_standby_names = 'standby'" \
-        --command='select pg_reload_conf()') >>"$dir/basebackup.log" 2>&1 ||
-        die "the primary does not wait for its standby: $(tail -n 5 "$dir/basebackup.log")"
+    run_sql "$url" "alter system set synchronous_standby_names = 'standby'" 'select pg_reload_conf()' ||
+        die "the primary does not wait for its standby: $(tail -n 5 "$dir/sql.log")"
+}
+
+# run_sql URL STATEMENT...
+run_sql() {
+    local statement url=$1 commands=()
+    shift
+    for statement in "$@"; do
+        commands+=(--command="$statement")
+    done
+    (cd / && unprivileged "$binaries/psql" --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --dbname="$url" \
+        "${commands[@]}") >>"$dir/sql.log" 2>&1
+}
+
+promote() {
+    local url
+    url=$(<"$dir/url")
+    binaries=$(postgres_binaries)
+    # Its own standbys, if it was told of any, are not there yet.
+    run_sql "$url" 'alter system reset synchronous_standby_names' 'select pg_reload_conf()' \
+        "do \$\$ begin if not pg_promote(true, $start_seconds) then raise 'not in time'; end if; end \$\$" ||
+        die "it can't be promoted: $(tail -n 5 "$dir/sql.log")"
+}
+
+start_standby() {
+    process_ended "$dir/pid" || die "stop the Postgres in $dir first"
+    unprivileged touch "$dir/data/standby.signal"
+    start
 }
 
 case $action in
 start) start ;;
 follow) follow "${3:?$usage}" ;;
+promote) promote ;;
+start-standby) start_standby ;;
 stop) stop ;;
 kill) kill_now ;;
 restart) stop && start ;;

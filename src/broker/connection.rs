@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::uri::AMQPUri;
@@ -39,10 +39,12 @@ impl Connection {
     /// Connects under a `name` that the broker's management shows, to the first of the hosts of
     /// `url` that answers. Bounded by 15 s.
     pub async fn open(url: &str, name: &str) -> Result<Self, Error> {
+        let end = Instant::now() + CONNECT_TIMEOUT;
         let hosts = each_host(url);
-        let share = CONNECT_TIMEOUT / u32::try_from(hosts.len()).unwrap_or(u32::MAX);
         let mut failed = Vec::new();
-        for host in &hosts {
+        for (left, host) in (1..=u32::try_from(hosts.len()).unwrap_or(u32::MAX)).rev().zip(&hosts) {
+            // A silent host must leave time for the others.
+            let share = end.saturating_duration_since(Instant::now()) / left;
             match Self::open_one(host, name, share).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) if hosts.len() == 1 => return Err(error),

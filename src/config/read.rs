@@ -194,11 +194,13 @@ fn variable_text(
 fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
     match key.name {
         "database_url" => {
-            let example = "write postgres://user:password@host:5432/database";
+            let example = "write postgres://user:password@host:5432/database, \
+                           or several hosts as in @one:5432,two:5432/";
             config.database_url = Some(values::url(given, &["postgres", "postgresql"], example)?);
         }
         "amqp_url" => {
-            let example = "write amqp://user:password@host:5672/%2f";
+            let example = "write amqp://user:password@host:5672/%2f, \
+                           or several hosts as in @one:5672,two:5672/";
             config.amqp_url = Some(values::url(given, &["amqp", "amqps"], example)?);
         }
         "worker_id" => config.worker_id = values::worker_id(given)?,

@@ -59,6 +59,21 @@ fn a_secret_comes_from_a_file_and_is_never_shown() {
 }
 
 #[test]
+fn all_hosts_of_an_address_are_shown_and_nothing_secret() {
+    for (given, shown) in [
+        (
+            "postgres://u:hidden@one:5432,[::1]:5433,three/app?password=hidden",
+            "postgres://u@one:5432,[::1]:5433,three/app",
+        ),
+        ("postgres://one,two/app?user=u&password=hidden", "postgres://one,two/app"),
+    ] {
+        let config = read("", &[("DATABASE_URL", given)]).unwrap();
+        assert_eq!(config.database_url().unwrap(), given);
+        assert_eq!(config.database_url.unwrap().to_string(), shown);
+    }
+}
+
+#[test]
 fn lanes_read_alike_from_file_text_and_json() {
     let file = "[[lane]]\nname = \"acme\"\nbindings = [\"acme.*\", \"acme.*.7\"]";
     let from_file = read(file, &[]).unwrap();
@@ -88,6 +103,8 @@ fn a_bad_setting_is_named_with_its_remedy() {
         ("log_format = \"xml\"", &[]),
         ("database_url = \"mysql://u:hidden@db/app\"", &[]),
         ("database_url = \"postgres://u:hidden@db/app", &[]),
+        ("database_url = \"postgres://u:hidden@one:5432,two:99999/app\"", &[]),
+        ("amqp_url = \"amqp://u:hidden@one,,three/vhost\"", &[]),
         ("[[lane]]\nname = \"Acme\"", &[]),
         ("[[lane]]\nname = \"a\"\nbinding = []", &[]),
         ("[[lane]]\nname = \"a\"\nbindings = [\"#\"]", &[]),

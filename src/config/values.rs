@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use toml::Value;
 use url::Url;
 
-use super::hosts::each_host;
+use super::hosts::{each_host, lacks_a_host};
 use super::{Lane, LogFormat, SecretUrl};
 
 const LANE_NAME_MAX: usize = 40;
@@ -64,6 +64,9 @@ pub(super) fn integer<T: TryFrom<i64>>(
 
 pub(super) fn url(given: Given, schemes: &[&str], example: &str) -> Result<SecretUrl, Problem> {
     let text = string(given)?.trim().to_owned();
+    if lacks_a_host(&text) {
+        return problem("lacks a host before or behind a comma", example);
+    }
     for host in each_host(&text) {
         match Url::parse(&host) {
             Ok(url) if schemes.contains(&url.scheme()) => {}

@@ -70,3 +70,19 @@ pub async fn commit(
     failpoint::reach(Point::AfterCommit);
     Ok(())
 }
+
+/// Returns when all that could be read before is as safe as a commit of our own.
+///
+/// A commit that waits for a synchronous standby is there to read, on this server alone, once the
+/// wait was cut off: by a restart, or by somebody who ended the session. If it were answered for
+/// then, a failover would lose it for good. A transaction that only locks a row waits as well, and
+/// no shorter, for the log is passed on in order.
+///
+/// The wait has no bound on the server. Those who give up and come again wait for the lock
+/// instead, which has one, so no more than one session a lane is left behind.
+pub async fn confirm(connection: &mut Connection, fence: &Fence) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    fence::check_alone(&mut transaction, fence).await?;
+    transaction.commit().await?;
+    Ok(())
+}

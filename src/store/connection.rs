@@ -1,11 +1,11 @@
 //! One dedicated connection, opened within a bound.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::config::hosts::each_host;
+use crate::config::hosts::{each_host, host_of};
 use crate::store::error::Error;
 
 /// What the functions of this room work on.
@@ -30,16 +30,27 @@ const SETTINGS: [(&str, &str); 5] = [
 
 /// Connects under a `name` that `pg_stat_activity` shows, to the first of the hosts that takes
 /// writes. A server that is read-only is an [`Error::Outage`]: a failover has left it behind, or
-/// it is a standby not yet promoted.
+/// it is a standby not yet promoted. Bounded by 10 s.
 pub async fn connect(database_url: &str, name: &str) -> Result<Connection, Error> {
+    connect_within(CONNECT_TIMEOUT, database_url, name).await
+}
+
+/// Likewise, for those who have less time. A host that swallows what it is sent gets its share of
+/// it and no more: a machine that has lost its power says nothing, and the next one is to be tried.
+pub(super) async fn connect_within(
+    timeout: Duration,
+    database_url: &str,
+    name: &str,
+) -> Result<Connection, Error> {
+    let end = Instant::now() + timeout.min(CONNECT_TIMEOUT);
     let hosts = each_host(database_url);
-    let share = CONNECT_TIMEOUT / u32::try_from(hosts.len()).unwrap_or(u32::MAX);
     let mut failed = Vec::new();
-    for host in &hosts {
+    for (left, host) in (1..=u32::try_from(hosts.len()).unwrap_or(u32::MAX)).rev().zip(&hosts) {
+        let share = end.saturating_duration_since(Instant::now()) / left;
         match connect_to(host, name, share).await {
             Ok(connection) => return Ok(connection),
             Err(error) if hosts.len() == 1 => return Err(error),
-            Err(error) => failed.push(error.to_string()),
+            Err(error) => failed.push(format!("{}: {error}", host_of(host))),
         }
     }
     Err(Error::Outage(failed.join("; ")))

@@ -38,6 +38,22 @@ pub(super) async fn check(connection: &mut Connection, fence: &Fence) -> Result<
     )
     .fetch_optional(connection)
     .await?;
+    verdict(mine, fence)
+}
+
+/// Like [`check`], but alone: each waits for the one before it.
+pub(super) async fn check_alone(connection: &mut Connection, fence: &Fence) -> Result<(), Error> {
+    let mine = sqlx::query_scalar!(
+        "select epoch from lane where name = $1 and epoch = $2 for no key update",
+        fence.lane,
+        fence.epoch,
+    )
+    .fetch_optional(connection)
+    .await?;
+    verdict(mine, fence)
+}
+
+fn verdict(mine: Option<i64>, fence: &Fence) -> Result<(), Error> {
     match mine {
         None if failpoint::is_without(Protection::Fence) => Ok(()),
         Some(_) => Ok(()),

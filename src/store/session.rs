@@ -1,10 +1,11 @@
 //! A lane's own way to the database: a connection opened when needed and thrown away when in
 //! doubt, and the catalogue as last read over it.
 //!
-//! Not a pool: a transaction on a pooled connection is not safe to abandon, and a lane has one
-//! transaction at a time.
+//! Not a pool: a transaction on a pooled connection is not safe to abandon, and each connection of
+//! a lane has one transaction at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::domain::program::Catalogue;
@@ -12,6 +13,10 @@ use crate::store::catalogue;
 use crate::store::connection::{self, Connection};
 use crate::store::doctor;
 use crate::store::error::Error;
+
+/// The share of the bound on a window's work that may go into connecting: what is left is for the
+/// work, however many hosts were silent.
+const CONNECT_SHARE: f64 = 0.5;
 
 /// See the module.
 pub struct Session {
@@ -21,6 +26,10 @@ pub struct Session {
     timeout: Duration,
     connection: Option<Connection>,
     catalogue: Arc<Catalogue>,
+    /// How many connections the lane's sessions have discarded.
+    discarded: Arc<AtomicU64>,
+    /// How many it were when this one's was opened.
+    discarded_before: u64,
 }
 
 impl Session {
@@ -28,7 +37,23 @@ impl Session {
     /// `timeout` is given up on both sides.
     #[must_use]
     pub fn new(database_url: String, name: String, timeout: Duration) -> Self {
-        Self { database_url, name, timeout, connection: None, catalogue: Arc::default() }
+        Self {
+            database_url,
+            name,
+            timeout,
+            connection: None,
+            catalogue: Arc::default(),
+            discarded: Arc::default(),
+            discarded_before: 0,
+        }
+    }
+
+    /// A further one of the same lane. What one of them discards none of them uses again: after a
+    /// failover the server that is left behind may go on answering whoever only reads.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let fresh = Self::new(self.database_url.clone(), self.name.clone(), self.timeout);
+        Self { discarded: Arc::clone(&self.discarded), ..fresh }
     }
 
     /// The bound for [`bounded`] work on this session.
@@ -39,10 +64,15 @@ impl Session {
 
     /// The connection, opened now if there is none.
     pub async fn connection(&mut self) -> Result<&mut Connection, Error> {
-        let connection = if let Some(connection) = self.connection.take() {
+        let discarded = self.discarded.load(Ordering::Relaxed);
+        let kept = self.connection.take().filter(|_| self.discarded_before == discarded);
+        let connection = if let Some(connection) = kept {
             connection
         } else {
-            let mut fresh = connection::connect(&self.database_url, &self.name).await?;
+            self.discarded_before = discarded;
+            let within = self.timeout.mul_f64(CONNECT_SHARE);
+            let mut fresh =
+                connection::connect_within(within, &self.database_url, &self.name).await?;
             connection::bound_statements(&mut fresh, self.timeout).await?;
             fresh
         };
@@ -57,7 +87,9 @@ impl Session {
     /// Closes the connection without a word. Right after any outage or abandoned work: what a
     /// transaction on it had come to is unknown, and the server undoes what was not committed.
     pub fn discard(&mut self) {
-        self.connection = None;
+        if self.connection.take().is_some() {
+            self.discarded.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The catalogue, read again if its version has moved.

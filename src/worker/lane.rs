@@ -141,7 +141,7 @@ impl Lane {
             Arc::clone(&self.counters),
         )));
         let (window_sender, windows) = mpsc::channel(WINDOWS_WAITING);
-        let scout = Scout { config: Arc::clone(&self.config), session: self.session() };
+        let scout = Scout { config: Arc::clone(&self.config), session: session.another() };
         let _scout = AbortOnDropHandle::new(tokio::spawn(scout.run(taken, window_sender)));
 
         let ended = tokio::select! {
@@ -257,7 +257,8 @@ impl Lane {
         let hold = Duration::from_millis(self.config.hold_ms);
         let worker = &self.config.worker_id;
         let fence = tenure::take(&mut session, &self.name, worker, channel, hold, shutdown).await?;
-        let further = (1..self.config.connections_per_lane).map(|_| self.session());
+        let further = 1..self.config.connections_per_lane;
+        let further: Vec<Session> = further.map(|_| session.another()).collect();
         let hands = std::iter::once(session).chain(further).map(|session| Isolation {
             lane: self.name.clone(),
             config: Arc::clone(&self.config),

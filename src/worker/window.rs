@@ -132,10 +132,12 @@ pub(super) async fn apply(
 
     let Evaluation { records, snapshot, .. } = &evaluation;
     let changes = snapshot.changes();
-    // Nothing new needs no transaction: announcing a stored result once more harms nobody.
     if !records.is_empty() || !attempts.is_empty() {
         let window = Window { records, changes: &changes, attempts };
         store::commit::commit(connection, fence, &window).await?;
+    } else if !evaluation.inbox.is_empty() {
+        // Announcing a stored result once more harms nobody, once it is sure to stay stored.
+        store::commit::confirm(connection, fence).await?;
     }
     let holders = changes.iter().filter_map(|change| {
         let EnrolmentKey { org_id, customer_id, program_id } = change.key;

@@ -6,6 +6,8 @@ mod broker;
 mod cluster;
 mod database;
 mod fault;
+mod hosts;
+mod standby;
 mod table;
 mod trial;
 mod worker;

@@ -104,8 +104,9 @@ pub(crate) struct OwnServers {
     pub(crate) servers: Servers,
     pub(crate) postgres: Server,
     pub(crate) rabbitmq: Server,
-    /// Of a cluster only: the synchronous standby, and all nodes of the broker.
+    /// Of a cluster, or of servers with a standby: synchronous.
     pub(crate) standby: Server,
+    /// Of a cluster only: all nodes of the broker.
     pub(crate) nodes: Vec<Server>,
     folder: PathBuf,
 }
@@ -122,6 +123,13 @@ impl OwnServers {
         let mut cluster = Self::start_by("start-cluster").await;
         cluster.servers.management = read(&cluster.folder, "rabbitmq-2/management_url");
         cluster
+    }
+
+    /// One broker, and a Postgres with a synchronous standby.
+    pub(crate) async fn start_with_standby() -> Self {
+        let own = Self::start().await;
+        own.standby.follow(&own.postgres).await;
+        own
     }
 
     async fn start_by(action: &'static str) -> Self {
@@ -215,6 +223,23 @@ impl Server {
     /// Returns when it is ready.
     pub(crate) async fn start(&self) {
         self.run("start").await;
+    }
+
+    /// From now on a synchronous standby of the other, which commits nothing without it.
+    async fn follow(&self, primary: &Self) {
+        let words = [text(&self.folder).to_owned(), text(&primary.folder).to_owned()];
+        let program = self.script;
+        blocking(move || script(program, &["follow", &words[0], &words[1]])).await;
+    }
+
+    /// From a standby to a primary.
+    pub(crate) async fn promote(&self) {
+        self.run("promote").await;
+    }
+
+    /// A primary that has stopped comes back as a standby that follows nobody: read-only.
+    pub(crate) async fn start_standby(&self) {
+        self.run("start-standby").await;
     }
 
     /// Runs a command of the server's own control program: `rabbitmqctl`.
