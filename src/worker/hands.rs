@@ -2,7 +2,9 @@
 //! its own, all behind one fence.
 //!
 //! Parts are free of each other, so no order is lost. A window is done when all of its parts are;
-//! what a fault leaves done of one is found in the inbox when the window comes again.
+//! what a fault leaves done of one is found in the inbox when the window comes again. One hand does
+//! it all once a command was under way when the process died: what is beside it must not be
+//! counted as tried each time that it kills the process.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -21,26 +23,29 @@ const PART_MIN: usize = 8;
 
 /// See the module.
 pub(super) struct Hands {
-    hands: Vec<Isolation>,
+    first: Isolation,
+    others: Vec<Isolation>,
     /// Who came to hold what in the windows that were settled while the next was looked at; the
     /// latest first.
     recent: VecDeque<HashMap<Membership, CustomerId>>,
 }
 
 impl Hands {
-    /// At least one.
-    pub(super) fn of(hands: Vec<Isolation>) -> Self {
-        Self { hands, recent: VecDeque::with_capacity(scout::AHEAD) }
+    pub(super) fn of(first: Isolation, others: Vec<Isolation>) -> Self {
+        Self { first, others, recent: VecDeque::with_capacity(scout::AHEAD) }
     }
 
     /// Settles every delivery of the window.
     pub(super) async fn settle(&mut self, window: &Scouted) -> Result<Vec<Settled>, Fault> {
         let all: Vec<&Taken> = window.taken.iter().collect();
-        let most = all.len().div_ceil(PART_MIN).min(self.hands.len());
+        let attempts = self.first.known_attempts(&all).await?;
+        let hands = if attempts > 0 { 1 } else { 1 + self.others.len() };
+        let most = all.len().div_ceil(PART_MIN).min(hands);
         let parts = window.parts(self.recent.make_contiguous(), most);
-        let settling = self.hands.iter_mut().zip(&parts).map(async |(hand, part)| {
+        let hands = std::iter::once(&mut self.first).chain(&mut self.others);
+        let settling = hands.zip(&parts).map(async |(hand, part)| {
             let taken: Vec<&Taken> = part.places.iter().map(|place| all[*place]).collect();
-            hand.settle(&taken, part.acquaintances.as_ref()).await
+            hand.settle(&taken, part.acquaintances.as_ref(), attempts).await
         });
         let done = try_join_all(settling).await?;
         let mut holders = HashMap::new();

@@ -55,26 +55,20 @@ enum Tried {
 
 impl Isolation {
     /// Settles every delivery of a window or of a part of it, in order. `known` is what is known
-    /// of its customers already.
+    /// of its customers already; `attempts` is how often one of them was tried, at most.
     pub(super) async fn settle(
         &mut self,
         taken: &[&Taken],
         mut known: Option<&Acquaintances>,
+        attempts: u32,
     ) -> Result<Applied, Fault> {
-        let attempts = self.known_attempts(taken).await?;
-        if let Some(most) = attempts.values().max().filter(|most| **most > 1) {
-            tracing::warn!(
-                lane = self.lane,
-                "{} commands came again, some after {most} tries: the window is split",
-                attempts.len()
-            );
-        }
+        let window = self.config.window;
+        let limit = self.config.attempts_limit.unsigned_abs().max(attempts_until_alone(window));
         let mut done = Applied { settled: Vec::with_capacity(taken.len()), holders: Vec::new() };
-        let mut pending = parts(taken, &attempts, self.config.window);
+        let mut pending = parts(taken.len(), part_size(window, attempts));
         while let Some(part) = pending.pop() {
             let counted = self.count_attempts(&taken[part.clone()]).await?;
-            if part.len() == 1 && counted.values().any(|count| *count > self.config.attempts_limit)
-            {
+            if part.len() == 1 && counted.values().any(|count| count.unsigned_abs() > limit) {
                 let why = "it was under way each time the worker stopped";
                 done.settled.push(self.give_up(why));
                 continue;
@@ -215,9 +209,19 @@ impl Isolation {
         }
     }
 
-    async fn known_attempts(&mut self, taken: &[&Taken]) -> Result<HashMap<Uuid, i32>, Fault> {
+    /// How often one of `taken` was under way when the process died, at most.
+    pub(super) async fn known_attempts(&mut self, taken: &[&Taken]) -> Result<u32, Fault> {
         let ids: Vec<Uuid> = redelivered(taken).collect();
-        self.counts(&ids, Counting::Read).await
+        let attempts = self.counts(&ids, Counting::Read).await?;
+        let most = attempts.values().copied().max().unwrap_or(0).unsigned_abs();
+        if most > 1 {
+            tracing::warn!(
+                lane = self.lane,
+                "{} commands came again, some after {most} tries: the window is split",
+                attempts.len()
+            );
+        }
+        Ok(most)
     }
 
     /// Counts an attempt for the redelivered among `taken`, just before they are tried: so only
@@ -268,14 +272,35 @@ fn redelivered(taken: &[&Taken]) -> impl Iterator<Item = Uuid> {
     taken.iter().filter(|taken| taken.redelivered).map(|taken| dead_letter::id(taken))
 }
 
-/// Cuts a window into parts that are the smaller the more often their commands were tried: a
-/// command that kills the process is alone long before its tries are used up, and those around
-/// it are applied. The first part is last: a stack.
-fn parts(taken: &[&Taken], known: &HashMap<Uuid, i32>, window: usize) -> Vec<Range<usize>> {
-    let most = known.values().copied().max().unwrap_or(0).unsigned_abs();
-    let size = (window >> most.saturating_mul(SHRINK_BITS).min(usize::BITS - 1)).max(1);
-    let starts = (0..taken.len()).step_by(size);
-    let mut parts: Vec<_> = starts.map(|start| start..(start + size).min(taken.len())).collect();
-    parts.reverse();
-    parts
+/// The size of the parts of a window whose commands were tried `attempts` times: a command that
+/// kills the process is alone long before its tries are used up, and those around it are applied.
+fn part_size(window: usize, attempts: u32) -> usize {
+    (window >> attempts.saturating_mul(SHRINK_BITS).min(usize::BITS - 1)).max(1)
+}
+
+/// The attempts of a command that is tried alone for the first time: those before count against
+/// nobody, as it was not alone under way.
+fn attempts_until_alone(window: usize) -> u32 {
+    let shared = (0..usize::BITS).take_while(|attempts| part_size(window, *attempts) > 1);
+    u32::try_from(shared.count()).unwrap_or(u32::MAX) + 1
+}
+
+/// The parts of a window; the first is last: a stack.
+fn parts(window: usize, size: usize) -> Vec<Range<usize>> {
+    let starts = (0..window).step_by(size).rev();
+    starts.map(|start| start..(start + size).min(window)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{attempts_until_alone, part_size};
+
+    #[test]
+    fn whoever_is_tried_alone_is_not_yet_given_up() {
+        for window in [1, 2, 8, 9, 64, 65, 512, 1999] {
+            let first = attempts_until_alone(window);
+            assert_eq!(part_size(window, first - 1), 1, "window {window}");
+            assert!(first == 1 || part_size(window, first - 2) > 1, "window {window}");
+        }
+    }
 }

@@ -257,9 +257,9 @@ impl Lane {
         let hold = Duration::from_millis(self.config.hold_ms);
         let worker = &self.config.worker_id;
         let fence = tenure::take(&mut session, &self.name, worker, channel, hold, shutdown).await?;
-        let further = 1..self.config.connections_per_lane;
-        let further: Vec<Session> = further.map(|_| session.another()).collect();
-        let hands = std::iter::once(session).chain(further).map(|session| Isolation {
+        let others: Vec<Session> =
+            (1..self.config.connections_per_lane).map(|_| session.another()).collect();
+        let isolation = |session| Isolation {
             lane: self.name.clone(),
             config: Arc::clone(&self.config),
             clock: self.clock.clone(),
@@ -267,8 +267,8 @@ impl Lane {
             session,
             fence: fence.clone(),
             shutdown: shutdown.clone(),
-        });
-        Ok(Hands::of(hands.collect()))
+        };
+        Ok(Hands::of(isolation(session), others.into_iter().map(isolation).collect()))
     }
 
     fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {

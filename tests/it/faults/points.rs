@@ -73,7 +73,8 @@ async fn is_poisoned(name: &str, what: &str) {
     trial.send_doomed(command("acme.link", Some("poison"), body)).await;
     trial.queue_up().await;
     trial.resume_load();
-    let points = format!("evaluate=return({what} poison)");
+    // Slow to store, so that the poison always strikes while another hand is at its part.
+    let points = format!("before-begin=sleep(10);evaluate=return({what} poison)");
     eventually(DEADLINE, "the poison is given up", async || {
         if trial.workers.last_mut().is_none_or(|last| !last.is_running()) {
             trial.start_worker(&points);
