@@ -58,12 +58,17 @@ pub async fn find(
     }
     let org_ids: Vec<i32> = keys.iter().map(|key| key.org_id.0).collect();
     let command_ids: Vec<String> = keys.iter().map(|key| key.command_id.clone()).collect();
+    // `limit 1`, which the fence makes true, has each row looked up by its whole key.
     let rows = sqlx::query!(
         "select c.org_id, c.command_id, org.code, c.body_hash, c.operation, c.verdict,
                 c.items_total, c.items_succeeded, c.items_failed, c.result,
                 c.correlation_id, c.app_id, c.user_id, c.traceparent, c.sent_at
          from unnest($1::int[], $2::text[]) as wanted (org_id, command_id)
-         join command_log c using (org_id, command_id)
+         cross join lateral (
+             select * from command_log c
+             where c.org_id = wanted.org_id and c.command_id = wanted.command_id
+             limit 1
+         ) c
          join org on org.id = c.org_id",
         &org_ids,
         &command_ids,

@@ -90,16 +90,24 @@ async fn connect_to(
     }
 }
 
-/// Bounds each statement on the server, and more tightly the wait for a lock: a conflict is
-/// cheaper to repeat.
-pub(super) async fn bound_statements(
+/// Makes a connection fit for windows.
+///
+/// Each statement is bounded on the server, and more tightly the wait for a lock: a conflict is
+/// cheaper to repeat. Every plan goes row by row over the indexes, whatever the statistics say: a
+/// partition that has just begun has none, or those of an empty table, and a plan that was made for
+/// it would read all of it for each row of a window.
+pub(super) async fn fit_for_windows(
     connection: &mut Connection,
     timeout: Duration,
 ) -> Result<(), Error> {
     let milliseconds = |bound: Duration| bound.as_millis().to_string();
     sqlx::query!(
         "select set_config('statement_timeout', $1, false) as statement,
-                set_config('lock_timeout', $2, false) as lock",
+                set_config('lock_timeout', $2, false) as lock,
+                set_config('plan_cache_mode', 'force_generic_plan', false) as plan,
+                set_config('enable_seqscan', 'off', false) as scan,
+                set_config('enable_hashjoin', 'off', false) as hash,
+                set_config('enable_mergejoin', 'off', false) as merge",
         milliseconds(timeout),
         milliseconds(timeout.mul_f64(LOCK_SHARE)),
     )

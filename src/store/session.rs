@@ -73,7 +73,7 @@ impl Session {
             let within = self.timeout.mul_f64(CONNECT_SHARE);
             let mut fresh =
                 connection::connect_within(within, &self.database_url, &self.name).await?;
-            connection::bound_statements(&mut fresh, self.timeout).await?;
+            connection::fit_for_windows(&mut fresh, self.timeout).await?;
             fresh
         };
         Ok(self.connection.insert(connection))

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{ConnectOptions, PgConnection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 
 use crate::harness::servers::Place;
 use crate::model::{Enrolment, Event, Key, Model, Org};
@@ -304,6 +304,14 @@ impl Rows {
     /// Whatever a test needs to do to the database.
     pub(crate) async fn execute(&mut self, statements: &'static str) {
         sqlx::raw_sql(statements).execute(&mut self.0).await.expect("the statements are right");
+    }
+
+    /// Like [`Self::execute`], of statements that were put together: of nothing from outside.
+    pub(crate) async fn run(&mut self, statements: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+            .execute(&mut self.0)
+            .await
+            .expect("the statements are right");
     }
 
     /// Connects anew, after the server was away.

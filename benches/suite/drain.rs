@@ -1,0 +1,73 @@
+//! Commands that wait already: how fast are they stored and answered?
+
+use std::time::{Duration, Instant};
+
+use partner_program_worker::message::Message;
+
+use crate::contender::Contender;
+use crate::harness::publisher::Publisher;
+use crate::stage::{RESULTS, Stage};
+
+/// The share of the commands after which the clock starts: what is before is the start of a
+/// process.
+const START_SHARE: usize = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// At a hundred commands a second.
+const DEADLINE: Duration = Duration::from_mins(10);
+
+/// A drained lane.
+pub(crate) struct Drained {
+    pub(crate) per_second: f64,
+    pub(crate) peak_mib: f64,
+    /// How fast the commands were published, with confirms.
+    pub(crate) published_per_second: f64,
+}
+
+/// Lets the contender drain the lane of `messages`.
+pub(crate) async fn drain(
+    stage: &mut Stage,
+    contender: &Contender,
+    messages: &[Message],
+) -> Drained {
+    let published_per_second = fill(stage, messages).await;
+    let running = contender.start(stage, "bench");
+    let per_second = answered(stage, messages.len()).await;
+    let peak_mib = running.peak_mib();
+    stage.drained().await;
+    running.stop().await;
+    eprintln!("{}: {per_second:.0}/s, {peak_mib:.0} MiB", contender.name());
+    Drained { per_second, peak_mib, published_per_second }
+}
+
+/// Fills the lane, and returns how fast.
+pub(crate) async fn fill(stage: &mut Stage, messages: &[Message]) -> f64 {
+    stage.reset().await;
+    let publisher = Publisher::open(&stage.place.amqp_url).await;
+    let began = Instant::now();
+    publisher.publish(messages).await;
+    per_second(messages.len(), began.elapsed())
+}
+
+/// Waits for so many results, and returns how fast they came.
+pub(crate) async fn answered(stage: &Stage, count: usize) -> f64 {
+    let deadline = Instant::now() + DEADLINE;
+    let mut start = None;
+    loop {
+        let results = stage.depth(RESULTS).await;
+        let (before, since) = match start {
+            Some(start) => start,
+            None if results >= count / START_SHARE => *start.insert((results, Instant::now())),
+            None => (0, Instant::now()),
+        };
+        if results >= count {
+            return per_second(results - before, since.elapsed());
+        }
+        assert!(Instant::now() < deadline, "{results} of {count} results within {DEADLINE:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// So many in so long.
+pub(crate) fn per_second(count: usize, took: Duration) -> f64 {
+    f64::from(u32::try_from(count).expect("few")) / took.as_secs_f64()
+}
