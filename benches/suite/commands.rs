@@ -13,8 +13,7 @@ pub(crate) const BATCH: usize = 50;
 /// Commands whose ids start with `run`, for customers that no command has named before.
 pub(crate) fn singles(stage: &mut Stage, run: &str, count: usize, orgs: usize) -> Vec<Message> {
     assert!(orgs <= ORGS && count.is_multiple_of(orgs), "each org gets as many");
-    let firsts: Vec<usize> =
-        (0..orgs).map(|org| stage.take_customers(org, count / orgs)).collect();
+    let firsts: Vec<usize> = (0..orgs).map(|org| stage.take_customers(org, count / orgs)).collect();
     let single = |number: usize| {
         let (org, customer) = (number % orgs, firsts[number % orgs] + number / orgs);
         let (operation, root, entry) = one(customer, number / orgs % 10);
@@ -48,7 +47,8 @@ fn one(customer: usize, kind: usize) -> (&'static str, &'static str, Value) {
     match kind {
         0..5 => {
             let reference = json!({ "partnerMembershipId": format!("new-{customer}") });
-            let item = json!({ "partnerProgramName": "Plain", "customerPartnerReference": reference });
+            let item =
+                json!({ "partnerProgramName": "Plain", "customerPartnerReference": reference });
             let entry = json!({ "customer": who, "linkToPartnerPrograms": [item] });
             ("link", "linkCustomers", entry)
         }

@@ -35,6 +35,7 @@ pub(crate) async fn drain(
     let peak_mib = running.peak_mib();
     stage.drained().await;
     running.stop().await;
+    eprintln!("published {published_per_second:.0}/s");
     eprintln!("{}: {per_second:.0}/s, {peak_mib:.0} MiB", contender.name());
     Drained { per_second, peak_mib, published_per_second }
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use lapin::options::{
-    QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
-};
+use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection};
 

@@ -2,17 +2,19 @@
 //!
 //! Two traps of lapin shape this room. Several tasks that publish on one channel can get each
 //! other's confirms: so the publisher owns its channel and publishes through `&mut self`. And a
-//! returned message can hang on another message's confirm: so a batch is judged only when all
-//! of its confirms are in, and returns are told apart by what was returned.
+//! returned message can hang on another message's confirm, even one of another batch: so a batch
+//! is judged only when all of its confirms are in, and returns are told apart by what was returned.
 
 use std::collections::HashSet;
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation};
+use lapin::{Channel, Confirmation, ConnectionStatus, PublisherConfirm};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::connection::{Connection, close_channel, request};
@@ -31,7 +33,18 @@ pub struct Publisher {
     channel: Channel,
     /// Bounds the wait for all confirms of a batch.
     timeout: Duration,
+    /// What came back and was not asked for yet.
+    returned: HashSet<Identity>,
 }
+
+/// The exchange, the routing key and the message id.
+type Identity = (String, String, Option<String>);
+
+/// Waits for the confirms of a batch.
+pub type Confirming = BoxFuture<'static, Result<Confirmed, Error>>;
+
+/// The confirms of a batch, all of them in.
+pub struct Confirmed(Vec<Confirmation>);
 
 /// What became of a published message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +61,8 @@ impl Publisher {
     /// Opens a channel for confirmed publishing; a batch may take `timeout`.
     pub async fn open(connection: &Arc<Connection>, timeout: Duration) -> Result<Self, Error> {
         let channel = confirming(connection).await?;
-        Ok(Self { connection: Arc::clone(connection), channel, timeout })
+        let connection = Arc::clone(connection);
+        Ok(Self { connection, channel, timeout, returned: HashSet::new() })
     }
 
     /// Goes on over a new channel. A channel that a full queue has refused remembers it, even
@@ -58,6 +72,7 @@ impl Publisher {
         let opening = tokio::time::timeout(self.timeout, confirming(&self.connection)).await;
         let fresh = opening.map_err(|_elapsed| Error::timeout("a new channel", self.timeout))??;
         let stale = std::mem::replace(&mut self.channel, fresh);
+        self.returned.clear();
         close_channel(&stale).await;
         Ok(())
     }
@@ -67,49 +82,66 @@ impl Publisher {
     /// The receipts stand in the order of the messages. After an error it is unknown which of
     /// them arrived, and the publisher is of no use unless it can be reopened.
     pub async fn publish(&mut self, messages: &[Message]) -> Result<Vec<Receipt>, Error> {
-        let (status, timeout) = (self.connection.status(), self.timeout);
-        let mut publishing = pin!(self.publish_unbounded(messages));
-        for _ in 0..WAITS_WHILE_BLOCKED {
-            match tokio::time::timeout(timeout, &mut publishing).await {
-                Ok(published) => return published,
-                Err(_elapsed) if status.blocked() => {}
-                Err(_elapsed) => break,
-            }
-        }
-        Err(Error::Unconfirmed(timeout))
+        let confirmed = self.send(messages).await?.await?;
+        Ok(self.receipts(messages, confirmed))
     }
 
-    async fn publish_unbounded(&mut self, messages: &[Message]) -> Result<Vec<Receipt>, Error> {
-        let confirmations = if failpoint::is_without(Protection::OnePublisher) {
-            by_many_tasks(&self.channel, messages).await?
-        } else {
-            confirmed(&self.channel, messages).await?
-        };
+    /// Publishes a batch; the future waits for its confirms, and bears being left alone until then.
+    /// The next batch may be sent meanwhile, unless one of the two must not be taken for routed
+    /// when it was not.
+    pub async fn send(&mut self, messages: &[Message]) -> Result<Confirming, Error> {
+        let (status, timeout) = (self.connection.status(), self.timeout);
+        let confirms = bounded(&status, timeout, send(&self.channel, messages)).await?;
+        Ok(async move { bounded(&status, timeout, confirms).await.map(Confirmed) }.boxed())
+    }
+
+    /// What became of a batch. To be asked for in the order in which batches were sent.
+    pub fn receipts(&mut self, messages: &[Message], confirmed: Confirmed) -> Vec<Receipt> {
         let mut receipts = Vec::with_capacity(messages.len());
-        let mut returned = HashSet::new();
-        for confirmation in confirmations {
+        for confirmation in confirmed.0 {
             receipts.push(if confirmation.is_nack() { Receipt::Refused } else { Receipt::Routed });
             if let Confirmation::Ack(Some(back)) | Confirmation::Nack(Some(back)) = confirmation {
                 let delivery = back.delivery;
                 let id = delivery.properties.message_id().as_ref().map(ToString::to_string);
-                returned.insert((
-                    delivery.exchange.to_string(),
-                    delivery.routing_key.to_string(),
-                    id,
-                ));
+                let (exchange, key) = (&delivery.exchange, &delivery.routing_key);
+                self.returned.insert((exchange.to_string(), key.to_string(), id));
             }
         }
-        if !returned.is_empty() {
-            for (message, receipt) in messages.iter().zip(&mut receipts) {
-                let Message { exchange, routing_key, properties, .. } = message;
-                let key = (exchange.clone(), routing_key.clone(), properties.message_id.clone());
-                if *receipt == Receipt::Routed && returned.contains(&key) {
+        if !self.returned.is_empty() {
+            let identities: Vec<Identity> = messages.iter().map(identity).collect();
+            for (identity, receipt) in identities.iter().zip(&mut receipts) {
+                if *receipt == Receipt::Routed && self.returned.contains(identity) {
                     *receipt = Receipt::Unroutable;
                 }
             }
+            for identity in &identities {
+                self.returned.remove(identity);
+            }
         }
-        Ok(receipts)
+        receipts
     }
+}
+
+/// Waits for the broker within the bound, and longer while it has blocked the connection.
+async fn bounded<T>(
+    status: &ConnectionStatus,
+    timeout: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut work = pin!(work);
+    for _ in 0..WAITS_WHILE_BLOCKED {
+        match tokio::time::timeout(timeout, &mut work).await {
+            Ok(done) => return done,
+            Err(_elapsed) if status.blocked() => {}
+            Err(_elapsed) => break,
+        }
+    }
+    Err(Error::Unconfirmed(timeout))
+}
+
+fn identity(message: &Message) -> Identity {
+    let Message { exchange, routing_key, properties, .. } = message;
+    (exchange.clone(), routing_key.clone(), properties.message_id.clone())
 }
 
 async fn confirming(connection: &Connection) -> Result<Channel, Error> {
@@ -118,42 +150,60 @@ async fn confirming(connection: &Connection) -> Result<Channel, Error> {
     Ok(channel)
 }
 
-async fn confirmed(channel: &Channel, messages: &[Message]) -> Result<Vec<Confirmation>, Error> {
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+async fn send(
+    channel: &Channel,
+    messages: &[Message],
+) -> Result<BoxFuture<'static, Result<Vec<Confirmation>, Error>>, Error> {
+    if failpoint::is_without(Protection::OnePublisher) {
+        return Ok(by_many_tasks(channel.clone(), messages.to_vec()).boxed());
+    }
     let mut confirms = Vec::with_capacity(messages.len());
     for message in messages {
-        let confirm = channel
-            .basic_publish(
-                message.exchange.as_str().into(),
-                message.routing_key.as_str().into(),
-                options,
-                &message.body,
-                properties::of(&message.properties),
-            )
-            .await
-            .map_err(|error| Error::of("publishing", &error))?;
-        confirms.push(confirm);
+        confirms.push(send_one(channel, message).await?);
     }
     failpoint::reach(Point::BeforeConfirm);
-    try_join_all(confirms).await.map_err(|error| Error::of("waiting for confirms", &error))
+    let all = async move {
+        let mut confirmations = Vec::with_capacity(confirms.len());
+        for confirm in confirms {
+            confirmations.push(confirmed(confirm).await?);
+        }
+        Ok(confirmations)
+    };
+    Ok(all.boxed())
+}
+
+async fn send_one(channel: &Channel, message: &Message) -> Result<PublisherConfirm, Error> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let sending = channel.basic_publish(
+        message.exchange.as_str().into(),
+        message.routing_key.as_str().into(),
+        options,
+        &message.body,
+        properties::of(&message.properties),
+    );
+    sending.await.map_err(|error| Error::of("publishing", &error))
+}
+
+async fn confirmed(confirm: PublisherConfirm) -> Result<Confirmation, Error> {
+    confirm.await.map_err(|error| Error::of("waiting for confirms", &error))
 }
 
 /// What one owner of the channel avoids. For the fault suite.
 async fn by_many_tasks(
-    channel: &Channel,
-    messages: &[Message],
+    channel: Channel,
+    messages: Vec<Message>,
 ) -> Result<Vec<Confirmation>, Error> {
     let tasks: Vec<_> = messages
-        .iter()
+        .into_iter()
         .map(|message| {
-            let (channel, message) = (channel.clone(), message.clone());
-            let publishing = async move { confirmed(&channel, &[message]).await };
+            let channel = channel.clone();
+            let publishing = async move { confirmed(send_one(&channel, &message).await?).await };
             AbortOnDropHandle::new(tokio::spawn(publishing))
         })
         .collect();
-    let mut confirmations = Vec::with_capacity(messages.len());
+    let mut confirmations = Vec::with_capacity(tasks.len());
     for task in tasks {
-        confirmations.extend(task.await.map_err(|panic| Error::Outage(panic.to_string()))??);
+        confirmations.push(task.await.map_err(|panic| Error::Outage(panic.to_string()))??);
     }
     Ok(confirmations)
 }

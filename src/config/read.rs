@@ -109,7 +109,7 @@ impl Config {
     fn finish(mut self) -> Result<Self, Error> {
         let window = u16::try_from(self.window).unwrap_or(PREFETCH_MAX);
         if self.prefetch == 0 {
-            self.prefetch = window.saturating_mul(5).div_ceil(2).min(PREFETCH_MAX);
+            self.prefetch = window.saturating_mul(4).min(PREFETCH_MAX);
         }
         if self.prefetch < window {
             return Err(Error::Value {

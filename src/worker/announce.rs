@@ -4,14 +4,17 @@
 //! again, are found in the inbox, and are announced again with the same bytes. So nothing is
 //! acked before the broker has confirmed everything that the window has to say.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::broker::consumer::Acknowledger;
 use crate::broker::error::Error;
-use crate::broker::publisher::{Publisher, Receipt};
+use crate::broker::publisher::{Confirmed, Confirming, Publisher, Receipt};
 use crate::failpoint::{self, Point, Protection};
 use crate::message::Message;
 use crate::retry::Backoff;
@@ -19,6 +22,9 @@ use crate::worker::counters::Counters;
 use crate::worker::direct_reply::DirectReplies;
 use crate::worker::fault::Fault;
 
+/// Batches whose confirms may be out at a time: one that fills the broker's pipe while the one
+/// before it is being confirmed, and one that comes.
+const IN_FLIGHT: usize = 3;
 /// The first and the longest pause before messages that the broker refused are sent again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -46,63 +52,167 @@ pub(super) enum Need {
     BestEffort,
 }
 
-/// Announces until the sender is gone. An error ends the generation; before that, messages that
-/// the broker refuses or does not confirm are sent again for as long as `hold`.
-pub(super) async fn run(
-    lane: String,
-    hold: Duration,
-    mut publisher: Publisher,
-    acknowledger: Acknowledger,
-    mut announcements: mpsc::Receiver<Announcement>,
-    direct_replies: DirectReplies,
-    counters: Arc<Counters>,
-) -> Result<Publisher, Fault> {
-    while let Some(announcement) = announcements.recv().await {
-        let outgoing = announcement.outgoing.into_iter().filter_map(|outgoing| match outgoing {
-            Outgoing { message, need: need @ Need::BestEffort } => {
-                direct_replies.take(message).map(|message| Outgoing { message, need })
-            }
-            needed => Some(needed),
-        });
-        let acks_early = failpoint::is_without(Protection::AckAfterConfirm);
-        if acks_early {
-            acknowledger.ack_through(announcement.ack_through).await?;
-        }
-        publish(&lane, hold, &mut publisher, outgoing.collect(), &counters).await?;
-        failpoint::reach(Point::BeforeAck);
-        if !acks_early {
-            acknowledger.ack_through(announcement.ack_through).await?;
-        }
-        Counters::add(&counters.acked_windows, 1);
-    }
-    Ok(publisher)
+/// Says what windows have to say, over one channel.
+pub(super) struct Announcer {
+    pub(super) lane: String,
+    /// How long messages that the broker refuses or does not confirm are sent again.
+    pub(super) hold: Duration,
+    pub(super) publisher: Publisher,
+    pub(super) acknowledger: Acknowledger,
+    pub(super) direct_replies: DirectReplies,
+    pub(super) counters: Arc<Counters>,
 }
 
-async fn publish(
-    lane: &str,
-    hold: Duration,
-    publisher: &mut Publisher,
-    outgoing: Vec<Outgoing>,
-    counters: &Counters,
-) -> Result<(), Fault> {
-    let held_since = Instant::now();
-    let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
-    let (mut messages, mut needs): (Vec<_>, Vec<_>) =
-        outgoing.into_iter().map(|outgoing| (outgoing.message, outgoing.need)).unzip();
-    loop {
-        let receipts = match publisher.publish(&messages).await {
-            Ok(receipts) => receipts,
-            // What arrived is unknown, so all of it is sent again. A new channel is all it takes
-            // if the connection lives; otherwise there is none to be had.
-            Err(error @ Error::Unconfirmed(_)) if held_since.elapsed() < hold => {
-                tracing::warn!(lane, "results are published again over a new channel: {error}");
-                publisher.reopen().await?;
-                continue;
+/// The messages of an announcement that are not done yet.
+struct Batch {
+    messages: Vec<Message>,
+    needs: Vec<Need>,
+    ack_through: u64,
+}
+
+/// Batches whose confirms are out, the oldest first, and what waits for these confirms.
+#[derive(Default)]
+struct InFlight {
+    batches: VecDeque<Batch>,
+    confirming: FuturesOrdered<Confirming>,
+}
+
+impl Announcer {
+    /// Announces until the sender is gone. An error ends the generation.
+    pub(super) async fn run(
+        mut self,
+        mut announcements: mpsc::Receiver<Announcement>,
+    ) -> Result<(), Fault> {
+        let mut in_flight = InFlight::default();
+        loop {
+            tokio::select! {
+                biased;
+                Some(confirmed) = in_flight.confirming.next() => {
+                    self.settle(&mut in_flight, confirmed).await?;
+                }
+                announcement = announcements.recv(), if in_flight.batches.len() < IN_FLIGHT => {
+                    let Some(announcement) = announcement else { break };
+                    self.announce(&mut in_flight, announcement).await?;
+                }
             }
-            Err(error) => return Err(error.into()),
+        }
+        self.settle_all(&mut in_flight).await
+    }
+
+    async fn announce(
+        &mut self,
+        in_flight: &mut InFlight,
+        announcement: Announcement,
+    ) -> Result<(), Fault> {
+        let Announcement { outgoing, ack_through } = announcement;
+        if failpoint::is_without(Protection::AckAfterConfirm) {
+            self.acknowledger.ack_through(ack_through).await?;
+        }
+        let outgoing = outgoing.into_iter().filter_map(|outgoing| match outgoing {
+            Outgoing { message, need: need @ Need::BestEffort } => {
+                let message = self.direct_replies.take(message)?;
+                Some((message, need))
+            }
+            Outgoing { message, need } => Some((message, need)),
+        });
+        let (messages, needs): (Vec<_>, Vec<_>) = outgoing.unzip();
+        // Nothing else is on its way with a dead letter, so that the sign that it found no queue
+        // can't be taken for another batch's.
+        let alone = needs.contains(&Need::Queued);
+        if alone {
+            self.settle_all(in_flight).await?;
+        }
+        let confirming = match self.publisher.send(&messages).await {
+            Ok(confirming) => confirming,
+            Err(error) => std::future::ready(Err(error)).boxed(),
         };
-        let mut again = (Vec::new(), Vec::new());
-        for ((message, need), receipt) in messages.into_iter().zip(needs).zip(receipts) {
+        in_flight.confirming.push_back(confirming);
+        in_flight.batches.push_back(Batch { messages, needs, ack_through });
+        if alone { self.settle_all(in_flight).await } else { Ok(()) }
+    }
+
+    async fn settle_all(&mut self, in_flight: &mut InFlight) -> Result<(), Fault> {
+        while let Some(confirmed) = in_flight.confirming.next().await {
+            self.settle(in_flight, confirmed).await?;
+        }
+        Ok(())
+    }
+
+    /// Acks the oldest batch, if that was all that it took.
+    async fn settle(
+        &mut self,
+        in_flight: &mut InFlight,
+        confirmed: Result<Confirmed, Error>,
+    ) -> Result<(), Fault> {
+        let Some(mut batch) = in_flight.batches.pop_front() else { return Ok(()) };
+        match confirmed {
+            Ok(confirmed) => {
+                let receipts = self.publisher.receipts(&batch.messages, confirmed);
+                batch.drop_done(&receipts, &self.counters);
+            }
+            Err(error @ Error::Unconfirmed(_)) => self.warn_unconfirmed(&error),
+            Err(error) => return Err(error.into()),
+        }
+        if batch.messages.is_empty() {
+            return self.ack(&batch).await;
+        }
+        // The channel is of no use any more, so what became of the batches behind is unknown: they
+        // are sent again, too.
+        in_flight.confirming.clear();
+        self.insist(batch).await?;
+        for batch in std::mem::take(&mut in_flight.batches) {
+            self.insist(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a batch again until the broker has taken it.
+    async fn insist(&mut self, mut batch: Batch) -> Result<(), Fault> {
+        let held_since = Instant::now();
+        let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+        while !batch.messages.is_empty() {
+            pause.wait().await;
+            self.publisher.reopen().await?;
+            match self.publisher.publish(&batch.messages).await {
+                Ok(receipts) => batch.drop_done(&receipts, &self.counters),
+                // What arrived is unknown, so all of it is sent again. A new channel is all it
+                // takes if the connection lives; otherwise there is none to be had.
+                Err(error @ Error::Unconfirmed(_)) if held_since.elapsed() < self.hold => {
+                    self.warn_unconfirmed(&error);
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if !batch.messages.is_empty() {
+                tracing::warn!(
+                    lane = self.lane,
+                    "{} messages were refused by the broker or found no dead-letter queue; publishing them again",
+                    batch.messages.len()
+                );
+            }
+        }
+        self.ack(&batch).await
+    }
+
+    fn warn_unconfirmed(&self, error: &Error) {
+        tracing::warn!(lane = self.lane, "results are published again over a new channel: {error}");
+    }
+
+    async fn ack(&self, batch: &Batch) -> Result<(), Fault> {
+        failpoint::reach(Point::BeforeAck);
+        if !failpoint::is_without(Protection::AckAfterConfirm) {
+            self.acknowledger.ack_through(batch.ack_through).await?;
+        }
+        Counters::add(&self.counters.acked_windows, 1);
+        Ok(())
+    }
+}
+
+impl Batch {
+    /// Keeps what has to be sent again.
+    fn drop_done(&mut self, receipts: &[Receipt], counters: &Counters) {
+        let all =
+            std::mem::take(&mut self.messages).into_iter().zip(std::mem::take(&mut self.needs));
+        for ((message, need), receipt) in all.zip(receipts) {
             let done = match (receipt, need) {
                 (Receipt::Routed, _) | (_, Need::BestEffort) => true,
                 (Receipt::Unroutable, Need::Confirmed) => {
@@ -112,20 +222,9 @@ async fn publish(
                 (Receipt::Unroutable, Need::Queued) | (Receipt::Refused, _) => false,
             };
             if !done {
-                again.0.push(message);
-                again.1.push(need);
+                self.messages.push(message);
+                self.needs.push(need);
             }
         }
-        if again.0.is_empty() {
-            return Ok(());
-        }
-        tracing::warn!(
-            lane,
-            "{} messages were refused by the broker or found no dead-letter queue; publishing them again",
-            again.0.len()
-        );
-        (messages, needs) = again;
-        pause.wait().await;
-        publisher.reopen().await?;
     }
 }

@@ -24,7 +24,7 @@ use crate::store::session::{self, Session};
 use crate::wire::rejected::Origin;
 use crate::worker::Error;
 use crate::worker::Places;
-use crate::worker::announce::{self, Announcement, Need, Outgoing};
+use crate::worker::announce::{Announcement, Announcer, Need, Outgoing};
 use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
 use crate::worker::direct_reply;
@@ -131,15 +131,15 @@ impl Lane {
         )));
         let (replying, direct_replies) =
             direct_reply::Sender::start(self.places.amqp_url.clone(), &self.connection_name());
-        let mut announcer = AbortOnDropHandle::new(tokio::spawn(announce::run(
-            self.name.clone(),
-            Duration::from_millis(self.config.hold_ms),
+        let announcer = Announcer {
+            lane: self.name.clone(),
+            hold: Duration::from_millis(self.config.hold_ms),
             publisher,
             acknowledger,
-            announcements,
             direct_replies,
-            Arc::clone(&self.counters),
-        )));
+            counters: Arc::clone(&self.counters),
+        };
+        let mut announcer = AbortOnDropHandle::new(tokio::spawn(announcer.run(announcements)));
         let (window_sender, windows) = mpsc::channel(WINDOWS_WAITING);
         let scout = Scout { config: Arc::clone(&self.config), session: session.another() };
         let _scout = AbortOnDropHandle::new(tokio::spawn(scout.run(taken, window_sender)));
@@ -154,7 +154,7 @@ impl Lane {
         stop.cancel();
         let drained = match ended {
             Ok(()) => match (&mut announcer).await {
-                Ok(ended) => ended.map(drop),
+                Ok(ended) => ended,
                 Err(panic) => Err(Fault::TaskStopped(panic.to_string())),
             },
             Err(fault) => {
