@@ -95,7 +95,8 @@ async fn connect_to(
 /// Each statement is bounded on the server, and more tightly the wait for a lock: a conflict is
 /// cheaper to repeat. Every plan goes row by row over the indexes, whatever the statistics say: a
 /// partition that has just begun has none, or those of an empty table, and a plan that was made for
-/// it would read all of it for each row of a window.
+/// it would read all of it for each row of a window. What is forbidden only costs more, so small
+/// tables are still read; as compiling would then seem worth its while, it is off.
 pub(super) async fn fit_for_windows(
     connection: &mut Connection,
     timeout: Duration,
@@ -107,7 +108,8 @@ pub(super) async fn fit_for_windows(
                 set_config('plan_cache_mode', 'force_generic_plan', false) as plan,
                 set_config('enable_seqscan', 'off', false) as scan,
                 set_config('enable_hashjoin', 'off', false) as hash,
-                set_config('enable_mergejoin', 'off', false) as merge",
+                set_config('enable_mergejoin', 'off', false) as merge,
+                set_config('jit', 'off', false) as jit",
         milliseconds(timeout),
         milliseconds(timeout.mul_f64(LOCK_SHARE)),
     )
