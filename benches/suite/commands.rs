@@ -19,7 +19,10 @@ pub(crate) fn singles(stage: &mut Stage, run: &str, count: usize, orgs: usize) -
         let (operation, root, entry) = one(customer, number / orgs % 10);
         let body = json!({ root: [entry] }).to_string();
         let key = format!("org-{}.{operation}", org + 1);
-        command(&key, Some(&format!("{run}-{number}")), body)
+        let mut message = command(&key, Some(&format!("{run}-{number}")), body);
+        // For `bare`, which reads no bodies.
+        message.properties.app_id = Some(customer.to_string());
+        message
     };
     (0..count).map(single).collect()
 }

@@ -5,7 +5,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::bare;
 use crate::harness::worker::Process;
 use crate::stage::Stage;
 
@@ -19,15 +21,9 @@ pub(crate) enum Contender {
     Worker { window: usize, connections: usize },
     /// A peer, by its name under `benches/peers`.
     Peer(&'static str),
+    /// See [`crate::bare`].
+    Bare { connections: usize },
 }
-
-/// The peers, the strongest in another language and plain Rust last.
-pub(crate) const PEERS: [Contender; 4] = [
-    Contender::Peer("celery"),
-    Contender::Peer("faststream"),
-    Contender::Peer("node"),
-    Contender::Peer("rust"),
-];
 
 /// The worker as it is by default.
 pub(crate) const WORKER: Contender = Contender::Worker { window: 512, connections: 2 };
@@ -36,6 +32,7 @@ pub(crate) const WORKER: Contender = Contender::Worker { window: 512, connection
 pub(crate) enum Running {
     Worker(Process),
     Peer(Child),
+    Bare(AbortOnDropHandle<()>),
 }
 
 impl Contender {
@@ -45,18 +42,20 @@ impl Contender {
             Self::Worker { connections: 1, .. } => "worker, 1 connection".to_owned(),
             Self::Worker { connections, .. } => format!("worker, {connections} connections"),
             Self::Peer(name) => (*name).to_owned(),
+            Self::Bare { connections } => format!("no logic, {connections} connections"),
         }
     }
 
-    pub(crate) fn start(&self, stage: &Stage, id: &str) -> Running {
+    /// Starts it; `count` commands will come.
+    pub(crate) fn start(&self, stage: &Stage, id: &str, count: usize) -> Running {
         match self {
+            Self::Bare { connections } => {
+                let running = bare::run(stage.place_urls(), *connections, count);
+                Running::Bare(AbortOnDropHandle::new(tokio::spawn(running)))
+            }
             Self::Worker { window, connections } => {
                 let settings = stage.settings.clone().with("WINDOW", window);
                 let settings = settings.with("CONNECTIONS_PER_LANE", connections);
-                let given = std::env::vars().filter_map(|(name, value)| {
-                    Some((name.strip_prefix("BENCH_PARTNER_PROGRAM_")?.to_owned(), value))
-                });
-                let settings = given.fold(settings, |all, (name, value)| all.with(&name, value));
                 Running::Worker(Process::start(&settings, id))
             }
             Self::Peer(name) => {
@@ -84,6 +83,8 @@ impl Running {
         let process = match self {
             Self::Worker(process) => process.id(),
             Self::Peer(child) => child.id().expect("it runs"),
+            // Within this process.
+            Self::Bare(_) => return f64::NAN,
         };
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -98,6 +99,7 @@ impl Running {
                 process.signal("TERM").await;
                 assert!(process.ended().await.success(), "{}", process.words());
             }
+            Self::Bare(task) => task.await.expect("it goes well"),
             Self::Peer(mut child) => {
                 // Its group: a pool of processes is not all ended by its parent's end.
                 let group = format!("-{}", child.id().expect("it runs"));

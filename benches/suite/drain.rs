@@ -19,8 +19,6 @@ const DEADLINE: Duration = Duration::from_mins(10);
 pub(crate) struct Drained {
     pub(crate) per_second: f64,
     pub(crate) peak_mib: f64,
-    /// How fast the commands were published, with confirms.
-    pub(crate) published_per_second: f64,
 }
 
 /// Lets the contender drain the lane of `messages`.
@@ -29,28 +27,23 @@ pub(crate) async fn drain(
     contender: &Contender,
     messages: &[Message],
 ) -> Drained {
-    let published_per_second = fill(stage, messages).await;
-    let running = contender.start(stage, "bench");
+    fill(stage, messages).await;
+    let running = contender.start(stage, "bench", messages.len());
     let per_second = answered(stage, messages.len()).await;
     let peak_mib = running.peak_mib();
     stage.drained().await;
     running.stop().await;
-    eprintln!("published {published_per_second:.0}/s");
     eprintln!("{}: {per_second:.0}/s, {peak_mib:.0} MiB", contender.name());
-    Drained { per_second, peak_mib, published_per_second }
+    Drained { per_second, peak_mib }
 }
 
-/// Fills the lane, and returns how fast.
-pub(crate) async fn fill(stage: &mut Stage, messages: &[Message]) -> f64 {
+async fn fill(stage: &mut Stage, messages: &[Message]) {
     stage.reset().await;
-    let publisher = Publisher::open(&stage.place.amqp_url).await;
-    let began = Instant::now();
-    publisher.publish(messages).await;
-    per_second(messages.len(), began.elapsed())
+    Publisher::open(&stage.place.amqp_url).await.publish(messages).await;
 }
 
 /// Waits for so many results, and returns how fast they came.
-pub(crate) async fn answered(stage: &Stage, count: usize) -> f64 {
+async fn answered(stage: &Stage, count: usize) -> f64 {
     let deadline = Instant::now() + DEADLINE;
     let mut start = None;
     loop {

@@ -13,39 +13,51 @@
 #[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;
-#[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../../tests/it/model/mod.rs"]
 mod model;
 
+mod bare;
 mod commands;
 mod contender;
 mod drain;
+mod flow;
 mod limits;
+mod report;
+mod sections;
 mod stage;
 
-use crate::contender::Contender;
 use crate::stage::Stage;
+
+/// Sets how often each figure is taken.
+const ROUNDS_VARIABLE: &str = "PARTNER_PROGRAM_BENCH_ROUNDS";
+const SECTIONS: [&str; 5] = ["drain", "steady", "shapes", "growth", "recovery"];
+const MANY: usize = 1_000_000;
+const VERY_MANY: usize = 10_000_000;
 
 #[tokio::main]
 async fn main() {
-    let mut stage = Stage::start(1_000_000).await;
-    let count = std::env::var("N").map_or(60_000, |n| n.parse().expect("a number"));
-    let rounds = std::env::var("ROUNDS").map_or(3, |n| n.parse().expect("a number"));
-    let conns: Vec<usize> = std::env::var("CONNS")
-        .unwrap_or("1,2,4".into())
-        .split(',')
-        .map(|c| c.parse().expect("n"))
-        .collect();
-    for _ in 0..2 {
-        let l = limits::broker(&mut stage, count).await;
-        eprintln!("limits: {:.0} {:.0}", l.published, l.consumed);
+    // Cargo adds `--bench`.
+    let mut asked: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    if asked.is_empty() {
+        asked = SECTIONS.map(str::to_owned).to_vec();
     }
-    for round in 0..rounds {
-        for connections in &conns {
-            let messages =
-                commands::singles(&mut stage, &format!("r{round}-{connections}"), count, 1);
-            let contender = Contender::Worker { window: 512, connections: *connections };
-            drain::drain(&mut stage, &contender, &messages).await;
+    let rounds = std::env::var(ROUNDS_VARIABLE).map_or(5, |n| n.parse().expect("a number"));
+    let mut stage = Stage::start(3 * MANY).await;
+    let fewer = rounds.min(3);
+    for section in &asked {
+        match section.as_str() {
+            "drain" => sections::drains(&mut stage, rounds).await,
+            "steady" => sections::steady(&mut stage, fewer).await,
+            "shapes" => sections::shapes(&mut stage, fewer).await,
+            "growth" => {
+                sections::growth(&mut stage, "3,000,000", &[10_000, 100_000, 300_000]).await;
+            }
+            "huge" => {
+                let mut huge = Stage::start(VERY_MANY).await;
+                sections::growth(&mut huge, "10,000,000", &[10_000, 100_000, MANY]).await;
+            }
+            "recovery" => sections::recovery(&mut stage, fewer).await,
+            other => panic!("no section {other}: {} or huge", SECTIONS.join(", ")),
         }
     }
 }

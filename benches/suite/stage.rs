@@ -28,7 +28,7 @@ const TUNING: &str = "alter system set shared_buffers = '2GB'; \
 
 /// See the module.
 pub(crate) struct Stage {
-    pub(crate) servers: OwnServers,
+    _servers: OwnServers,
     pub(crate) place: Place,
     pub(crate) settings: Settings,
     pub(crate) rows: Rows,
@@ -56,7 +56,7 @@ impl Stage {
         let connection = connect(&place.amqp_url, "bench").await.expect("the broker answers");
         let channel = connection.create_channel().await.expect("a channel");
         let stage = Self {
-            servers,
+            _servers: servers,
             place,
             settings,
             rows,
@@ -66,6 +66,11 @@ impl Stage {
         };
         stage.bind_results().await;
         stage
+    }
+
+    /// Where database and broker are.
+    pub(crate) fn place_urls(&self) -> (String, String) {
+        (self.place.database_url.clone(), self.place.amqp_url.clone())
     }
 
     /// Customers of the org that no command has named, the first of `count`.
@@ -125,7 +130,7 @@ async fn seed(rows: &mut Rows, customers: usize) {
     eprintln!("seeding {customers} customers");
     // The triggers of foreign keys check each row, which takes most of the time and finds nothing.
     rows.execute("set session_replication_role = replica").await;
-    rows.run(&format!(
+    rows.execute(&format!(
         "insert into org (code, name, country_code)
              select 'org-' || n, 'Org ' || n, '91' from generate_series(1, {ORGS}) n;
          insert into partner_program (org_id, name, normalised_name, kind)

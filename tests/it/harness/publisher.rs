@@ -48,7 +48,8 @@ impl Publisher {
         Ok(matches!(confirmed, Confirmation::Ack(None)))
     }
 
-    async fn send(&self, message: &Message) -> Result<PublisherConfirm, lapin::Error> {
+    /// Returns before it is confirmed.
+    pub(crate) async fn send(&self, message: &Message) -> Result<PublisherConfirm, lapin::Error> {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         self.channel
             .basic_publish(

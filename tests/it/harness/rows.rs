@@ -302,13 +302,8 @@ impl Rows {
     }
 
     /// Whatever a test needs to do to the database.
-    pub(crate) async fn execute(&mut self, statements: &'static str) {
-        sqlx::raw_sql(statements).execute(&mut self.0).await.expect("the statements are right");
-    }
-
-    /// Like [`Self::execute`], of statements that were put together: of nothing from outside.
-    pub(crate) async fn run(&mut self, statements: &str) {
-        sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+    pub(crate) async fn execute(&mut self, statements: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statements))
             .execute(&mut self.0)
             .await
             .expect("the statements are right");
