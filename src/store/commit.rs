@@ -18,6 +18,7 @@ use crate::store::enrolments;
 use crate::store::error::Error;
 use crate::store::fence::{self, Fence};
 use crate::store::history;
+use crate::store::holds;
 
 /// A window after its evaluation.
 pub struct Window<'a> {
@@ -27,6 +28,8 @@ pub struct Window<'a> {
     pub changes: &'a [Change<'a>],
     /// The deliveries whose attempts were counted; they are done now.
     pub attempts: &'a [Uuid],
+    /// Who waits behind dead letters now, and who no longer.
+    pub holds: &'a holds::Changes,
 }
 
 /// A command and what it did.
@@ -63,6 +66,7 @@ pub async fn commit(
     if !window.attempts.is_empty() {
         attempts::clear(&mut transaction, &fence.lane, window.attempts).await?;
     }
+    holds::write(&mut transaction, &fence.lane, window.holds).await?;
     failpoint::reach(Point::BeforeCommit);
     // Every statement above succeeded, so this is no commit of an aborted transaction, which
     // would say nothing and roll back.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::consumer::Acknowledger;
 use crate::broker::error::Error;
@@ -25,8 +25,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// All that a window has to say, and the ack that follows.
 pub(super) struct Announcement {
     pub(super) outgoing: Vec<Outgoing>,
-    /// The delivery tag up to which everything is settled.
-    pub(super) ack_through: u64,
+    /// The delivery tag up to which everything is settled; nothing, if it was acked before.
+    pub(super) ack_through: Option<u64>,
+    /// Who waits for the confirms.
+    pub(super) confirmed: Option<oneshot::Sender<()>>,
 }
 
 /// A message and how much it matters that it arrives.
@@ -65,13 +67,18 @@ pub(super) async fn run(
             needed => Some(needed),
         });
         let acks_early = failpoint::is_without(Protection::AckAfterConfirm);
-        if acks_early {
-            acknowledger.ack_through(announcement.ack_through).await?;
+        if acks_early && let Some(tag) = announcement.ack_through {
+            acknowledger.ack_through(tag).await?;
         }
         publish(&lane, hold, &mut publisher, outgoing.collect(), &counters).await?;
         failpoint::reach(Point::BeforeAck);
-        if !acks_early {
-            acknowledger.ack_through(announcement.ack_through).await?;
+        if !acks_early && let Some(tag) = announcement.ack_through {
+            acknowledger.ack_through(tag).await?;
+        }
+        if let Some(confirmed) = announcement.confirmed
+            && confirmed.send(()).is_err()
+        {
+            tracing::debug!(lane, "nobody waits for the confirms any longer");
         }
         Counters::add(&counters.acked_windows, 1);
     }
