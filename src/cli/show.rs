@@ -151,7 +151,7 @@ async fn customer(
     let (org, customer) = find(connection, &args.who).await?;
     let enrolments = lookup::enrolments(connection, org.id, customer.id).await?;
     let held = parked::of_customer(connection, org.id, customer.id).await?;
-    let view = CustomerView::of(args.who.org.clone(), customer, enrolments, held);
+    let view = CustomerView::of(args.who.org.clone(), customer, enrolments, &held);
     context.output.record(&view, &view.cells())?;
     if context.output.is_for_people() {
         if view.enrolments.is_empty() {

@@ -28,8 +28,8 @@ pub struct Window<'a> {
     pub changes: &'a [Change<'a>],
     /// The deliveries whose attempts were counted; they are done now.
     pub attempts: &'a [Uuid],
-    /// Who waits behind dead letters now, and who no longer.
-    pub holds: &'a holds::Changes,
+    /// Who waits behind dead letters now, and who no longer; in lanes that hold customers.
+    pub holds: Option<&'a holds::Changes>,
 }
 
 /// A command and what it did.
@@ -66,7 +66,9 @@ pub async fn commit(
     if !window.attempts.is_empty() {
         attempts::clear(&mut transaction, &fence.lane, window.attempts).await?;
     }
-    holds::write(&mut transaction, &fence.lane, window.holds).await?;
+    if let Some(changes) = window.holds {
+        holds::write(&mut transaction, &fence.lane, changes).await?;
+    }
     failpoint::reach(Point::BeforeCommit);
     // Every statement above succeeded, so this is no commit of an aborted transaction, which
     // would say nothing and roll back.

@@ -62,15 +62,15 @@ pub async fn line(connection: &mut Connection, lane: &str) -> Result<Line, Error
     .fetch_all(connection)
     .await?;
     let letters = letters.into_iter().map(|row| standing(row.sequence, row.org_id, row.customers));
-    let mut line = Line { letters: letters.collect(), ..Line::default() };
+    let mut all = Line { letters: letters.collect(), ..Line::default() };
     for row in parked {
         if row.applied {
-            line.applied.push(row.sequence);
+            all.applied.push(row.sequence);
         } else {
-            line.parked.push(standing(row.sequence, row.org_id, row.customers));
+            all.parked.push(standing(row.sequence, row.org_id, row.customers));
         }
     }
-    Ok(line)
+    Ok(all)
 }
 
 /// A parked command as it was delivered.
@@ -99,21 +99,41 @@ pub async fn read(connection: &mut Connection, sequences: &[i64]) -> Result<Vec<
     Ok(parked)
 }
 
-/// Takes commands out of the line that were announced, and letters that hold nobody any longer.
-pub async fn forget(
+/// Takes commands out of the line that were announced, and says of the letters that somebody still
+/// sees to their release.
+pub async fn leave(
     connection: &mut Connection,
     fence: &Fence,
-    sequences: &[i64],
-    letters: &[Uuid],
+    announced: &[i64],
+    released: &[Uuid],
 ) -> Result<(), Error> {
     let mut transaction = connection.begin().await?;
     fence::check(&mut transaction, fence).await?;
-    sqlx::query!("delete from parked_command where sequence = any($1)", sequences)
+    sqlx::query!("delete from parked_command where sequence = any($1)", announced)
         .execute(&mut *transaction)
         .await?;
     sqlx::query!(
+        "update hold set released_at = now()
+         where letter_id = any($1) and released_at is not null",
+        released,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Forgets letters that were released: all that they held is done.
+pub async fn forget(
+    connection: &mut Connection,
+    fence: &Fence,
+    released: &[Uuid],
+) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    fence::check(&mut transaction, fence).await?;
+    sqlx::query!(
         "delete from hold where letter_id = any($1) and released_at is not null",
-        letters,
+        released,
     )
     .execute(&mut *transaction)
     .await?;

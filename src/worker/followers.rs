@@ -77,9 +77,13 @@ pub(super) async fn apply(
             with_place.filter_map(|(place, is_done)| is_done.then_some(place)).collect();
         announce(lane, &window.taken, settled, announcements).await;
         applied += done.len();
-        forget(hands.first(), &done, &[]).await?;
+        if !done.is_empty() {
+            leave(hands.first(), &done, &released).await?;
+        }
     }
-    forget(hands.first(), &[], &released).await?;
+    if !released.is_empty() {
+        leave(hands.first(), &[], &released).await?;
+    }
     if applied > 0 {
         tracing::info!(
             lane = name,
@@ -152,19 +156,21 @@ async fn announce(
     }
 }
 
-async fn forget(hand: &mut Isolation, done: &[i64], letters: &[Uuid]) -> Result<(), Fault> {
-    if done.is_empty() && letters.is_empty() {
-        return Ok(());
-    }
+/// Takes what was announced out of the line; the released letters too, once nothing is left.
+async fn leave(hand: &mut Isolation, announced: &[i64], released: &[Uuid]) -> Result<(), Fault> {
     let mut patience = Patience::new();
     loop {
         let timeout = hand.session.timeout();
-        let forgetting = async {
+        let leaving = async {
             let connection = hand.session.connection().await?;
-            store::parked::forget(connection, &hand.fence, done, letters).await
+            if announced.is_empty() {
+                store::parked::forget(connection, &hand.fence, released).await
+            } else {
+                store::parked::leave(connection, &hand.fence, announced, released).await
+            }
         };
-        let forgotten = session::bounded(timeout, forgetting).await;
-        if hand.outlast(forgotten, &mut patience).await?.is_some() {
+        let left = session::bounded(timeout, leaving).await;
+        if hand.outlast(left, &mut patience).await?.is_some() {
             return Ok(());
         }
     }

@@ -69,6 +69,13 @@ impl Holding {
         let found = store::holds::find(connection, lane, question).await?;
         let count =
             if found.is_empty() { 0 } else { store::holds::count(connection, lane).await? };
+        if count >= parked_max {
+            tracing::warn!(
+                lane,
+                parked = count,
+                "no more commands may be parked: those of held customers go to the dead letters themselves; replay or discard the letters that hold them, or raise parked_max"
+            );
+        }
         let mut holding = Self {
             line: Line::default(),
             letters: HashMap::new(),

@@ -29,7 +29,6 @@ use crate::store;
 use crate::store::command_log::{CommandKey, Stored};
 use crate::store::commit::{Record, Window};
 use crate::store::fence::Fence;
-use crate::store::holds::Changes;
 use crate::store::session::Session;
 use crate::wire::result;
 use crate::worker::holding::{self, Asking, Holding, Leave};
@@ -155,9 +154,8 @@ pub(super) async fn apply(
 
     let Evaluation { records, snapshot, holding, .. } = &evaluation;
     let changes = snapshot.changes();
-    let unheld = Changes::default();
-    let holds = holding.as_ref().map_or(&unheld, |holding| &holding.changes);
-    if !records.is_empty() || !attempts.is_empty() || !holds.is_empty() {
+    let holds = holding.as_ref().map(|holding| &holding.changes).filter(|held| !held.is_empty());
+    if !records.is_empty() || !attempts.is_empty() || holds.is_some() {
         let window = Window { records, changes: &changes, attempts, holds };
         store::commit::commit(connection, fence, &window).await?;
     } else if !evaluation.inbox.is_empty() {

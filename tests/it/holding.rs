@@ -120,15 +120,15 @@ fn command_id(event: &Received) -> String {
 /// Links these customers, or delinks them.
 fn about(id: &str, joins: bool, customers: &[i64]) -> Message {
     let entry = |customer: &i64| -> Value {
-        let customer_ = json!({ "id": customer });
+        let who = json!({ "id": customer });
         if joins {
             let reference = json!({ "partnerMembershipId": format!("{id}-{customer}") });
             let item =
                 json!({ "partnerProgramName": PROGRAM, "customerPartnerReference": reference });
-            json!({ "customer": customer_, "linkToPartnerPrograms": [item] })
+            json!({ "customer": who, "linkToPartnerPrograms": [item] })
         } else {
             let item = json!({ "partnerProgramName": PROGRAM });
-            json!({ "customer": customer_, "deLinkFromPartnerPrograms": [item] })
+            json!({ "customer": who, "deLinkFromPartnerPrograms": [item] })
         }
     };
     let entries: Vec<Value> = customers.iter().map(entry).collect();
@@ -229,12 +229,12 @@ async fn followers_are_applied_once_whenever_the_worker_dies() {
     worker.kill().await;
     let [poison, ..] = poison_and_followers();
     held.publish(&[replay(&poison, letter)]).await;
-    // The followers, each alone or all together, after the poison's own window.
+    // The replay's own window goes first; after that it is the followers' turn.
     for points in [
         "before-commit=1*off->return(abort)",
-        "after-commit=1*off->return(abort)",
-        "before-confirm=1*off->return(abort)",
-        "before-ack=1*off->return(abort)",
+        "after-commit=return(abort)",
+        "before-confirm=return(abort)",
+        "before-ack=return(abort)",
     ] {
         let mut worker = held.start(points);
         eventually(DEADLINE, points, async || (!worker.is_running()).then_some(())).await;
@@ -272,4 +272,26 @@ async fn beyond_the_bound_followers_are_dead_letters_that_keep_their_places() {
     held.hear("three").await;
     held.nothing_waits().await;
     assert_eq!(held.applied().await, ["free", "one", "also free", "two", "three"]);
+}
+
+#[tokio::test]
+async fn a_follower_that_fails_holds_those_behind_it() {
+    let (mut held, mut worker, letter) = held("hold-second").await;
+    worker.kill().await;
+    held.release(letter).await;
+    let mut worker = held.start("evaluate=return(panic leaves)");
+    let letter = held.letter("leaves").await;
+    held.publish(&[about("also free", true, &[4])]).await;
+    held.hear("also free").await;
+    assert_eq!(held.parked().await, 2);
+
+    worker.kill().await;
+    let [_, leaves, ..] = poison_and_followers();
+    held.publish(&[replay(&leaves, letter)]).await;
+    let _worker = held.start("");
+    held.hear("second").await;
+    held.nothing_waits().await;
+    let expected = ["free", "also free", "leaves", "both", "second"];
+    assert_eq!(held.applied().await, expected);
+    assert_eq!(held.announced(), expected);
 }

@@ -13,7 +13,6 @@ use partner_program_worker::store::commit::{self, Record, Window};
 use partner_program_worker::store::connection::{self, Connection};
 use partner_program_worker::store::error::Error;
 use partner_program_worker::store::fence::{self, Fence};
-use partner_program_worker::store::holds::Changes;
 use partner_program_worker::store::{attempts, catalogue, load, retention};
 use sqlx::error::DatabaseError;
 use sqlx::{AssertSqlSafe, Executor, raw_sql};
@@ -93,12 +92,7 @@ impl Scene {
 
     async fn store(&mut self, evaluated: &Evaluated) -> Result<(), Error> {
         let Evaluated { snapshot, records } = evaluated;
-        let window = Window {
-            records,
-            changes: &snapshot.changes(),
-            attempts: &[],
-            holds: &Changes::default(),
-        };
+        let window = Window { records, changes: &snapshot.changes(), attempts: &[], holds: None };
         commit::commit(&mut self.connection, &self.fence, &window).await
     }
 
@@ -279,8 +273,7 @@ async fn attempts_are_counted_once_a_call_and_forgotten_with_the_window() {
     let (connection, fence) = (&mut scene.connection, &scene.fence);
     assert_eq!(attempts::count(connection, fence, &[one, one]).await.unwrap()[&one], 1);
     assert_eq!(attempts::count(connection, fence, &[other, one]).await.unwrap()[&one], 2);
-    let window =
-        Window { records: &[], changes: &[], attempts: &[one], holds: &Changes::default() };
+    let window = Window { records: &[], changes: &[], attempts: &[one], holds: None };
     commit::commit(connection, &scene.fence, &window).await.unwrap();
     let left = attempts::read(connection, "main", &[one, other]).await.unwrap();
     assert_eq!(left.into_iter().collect::<Vec<_>>(), [(other, 1)]);

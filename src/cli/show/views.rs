@@ -99,7 +99,7 @@ impl CustomerView {
         org: String,
         customer: lookup::Customer,
         enrolments: Vec<lookup::Enrolment>,
-        held: Held,
+        held: &Held,
     ) -> Self {
         let held_by = held.letters.iter().map(ToString::to_string).collect();
         let parked = held.parked;
