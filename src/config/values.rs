@@ -143,7 +143,11 @@ fn lane_of_table(value: Value) -> Result<Lane, Problem> {
         };
     }
     if let Some(given) = table.remove("parked_max") {
-        lane.parked_max = integer(Given::Toml(given), 1..=PARKED_MAX)?;
+        let named = |Problem { problem, remedy }| Problem {
+            problem: format!("parked_max: {problem}"),
+            remedy,
+        };
+        lane.parked_max = integer(Given::Toml(given), 1..=PARKED_MAX).map_err(named)?;
     }
     if let Some(other) = table.keys().next() {
         let nearest = nearest(other, LANE_KEYS.map(str::to_owned).into_iter());
