@@ -314,6 +314,25 @@ pub(super) fn standing(sequence: i64, org_id: i32, customers: Vec<i64>) -> Stand
     Standing { sequence, customers: customers.collect() }
 }
 
+/// Lets an edited copy stand for its original: it is the copy's replay, or its discard, that counts.
+pub async fn supersede(
+    connection: &mut Connection,
+    original: Uuid,
+    copy: Uuid,
+    command_id: &str,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update hold set letter_id = $2, command_id = $3
+         where letter_id = $1 and released_at is null",
+        original,
+        copy,
+        command_id,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Releases whatever a lane holds: it no longer does so.
 pub async fn release_lane(connection: &mut Connection, lane: &str) -> Result<(), Error> {
     sqlx::query!(

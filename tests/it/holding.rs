@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use partner_program_worker::message::Message;
-use partner_program_worker::store;
+use partner_program_worker::store::connection::{self, Connection};
+use partner_program_worker::store::holds;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -75,12 +76,23 @@ impl Held {
         .await;
     }
 
+    async fn connection(&self) -> Connection {
+        let url = &self.scene.place.database_url;
+        connection::connect(url, "tests").await.expect("the database answers")
+    }
+
     /// As whoever discards a letter does.
     async fn release(&self, letter: Uuid) {
-        let url = &self.scene.place.database_url;
-        let mut connection =
-            store::connection::connect(url, "tests").await.expect("the database answers");
-        store::holds::release(&mut connection, &[letter]).await.expect("it is released");
+        let mut connection = self.connection().await;
+        holds::release(&mut connection, &[letter]).await.expect("it is released");
+    }
+
+    /// As whoever edits a copy of a letter does; returns the copy.
+    async fn supersede(&self, letter: Uuid, command_id: &str) -> Uuid {
+        let (mut connection, copy) = (self.connection().await, Uuid::now_v7());
+        let superseded = holds::supersede(&mut connection, letter, copy, command_id).await;
+        superseded.expect("it is superseded");
+        copy
     }
 
     async fn applied(&mut self) -> Vec<String> {
@@ -286,7 +298,8 @@ async fn a_follower_that_fails_holds_those_behind_it() {
     assert_eq!(held.parked().await, 2);
 
     // An edited copy has an id of its own, and is a replay all the same.
-    held.publish(&[replay(&about("edited", true, &[1]), letter)]).await;
+    let copy = held.supersede(letter, "edited").await;
+    held.publish(&[replay(&about("edited", true, &[1]), copy)]).await;
     held.hear("second").await;
     held.nothing_waits().await;
     let expected = ["free", "also free", "edited", "both", "second"];
