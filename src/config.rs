@@ -76,6 +76,28 @@ pub struct Lane {
     pub name: String,
     /// Topic patterns such as `acme.*` or `acme.*.7`.
     pub bindings: Vec<String>,
+    /// What becomes of a customer's later commands once one is dead-lettered. Default: `skip`.
+    pub after_dead_letter: AfterDeadLetter,
+    /// Most commands that are parked behind dead letters; those beyond it are dead-lettered
+    /// themselves, each at its place. Default: 10,000.
+    pub parked_max: usize,
+}
+
+/// What becomes of a customer's later commands once one of them is a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterDeadLetter {
+    /// They are applied.
+    Skip,
+    /// They are parked until the letter is replayed or discarded.
+    HoldCustomer,
+}
+
+impl Lane {
+    /// The lane with every other setting at its default.
+    #[must_use]
+    pub fn new(name: String, bindings: Vec<String>) -> Self {
+        Self { name, bindings, after_dead_letter: AfterDeadLetter::Skip, parked_max: 10_000 }
+    }
 }
 
 /// How log lines look.

@@ -6,7 +6,8 @@
 //! `FAILPOINTS="after-commit=3*off->return(abort);without-fence=return"`.
 
 /// A moment between two steps of a window: what a crash *here* leaves behind differs from what
-/// it leaves one step earlier. Actions: `panic`, `sleep(ms)`, `return(abort)`.
+/// it leaves one step earlier. Actions: `panic`, `sleep(ms)`, `return(abort)`,
+/// `return(abort late)`.
 #[derive(Clone, Copy, Debug)]
 pub enum Point {
     /// The window's facts are loaded; nothing is begun.
@@ -85,8 +86,14 @@ pub fn setup() -> fail::FailScenario<'static> {
 #[cfg(feature = "failpoints")]
 pub(crate) fn reach(point: Point) {
     fail::fail_point!(point.name(), |action: Option<String>| {
-        if action.as_deref() == Some("abort") {
-            std::process::abort();
+        match action.as_deref() {
+            Some("abort") => std::process::abort(),
+            // What other tasks do without waiting for this one is done by then.
+            Some("abort late") => {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+                std::process::abort();
+            }
+            _ => {}
         }
     });
 }

@@ -128,7 +128,7 @@ async fn apply(
             membership_id_passes_on: false,
         })
         .collect();
-    let window = Window { records: &records, changes: &changes, attempts: &[] };
+    let window = Window { records: &records, changes: &changes, attempts: &[], holds: None };
     store::commit::commit(connection, fence, &window).await?;
     Ok(messages)
 }

@@ -3,13 +3,16 @@
 mod views;
 
 use anyhow::Context as _;
+use chrono::SecondsFormat;
 use clap::Subcommand;
 
 use super::output::note;
 use super::{Context, Exit, Refusal};
 use crate::domain::identity::{CustomerId, Email, ExternalId, Lookup, Mobile};
+use crate::store::command_log::CommandKey;
 use crate::store::connection::{self, Connection};
 use crate::store::lookup::{self, Customer, Org};
+use crate::store::parked;
 use views::{CommandView, CustomerView, Effect, Enrolment};
 
 /// Show a command, a customer or what happened to them
@@ -115,6 +118,16 @@ async fn command(
 ) -> anyhow::Result<()> {
     let org = org(connection, &args.org).await?;
     let Some(found) = lookup::command(connection, org.id, &args.command_id).await? else {
+        let key = CommandKey { org_id: org.id, command_id: args.command_id.clone() };
+        if let Some(since) = parked::parked_since(connection, &key).await? {
+            let id = &args.command_id;
+            return Err(Refusal::NotFound(format!(
+                "command `{id}` is not applied yet: it is parked since {} behind a dead letter of \
+                 its customer, until that one is replayed or discarded",
+                since.to_rfc3339_opts(SecondsFormat::Secs, true)
+            ))
+            .into());
+        }
         let (id, code, days) = (&args.command_id, &args.org, context.config.retention_days);
         return Err(Refusal::NotFound(format!(
             "no command `{id}` of org `{code}`: it was not applied yet, was refused (see the dead \
@@ -137,7 +150,8 @@ async fn customer(
 ) -> anyhow::Result<()> {
     let (org, customer) = find(connection, &args.who).await?;
     let enrolments = lookup::enrolments(connection, org.id, customer.id).await?;
-    let view = CustomerView::of(args.who.org.clone(), customer, enrolments);
+    let held = parked::of_customer(connection, org.id, customer.id).await?;
+    let view = CustomerView::of(args.who.org.clone(), customer, enrolments, &held);
     context.output.record(&view, &view.cells())?;
     if context.output.is_for_people() {
         if view.enrolments.is_empty() {

@@ -120,7 +120,7 @@ impl Config {
             });
         }
         if !self.lanes.iter().any(|lane| lane.name == MAIN_LANE) {
-            self.lanes.insert(0, Lane { name: MAIN_LANE.to_owned(), bindings: Vec::new() });
+            self.lanes.insert(0, Lane::new(MAIN_LANE.to_owned(), Vec::new()));
         }
         Ok(self)
     }

@@ -3,7 +3,7 @@ use std::io;
 
 use proptest::prelude::{any, prop_assert, proptest};
 
-use super::{Config, LogFormat};
+use super::{AfterDeadLetter, Config, LogFormat};
 
 fn read(file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
     let env: BTreeMap<String, String> =
@@ -74,6 +74,24 @@ fn all_hosts_of_an_address_are_shown_and_nothing_secret() {
 }
 
 #[test]
+fn a_lane_skips_dead_letters_unless_it_holds_their_customers() {
+    let lane = |file: &str| read(file, &[]).unwrap().lanes.remove(0);
+    let main = "[[lane]]\nname = \"main\"\n";
+    for (file, after_dead_letter, parked_max) in [
+        (String::new(), AfterDeadLetter::Skip, 10_000),
+        (format!("{main}after_dead_letter = \"skip\""), AfterDeadLetter::Skip, 10_000),
+        (
+            format!("{main}after_dead_letter = \"hold-customer\"\nparked_max = 7"),
+            AfterDeadLetter::HoldCustomer,
+            7,
+        ),
+    ] {
+        let lane = lane(&file);
+        assert_eq!((lane.after_dead_letter, lane.parked_max), (after_dead_letter, parked_max));
+    }
+}
+
+#[test]
 fn lanes_read_alike_from_file_text_and_json() {
     let file = "[[lane]]\nname = \"acme\"\nbindings = [\"acme.*\", \"acme.*.7\"]";
     let from_file = read(file, &[]).unwrap();
@@ -107,6 +125,8 @@ fn a_bad_setting_is_named_with_its_remedy() {
         ("amqp_url = \"amqp://u:hidden@one,,three/vhost\"", &[]),
         ("[[lane]]\nname = \"Acme\"", &[]),
         ("[[lane]]\nname = \"a\"\nbinding = []", &[]),
+        ("[[lane]]\nname = \"a\"\nafter_dead_letter = \"hold\"", &[]),
+        ("[[lane]]\nname = \"a\"\nparked_max = 0", &[]),
         ("[[lane]]\nname = \"a\"\nbindings = [\"#\"]", &[]),
         ("[[lane]]\nname = \"a\"\nbindings = [\"a..b\"]", &[]),
         ("[[lane]]\nname = \"a\"\n[[lane]]\nname = \"a\"", &[]),

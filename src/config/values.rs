@@ -7,9 +7,11 @@ use toml::Value;
 use url::Url;
 
 use super::hosts::{each_host, lacks_a_host};
-use super::{Lane, LogFormat, SecretUrl};
+use super::{AfterDeadLetter, Lane, LogFormat, SecretUrl};
 
 const LANE_NAME_MAX: usize = 40;
+const LANE_KEYS: [&str; 4] = ["name", "bindings", "after_dead_letter", "parked_max"];
+const PARKED_MAX: i64 = 1_000_000;
 /// AMQP's limit of a short string.
 const BINDING_BYTES_MAX: usize = 255;
 
@@ -97,15 +99,17 @@ pub(super) fn log_format(given: Given) -> Result<LogFormat, Problem> {
 
 pub(super) fn lanes(given: Given) -> Result<Vec<Lane>, Problem> {
     let example = "write [[lane]] with name = \"acme\" and bindings = [\"acme.*\"]";
-    let lanes = match structured(given)? {
-        Given::Text(text) => groups(&text)?,
+    let lanes: Vec<Lane> = match structured(given)? {
+        Given::Text(text) => {
+            groups(&text)?.into_iter().map(|(name, bindings)| Lane::new(name, bindings)).collect()
+        }
         Given::Toml(Value::Array(tables)) => {
             tables.into_iter().map(lane_of_table).collect::<Result<_, _>>()?
         }
         Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), example),
     };
     let mut seen = BTreeSet::new();
-    for (name, bindings) in &lanes {
+    for Lane { name, bindings, .. } in &lanes {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > LANE_NAME_MAX || !name.chars().all(allowed) {
             let rule = "write 1 to 40 of the characters a-z, 0-9 and hyphen";
@@ -116,10 +120,10 @@ pub(super) fn lanes(given: Given) -> Result<Vec<Lane>, Problem> {
         }
         bindings.iter().try_for_each(|pattern| check_pattern(pattern))?;
     }
-    Ok(lanes.into_iter().map(|(name, bindings)| Lane { name, bindings }).collect())
+    Ok(lanes)
 }
 
-fn lane_of_table(value: Value) -> Result<(String, Vec<String>), Problem> {
+fn lane_of_table(value: Value) -> Result<Lane, Problem> {
     let Value::Table(mut table) = value else {
         return problem("a lane is not a table", "write [[lane]]");
     };
@@ -127,11 +131,29 @@ fn lane_of_table(value: Value) -> Result<(String, Vec<String>), Problem> {
         return problem("a lane has no name", "add name = \"…\" to it");
     };
     let bindings = table.remove("bindings").map_or(Ok(Vec::new()), strings)?;
+    let mut lane = Lane::new(string(Given::Toml(name))?, bindings);
+    if let Some(given) = table.remove("after_dead_letter") {
+        lane.after_dead_letter = match string(Given::Toml(given))?.as_str() {
+            "skip" => AfterDeadLetter::Skip,
+            "hold-customer" => AfterDeadLetter::HoldCustomer,
+            other => {
+                let remedy = "write after_dead_letter = \"skip\" or \"hold-customer\"";
+                return problem(format!("`{other}` is nothing to do after a dead letter"), remedy);
+            }
+        };
+    }
+    if let Some(given) = table.remove("parked_max") {
+        let named = |Problem { problem, remedy }| Problem {
+            problem: format!("parked_max: {problem}"),
+            remedy,
+        };
+        lane.parked_max = integer(Given::Toml(given), 1..=PARKED_MAX).map_err(named)?;
+    }
     if let Some(other) = table.keys().next() {
-        let nearest = nearest(other, ["name", "bindings"].map(str::to_owned).into_iter());
+        let nearest = nearest(other, LANE_KEYS.map(str::to_owned).into_iter());
         return problem(format!("a lane has no key `{other}`"), format!("write `{nearest}`"));
     }
-    Ok((string(Given::Toml(name))?, bindings))
+    Ok(lane)
 }
 
 fn check_pattern(pattern: &str) -> Result<(), Problem> {

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::command::Command;
-use super::identity::{CustomerId, Lookup};
+use super::identity::CustomerId;
 use super::needs;
 use super::program::{Org, OrgId, ProgramId};
 use super::resolve;
@@ -53,11 +53,7 @@ pub fn parts(
         let mut meant = Vec::new();
         if let Some(Member { org, command, id }) = member {
             groups.claim(place, Claim::Command(org.id, (*id).to_owned()));
-            let lookups = command.identifiers().filter_map(|given| Lookup::parse(given).ok());
-            for lookup in lookups {
-                let found = resolve::matches(org, known, &lookup);
-                meant.extend(found.into_iter().filter_map(|(_, id)| Some((org.id, id?))));
-            }
+            meant = resolve::meant(org, known, command);
             for customer in &meant {
                 groups.claim(place, Claim::Customer(*customer));
             }

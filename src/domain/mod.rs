@@ -18,9 +18,10 @@ pub mod needs;
 pub mod snapshot;
 
 pub mod groups;
+pub mod holds;
 
 pub mod evaluate;
-mod resolve;
+pub mod resolve;
 
 mod delink;
 mod link;

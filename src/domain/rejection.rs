@@ -57,11 +57,13 @@ pub enum Reason {
     UnsupportedContent,
     /// The command alone kept failing, for reasons that are not its form.
     ProcessingFailed,
+    /// It waits for a dead letter of its customer, and no more may be parked.
+    Held,
 }
 
 impl Reason {
     /// Every reason, in the order of the declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NotUtf8,
         Self::NotJson,
         Self::TrailingData,
@@ -78,6 +80,7 @@ impl Reason {
         Self::MessageIdReused,
         Self::UnsupportedContent,
         Self::ProcessingFailed,
+        Self::Held,
     ];
 
     /// The word on the wire; part of the contract, so it does not change.
@@ -100,6 +103,7 @@ impl Reason {
             Self::MessageIdReused => "message-id-reused",
             Self::UnsupportedContent => "unsupported-content",
             Self::ProcessingFailed => "processing-failed",
+            Self::Held => "held",
         }
     }
 

@@ -1,9 +1,9 @@
 //! Finds the customer that an entry means (contract, "Identifying the customer").
 
-use super::command::Identifiers;
+use super::command::{Command, Identifiers};
 use super::evaluate::Checked;
 use super::identity::{Customer, CustomerId, CustomerState, Lookup};
-use super::program::Org;
+use super::program::{Org, OrgId};
 use super::snapshot::Snapshot;
 use super::status::Status;
 
@@ -40,6 +40,16 @@ pub(super) fn resolve(
         CustomerState::Merged => Err(Status::CustomerMerged),
         CustomerState::Fraud => Err(Status::CustomerFraud),
     }
+}
+
+/// Every customer that a command may mean; whom its items act on is among them.
+#[must_use]
+pub fn meant(org: &Org, snapshot: &Snapshot, command: &Command) -> Vec<(OrgId, CustomerId)> {
+    let lookups = command.identifiers().filter_map(|given| Lookup::parse(given).ok());
+    lookups
+        .flat_map(|lookup| matches(org, snapshot, &lookup))
+        .filter_map(|(_, id)| Some((org.id, id?)))
+        .collect()
 }
 
 /// Whom each given identifier matches, in order of precedence.

@@ -18,6 +18,7 @@ use crate::store::enrolments;
 use crate::store::error::Error;
 use crate::store::fence::{self, Fence};
 use crate::store::history;
+use crate::store::holds;
 
 /// A window after its evaluation.
 pub struct Window<'a> {
@@ -27,6 +28,8 @@ pub struct Window<'a> {
     pub changes: &'a [Change<'a>],
     /// The deliveries whose attempts were counted; they are done now.
     pub attempts: &'a [Uuid],
+    /// Who waits behind dead letters now, and who no longer; in lanes that hold customers.
+    pub holds: Option<&'a holds::Changes>,
 }
 
 /// A command and what it did.
@@ -62,6 +65,9 @@ pub async fn commit(
     history::append(&mut transaction, window.records).await?;
     if !window.attempts.is_empty() {
         attempts::clear(&mut transaction, &fence.lane, window.attempts).await?;
+    }
+    if let Some(changes) = window.holds {
+        holds::write(&mut transaction, &fence.lane, changes).await?;
     }
     failpoint::reach(Point::BeforeCommit);
     // Every statement above succeeded, so this is no commit of an aborted transaction, which

@@ -16,6 +16,8 @@ pub mod commit;
 mod enrolments;
 pub mod fence;
 mod history;
+pub mod holds;
+pub mod parked;
 
 pub mod attempts;
 

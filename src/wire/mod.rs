@@ -12,5 +12,6 @@ pub mod decode;
 mod json;
 mod reader;
 
+pub mod parked;
 pub mod rejected;
 pub mod result;

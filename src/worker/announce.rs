@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::consumer::Acknowledger;
 use crate::broker::error::Error;
@@ -31,8 +31,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// All that a window has to say, and the ack that follows.
 pub(super) struct Announcement {
     pub(super) outgoing: Vec<Outgoing>,
-    /// The delivery tag up to which everything is settled.
-    pub(super) ack_through: u64,
+    /// The delivery tag up to which everything is settled; nothing, if it was acked before.
+    pub(super) ack_through: Option<u64>,
+    /// Who waits for the confirms.
+    pub(super) confirmed: Option<oneshot::Sender<()>>,
 }
 
 /// A message and how much it matters that it arrives.
@@ -67,7 +69,8 @@ pub(super) struct Announcer {
 struct Batch {
     messages: Vec<Message>,
     needs: Vec<Need>,
-    ack_through: u64,
+    ack_through: Option<u64>,
+    confirmed: Option<oneshot::Sender<()>>,
 }
 
 /// Batches whose confirms are out, the oldest first, and what waits for these confirms.
@@ -104,9 +107,11 @@ impl Announcer {
         in_flight: &mut InFlight,
         announcement: Announcement,
     ) -> Result<(), Fault> {
-        let Announcement { outgoing, ack_through } = announcement;
-        if failpoint::is_without(Protection::AckAfterConfirm) {
-            self.acknowledger.ack_through(ack_through).await?;
+        let Announcement { outgoing, ack_through, confirmed } = announcement;
+        if failpoint::is_without(Protection::AckAfterConfirm)
+            && let Some(tag) = ack_through
+        {
+            self.acknowledger.ack_through(tag).await?;
         }
         let outgoing = outgoing.into_iter().filter_map(|outgoing| match outgoing {
             Outgoing { message, need: need @ Need::BestEffort } => {
@@ -127,7 +132,7 @@ impl Announcer {
             Err(error) => std::future::ready(Err(error)).boxed(),
         };
         in_flight.confirming.push_back(confirming);
-        in_flight.batches.push_back(Batch { messages, needs, ack_through });
+        in_flight.batches.push_back(Batch { messages, needs, ack_through, confirmed });
         if alone { self.settle_all(in_flight).await } else { Ok(()) }
     }
 
@@ -154,7 +159,7 @@ impl Announcer {
             Err(error) => return Err(error.into()),
         }
         if batch.messages.is_empty() {
-            return self.ack(&batch).await;
+            return self.ack(batch).await;
         }
         // The channel is of no use any more, so what became of the batches behind is unknown: they
         // are sent again, too.
@@ -190,17 +195,24 @@ impl Announcer {
                 );
             }
         }
-        self.ack(&batch).await
+        self.ack(batch).await
     }
 
     fn warn_unconfirmed(&self, error: &Error) {
         tracing::warn!(lane = self.lane, "results are published again over a new channel: {error}");
     }
 
-    async fn ack(&self, batch: &Batch) -> Result<(), Fault> {
+    async fn ack(&self, batch: Batch) -> Result<(), Fault> {
         failpoint::reach(Point::BeforeAck);
-        if !failpoint::is_without(Protection::AckAfterConfirm) {
-            self.acknowledger.ack_through(batch.ack_through).await?;
+        if !failpoint::is_without(Protection::AckAfterConfirm)
+            && let Some(tag) = batch.ack_through
+        {
+            self.acknowledger.ack_through(tag).await?;
+        }
+        if let Some(confirmed) = batch.confirmed
+            && confirmed.send(()).is_err()
+        {
+            tracing::debug!(lane = self.lane, "nobody waits for the confirms any longer");
         }
         Counters::add(&self.counters.acked_windows, 1);
         Ok(())

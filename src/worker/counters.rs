@@ -11,6 +11,8 @@ pub(super) struct Counters {
     pub(super) duplicates: AtomicU64,
     /// Commands that went to the dead letters.
     pub(super) rejected: AtomicU64,
+    /// Commands that were parked behind a dead letter of their customer.
+    pub(super) parked: AtomicU64,
     /// Subscriptions to the lane's queue.
     pub(super) subscribed: AtomicU64,
     /// Windows that were acked.

@@ -35,11 +35,17 @@ impl Hands {
         Self { first, others, recent: VecDeque::with_capacity(scout::AHEAD) }
     }
 
+    /// The hand that does alone what only one may do.
+    pub(super) fn first(&mut self) -> &mut Isolation {
+        &mut self.first
+    }
+
     /// Settles every delivery of the window.
     pub(super) async fn settle(&mut self, window: &Scouted) -> Result<Vec<Settled>, Fault> {
         let all: Vec<&Taken> = window.taken.iter().collect();
         let attempts = self.first.known_attempts(&all).await?;
-        let hands = if attempts > 0 { 1 } else { 1 + self.others.len() };
+        let is_alone = attempts > 0 || self.first.parked_max.is_some();
+        let hands = if is_alone { 1 } else { 1 + self.others.len() };
         let most = all.len().div_ceil(PART_MIN).min(hands);
         let parts = window.parts(self.recent.make_contiguous(), most);
         let hands = std::iter::once(&mut self.first).chain(&mut self.others);

@@ -26,6 +26,8 @@ pub(super) struct Taken {
     pub(super) tag: u64,
     /// Whether the broker has delivered it before; it may have been applied then.
     pub(super) redelivered: bool,
+    /// Where it stood, if it was parked behind a dead letter: it was acked long ago then.
+    pub(super) parked: Option<i64>,
     /// As delivered: a dead letter keeps it whole.
     pub(super) message: Message,
     pub(super) read: Result<Read, Rejection>,
@@ -81,7 +83,19 @@ pub(super) async fn run(
 fn take(delivery: Delivery, publishers: &BTreeMap<String, BTreeSet<String>>) -> Taken {
     let Delivery { tag, redelivered, message } = delivery;
     let read = read(&message, publishers);
-    Taken { tag, redelivered, message, read }
+    Taken { tag, redelivered, parked: None, message, read }
+}
+
+/// Takes a parked command up again. Its tries count as those of a redelivered one: nobody else
+/// tells whether it was under way when a worker died.
+pub(super) fn take_up(
+    sequence: i64,
+    command_id: String,
+    message: Message,
+    publishers: &BTreeMap<String, BTreeSet<String>>,
+) -> Taken {
+    let read = read(&message, publishers).map(|read| Read { command_id, ..read });
+    Taken { tag: 0, redelivered: true, parked: Some(sequence), message, read }
 }
 
 fn read(

@@ -24,6 +24,7 @@ use crate::store::session::{self, Session};
 use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
 use crate::worker::fault::Fault;
+use crate::worker::holding;
 use crate::worker::intake::Taken;
 use crate::worker::scout::Acquaintances;
 use crate::worker::window::{self, Applied, Failure, Settled};
@@ -44,6 +45,8 @@ pub(super) struct Isolation {
     pub(super) session: Session,
     pub(super) fence: Fence,
     pub(super) shutdown: CancellationToken,
+    /// Where dead letters hold their customers: how many commands may be parked behind them.
+    pub(super) parked_max: Option<usize>,
 }
 
 /// How a try at a part of a window ended, other than by a fault.
@@ -70,7 +73,7 @@ impl Isolation {
             let counted = self.count_attempts(&taken[part.clone()]).await?;
             if part.len() == 1 && counted.values().any(|count| count.unsigned_abs() > limit) {
                 let why = "it was under way each time the worker stopped";
-                done.settled.push(self.give_up(why));
+                done.settled.push(self.give_up(taken[part.start], why).await?);
                 continue;
             }
             // What was known may be why it fails, and is of the whole only.
@@ -102,7 +105,8 @@ impl Isolation {
         loop {
             let counted = self.counts(&[id], Counting::AddOne).await?;
             if counted.get(&id).is_some_and(|count| *count >= self.config.attempts_limit) {
-                return Ok(Applied { settled: vec![self.give_up(&why)], holders: Vec::new() });
+                let given_up = self.give_up(taken, &why).await?;
+                return Ok(Applied { settled: vec![given_up], holders: Vec::new() });
             }
             tracing::warn!(lane = self.lane, delivery.id = %id, "a command failed alone and is tried again: {why}");
             self.pause(&mut pause).await?;
@@ -113,11 +117,27 @@ impl Isolation {
         }
     }
 
-    fn give_up(&self, why: &str) -> Settled {
-        Settled::Rejected(Rejection {
+    /// Where letters hold their customers, this one does before anything later is tried.
+    async fn give_up(&mut self, taken: &Taken, why: &str) -> Result<Settled, Fault> {
+        if self.parked_max.is_some() {
+            self.hold_customers(taken).await?;
+        }
+        Ok(Settled::Rejected(Rejection {
             reason: Reason::ProcessingFailed,
             detail: format!("given up after {} tries: {why}", self.config.attempts_limit),
-        })
+        }))
+    }
+
+    async fn hold_customers(&mut self, taken: &Taken) -> Result<(), Fault> {
+        let mut patience = Patience::new();
+        loop {
+            let timeout = self.session.timeout();
+            let holding = holding::hold(&mut self.session, &self.fence, taken);
+            let held = session::bounded(timeout, holding).await;
+            if self.outlast(held, &mut patience).await?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// Tries until the database has given a word on it: outages are waited out, conflicts
@@ -163,9 +183,10 @@ impl Isolation {
         known: Option<&Acquaintances>,
         attempts: &[Uuid],
     ) -> Result<Applied, Failure> {
+        let window = window::Extras { attempts, parked_max: self.parked_max };
         let applied = session::bounded(self.session.timeout(), async {
             let applying =
-                window::apply(&mut self.session, &self.fence, &self.clock, taken, known, attempts);
+                window::apply(&mut self.session, &self.fence, &self.clock, taken, known, window);
             match applying.await {
                 Err(Failure::Store(error)) => Err(error),
                 Err(Failure::Panicked(why)) => Ok(Err(Failure::Panicked(why))),
@@ -239,26 +260,51 @@ impl Isolation {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let held_since = Instant::now();
-        let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+        let mut patience = Patience::new();
         loop {
-            let counted = session::bounded(self.session.timeout(), async {
+            let timeout = self.session.timeout();
+            let work = async {
                 let connection = self.session.connection().await?;
                 match counting {
                     Counting::Read => store::attempts::read(connection, &self.lane, ids).await,
                     Counting::AddOne => store::attempts::count(connection, &self.fence, ids).await,
                 }
-            })
-            .await;
-            match counted {
-                Ok(counted) => return Ok(counted),
-                Err(error @ (Error::Outage(_) | Error::Conflict(_))) => {
-                    self.session.discard();
-                    self.hold(held_since, error, &mut pause).await?;
-                }
-                Err(error @ (Error::Refused(_) | Error::Fenced { .. })) => return Err(error.into()),
+            };
+            let counted = session::bounded(timeout, work).await;
+            if let Some(counted) = self.outlast(counted, &mut patience).await? {
+                return Ok(counted);
             }
         }
+    }
+
+    /// Gives what came of small work beside the windows; nothing, after a pause, if an outage or a
+    /// conflict kept it from being done.
+    pub(super) async fn outlast<T>(
+        &mut self,
+        tried: Result<T, Error>,
+        patience: &mut Patience,
+    ) -> Result<Option<T>, Fault> {
+        match tried {
+            Ok(done) => Ok(Some(done)),
+            Err(error @ (Error::Outage(_) | Error::Conflict(_))) => {
+                self.session.discard();
+                self.hold(patience.since, error, &mut patience.pause).await?;
+                Ok(None)
+            }
+            Err(error @ (Error::Refused(_) | Error::Fenced { .. })) => Err(error.into()),
+        }
+    }
+}
+
+/// How long something was tried already.
+pub(super) struct Patience {
+    since: Instant,
+    pause: Backoff,
+}
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self { since: Instant::now(), pause: Backoff::new(PAUSE.0, PAUSE.1) }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::broker::consumer::{Acknowledger, Consumer};
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Topology};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{AfterDeadLetter, Config};
 use crate::domain::rejection::Reason;
 use crate::retry::Backoff;
 use crate::store::session::{self, Session};
@@ -29,6 +29,7 @@ use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
 use crate::worker::direct_reply;
 use crate::worker::fault::Fault;
+use crate::worker::followers;
 use crate::worker::hands::Hands;
 use crate::worker::intake::{self, Taken};
 use crate::worker::isolate::Isolation;
@@ -53,8 +54,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(super) struct Lane {
-    name: String,
-    config: Arc<Config>,
+    pub(super) name: String,
+    pub(super) config: Arc<Config>,
     places: Arc<Places>,
     clock: Clock,
     counters: Arc<Counters>,
@@ -224,19 +225,33 @@ impl Lane {
             let window = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                window = windows.recv() => window,
+                // None: the intake has ended, and its own fault is the one to report.
+                window = windows.recv() => match window {
+                    Some(window) => Some(window),
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(followers::LOOK_INTERVAL), if self.parked_max().is_some() => None,
             };
-            // None: the intake has ended, and its own fault is the one to report.
-            let Some(window) = window else { return Ok(()) };
-            let Some(last) = window.taken.last() else { continue };
-            let ack_through = last.tag;
+            if window.is_none()
+                && let Some(session) = &mut session
+                && !followers::wait_unnoticed(session, &self.name).await
+            {
+                continue;
+            }
+            let is_first = session.is_some();
             if let Some(session) = session.take() {
                 hands = Some(self.take(session, channel, stop).await?);
             }
             let Some(hands) = &mut hands else { return Ok(()) };
+            if is_first || self.parked_max().is_some() {
+                followers::apply(self, hands, &announcements, is_first).await?;
+            }
+            let Some(window) = window else { continue };
+            let ack_through = window.taken.last().map(|last| last.tag);
             let settled = hands.settle(&window).await?;
             let outgoing = self.outgoing(&window.taken, settled);
-            if announcements.send(Announcement { outgoing, ack_through }).await.is_err() {
+            let announcement = Announcement { outgoing, ack_through, confirmed: None };
+            if announcements.send(announcement).await.is_err() {
                 // The announcer has failed, and its own fault is the one to report.
                 std::future::pending::<()>().await;
             }
@@ -267,11 +282,18 @@ impl Lane {
             session,
             fence: fence.clone(),
             shutdown: shutdown.clone(),
+            parked_max: self.parked_max(),
         };
         Ok(Hands::of(isolation(session), others.into_iter().map(isolation).collect()))
     }
 
-    fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {
+    /// Where dead letters hold their customers: how many commands may be parked behind them.
+    fn parked_max(&self) -> Option<usize> {
+        let lane = self.config.lanes.iter().find(|lane| lane.name == self.name)?;
+        (lane.after_dead_letter == AfterDeadLetter::HoldCustomer).then_some(lane.parked_max)
+    }
+
+    pub(super) fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {
         let origin = Origin {
             lane: &self.name,
             worker: &self.config.worker_id,
@@ -293,6 +315,7 @@ impl Lane {
                         answer.reply.map(|message| Outgoing { message, need: Need::BestEffort }),
                     );
                 }
+                Settled::Parked => Counters::add(&self.counters.parked, 1),
                 Settled::Rejected(rejection) => {
                     Counters::add(&self.counters.rejected, 1);
                     let tries = match rejection.reason {
@@ -317,13 +340,20 @@ impl Lane {
 
     fn report(&self, what: &str) {
         let Counters {
-            applied, duplicates, rejected, repeated_windows, unroutable_results, ..
+            applied,
+            duplicates,
+            rejected,
+            parked,
+            repeated_windows,
+            unroutable_results,
+            ..
         } = &*self.counters;
         tracing::info!(
             lane = self.name,
             applied = Counters::get(applied),
             duplicates = Counters::get(duplicates),
             rejected = Counters::get(rejected),
+            parked = Counters::get(parked),
             repeated_windows = Counters::get(repeated_windows),
             unroutable_results = Counters::get(unroutable_results),
             "{what}: {}",

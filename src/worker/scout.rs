@@ -65,6 +65,11 @@ pub(super) struct Acquaintances {
 }
 
 impl Scouted {
+    /// A window that nobody has looked at.
+    pub(super) fn unseen(taken: Vec<Taken>) -> Self {
+        Self { taken, known: None }
+    }
+
     /// The window in at most `most` parts. `recent` tells who came to hold which membership id in
     /// the windows that were settled meanwhile.
     pub(super) fn parts(

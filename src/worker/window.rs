@@ -20,6 +20,7 @@ use crate::domain::identity::CustomerId;
 use crate::domain::needs::Needs;
 use crate::domain::program::{Catalogue, Org};
 use crate::domain::rejection::{Reason, Rejection};
+use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::Status;
 use crate::failpoint::{self, Point, Protection};
@@ -30,6 +31,7 @@ use crate::store::commit::{Record, Window};
 use crate::store::fence::Fence;
 use crate::store::session::Session;
 use crate::wire::result;
+use crate::worker::holding::{self, Asking, Holding, Leave};
 use crate::worker::intake::{Read, Taken};
 use crate::worker::scout::Acquaintances;
 
@@ -37,6 +39,8 @@ use crate::worker::scout::Acquaintances;
 pub(super) enum Settled {
     Answered(Box<Answer>),
     Rejected(Rejection),
+    /// It waits for a dead letter; there is nothing to say yet.
+    Parked,
 }
 
 /// The result of a command, ready to announce.
@@ -74,18 +78,25 @@ impl Applied {
     }
 }
 
-/// Applies `taken`.
-///
-/// `known` spares the look-up of its customers; `attempts` are the counted deliveries among
-/// them, whose counts end with the commit.
+/// What else there is to a window.
+#[derive(Clone, Copy)]
+pub(super) struct Extras<'a> {
+    /// The counted deliveries of it, whose counts end with the commit.
+    pub(super) attempts: &'a [Uuid],
+    /// Where dead letters hold their customers: how many commands may be parked behind them.
+    pub(super) parked_max: Option<usize>,
+}
+
+/// Applies `taken`. `known` spares the look-up of its customers.
 pub(super) async fn apply(
     session: &mut Session,
     fence: &Fence,
     clock: &Clock,
     taken: &[&Taken],
     known: Option<&Acquaintances>,
-    attempts: &[Uuid],
+    extras: Extras<'_>,
 ) -> Result<Applied, Failure> {
+    let Extras { attempts, parked_max } = extras;
     let catalogue = match known {
         Some(known) => Arc::clone(&known.catalogue),
         None => session.catalogue().await?,
@@ -115,6 +126,13 @@ pub(super) async fn apply(
             snapshot
         }
     };
+    let holding = match parked_max {
+        None => None,
+        Some(most) => {
+            let question = holding::question(&catalogue, &snapshot, taken.iter().copied());
+            Some(Holding::load(connection, &fence.lane, most, &question).await?)
+        }
+    };
     failpoint::reach(Point::AfterLoad);
 
     let mut evaluation = Evaluation {
@@ -123,17 +141,22 @@ pub(super) async fn apply(
         records: Vec::new(),
         fresh: HashMap::new(),
         now: clock.now(),
+        holding,
     };
     // A panic leaves no trace but the evaluation, which is dropped.
     let settled = catch_unwind(AssertUnwindSafe(|| {
-        plans.into_iter().map(|plan| evaluation.settle(plan)).collect::<Vec<_>>()
+        let plans = plans.into_iter().zip(taken).enumerate();
+        plans
+            .map(|(index, (plan, taken))| evaluation.settle(plan, taken, index))
+            .collect::<Vec<_>>()
     }))
     .map_err(|panic| Failure::Panicked(panic_message(panic.as_ref())))?;
 
-    let Evaluation { records, snapshot, .. } = &evaluation;
+    let Evaluation { records, snapshot, holding, .. } = &evaluation;
     let changes = snapshot.changes();
-    if !records.is_empty() || !attempts.is_empty() {
-        let window = Window { records, changes: &changes, attempts };
+    let holds = holding.as_ref().map(|holding| &holding.changes).filter(|held| !held.is_empty());
+    if !records.is_empty() || !attempts.is_empty() || holds.is_some() {
+        let window = Window { records, changes: &changes, attempts, holds };
         store::commit::commit(connection, fence, &window).await?;
     } else if !evaluation.inbox.is_empty() {
         // Announcing a stored result once more harms nobody, once it is sure to stay stored.
@@ -192,10 +215,11 @@ struct Evaluation {
     /// Where in `records` the commands of this window are.
     fresh: HashMap<CommandKey, usize>,
     now: DateTime<Utc>,
+    holding: Option<Holding>,
 }
 
 impl Evaluation {
-    fn settle(&mut self, plan: Plan<'_>) -> Settled {
+    fn settle(&mut self, plan: Plan<'_>, taken: &Taken, index: usize) -> Settled {
         let (org, read, key) = match plan {
             Plan::Command { org, read, key } => (org, read, key),
             Plan::Reject(rejection) => return Settled::Rejected(rejection),
@@ -206,6 +230,9 @@ impl Evaluation {
             .or_else(|| self.fresh.get(&key).map(|index| &self.records[*index].stored));
         match known {
             Some(stored) if stored.body_hash == read.body_hash => {
+                if let Some(holding) = &mut self.holding {
+                    holding.is_answered(taken, &key);
+                }
                 Settled::Answered(Box::new(answer(&key, stored, read, true)))
             }
             Some(_) => Settled::Rejected(Rejection {
@@ -213,6 +240,15 @@ impl Evaluation {
                 detail: "this message_id came before with another body: give each command an id of its own".into(),
             }),
             None => {
+                if let Some(holding) = &mut self.holding {
+                    let customers = resolve::meant(org, &self.snapshot, &read.command);
+                    let body_hash = &read.body_hash;
+                    match holding.ask(&Asking { taken, key: &key, body_hash, index, customers }) {
+                        Leave::Granted => {}
+                        Leave::Parked => return Settled::Parked,
+                        Leave::Refused(rejection) => return Settled::Rejected(rejection),
+                    }
+                }
                 let record = self.decide(org, read, key);
                 let answer = answer(&record.key, &record.stored, read, false);
                 self.fresh.insert(record.key.clone(), self.records.len());

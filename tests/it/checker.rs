@@ -65,6 +65,9 @@ pub(crate) struct Charge {
     pub(crate) lanes: BTreeMap<&'static str, Vec<Message>>,
     /// The ids of those that have to end as dead letters.
     pub(crate) doomed: BTreeSet<String>,
+    /// The ids of those that have to be dead-lettered and then applied, at their place, by a
+    /// replay: their customers were held.
+    pub(crate) replayed: BTreeSet<String>,
     /// What judges the answers; without it (lanes that meddle with each other's customers) only
     /// their consistency is judged.
     pub(crate) law: Option<Model>,
@@ -131,7 +134,8 @@ fn settled(
     for id in charge.ids() {
         let doomed = charge.doomed.contains(&id);
         let (applied, dead) = (inbox.contains_key(id.as_str()), lettered.contains(id.as_str()));
-        if (applied, dead) != (!doomed, doomed) {
+        let wanted = (!doomed, doomed || charge.replayed.contains(&id));
+        if (applied, dead) != wanted {
             let unprovoked = dead && !applied && !doomed;
             let check = if unprovoked { Check::Clean } else { Check::Settled };
             findings.add(check, format!("{id} applied: {applied}, dead-lettered: {dead}"));
@@ -191,11 +195,15 @@ fn answered(
 ) {
     let mut answers: BTreeMap<String, BTreeSet<&[u8]>> = BTreeMap::new();
     for Heard { event, .. } in heard {
-        let id = if event.routing_key.ends_with(".rejected") {
+        let is_rejection = event.routing_key.ends_with(".rejected");
+        let id = if is_rejection {
             event.json()["commandId"].as_str().unwrap_or_default().to_owned()
         } else {
             event.command_id()
         };
+        if is_rejection && charge.replayed.contains(&id) {
+            continue;
+        }
         answers.entry(id).or_default().insert(event.body.as_slice());
     }
     for id in charge.ids() {

@@ -7,11 +7,13 @@ mod cluster;
 mod database;
 mod fault;
 mod hosts;
+mod outcome;
 mod standby;
 mod table;
 mod trial;
 mod worker;
 
+mod holding;
 mod last_resort;
 mod mutants;
 mod points;

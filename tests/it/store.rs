@@ -92,7 +92,7 @@ impl Scene {
 
     async fn store(&mut self, evaluated: &Evaluated) -> Result<(), Error> {
         let Evaluated { snapshot, records } = evaluated;
-        let window = Window { records, changes: &snapshot.changes(), attempts: &[] };
+        let window = Window { records, changes: &snapshot.changes(), attempts: &[], holds: None };
         commit::commit(&mut self.connection, &self.fence, &window).await
     }
 
@@ -273,7 +273,7 @@ async fn attempts_are_counted_once_a_call_and_forgotten_with_the_window() {
     let (connection, fence) = (&mut scene.connection, &scene.fence);
     assert_eq!(attempts::count(connection, fence, &[one, one]).await.unwrap()[&one], 1);
     assert_eq!(attempts::count(connection, fence, &[other, one]).await.unwrap()[&one], 2);
-    let window = Window { records: &[], changes: &[], attempts: &[one] };
+    let window = Window { records: &[], changes: &[], attempts: &[one], holds: None };
     commit::commit(connection, &scene.fence, &window).await.unwrap();
     let left = attempts::read(connection, "main", &[one, other]).await.unwrap();
     assert_eq!(left.into_iter().collect::<Vec<_>>(), [(other, 1)]);

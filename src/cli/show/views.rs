@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::cli::output::{Row, or_dash};
 use crate::store::lookup;
+use crate::store::parked::Held;
 
 /// A command with its envelope and its result.
 #[derive(Serialize)]
@@ -88,6 +89,8 @@ pub(super) struct CustomerView {
     email: Option<String>,
     external_id: Option<String>,
     state: String,
+    held_by: Vec<String>,
+    parked: i64,
     pub(super) enrolments: Vec<Enrolment>,
 }
 
@@ -96,21 +99,37 @@ impl CustomerView {
         org: String,
         customer: lookup::Customer,
         enrolments: Vec<lookup::Enrolment>,
+        held: &Held,
     ) -> Self {
+        let held_by = held.letters.iter().map(ToString::to_string).collect();
+        let parked = held.parked;
         let lookup::Customer { id, mobile, email, external_id, state } = customer;
         let enrolments = enrolments.into_iter().map(Enrolment::of).collect();
-        Self { org, id, mobile, email, external_id, state, enrolments }
+        Self { org, id, mobile, email, external_id, state, held_by, parked, enrolments }
     }
 
     pub(super) fn cells(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut cells = vec![
             ("org", self.org.clone()),
             ("customer", self.id.to_string()),
             ("mobile", or_dash(self.mobile.as_ref())),
             ("email", or_dash(self.email.as_ref())),
             ("external id", or_dash(self.external_id.as_ref())),
             ("state", self.state.clone()),
-        ]
+        ];
+        if !self.held_by.is_empty() || self.parked > 0 {
+            cells.push(("held", self.held()));
+        }
+        cells
+    }
+
+    /// Somebody who shares a command with a held customer is held without a letter.
+    fn held(&self) -> String {
+        let behind = match self.held_by.as_slice() {
+            [] => "behind another customer's letter".to_owned(),
+            letters => format!("behind letter {}", letters.join(", ")),
+        };
+        format!("{behind}: {} commands are parked", self.parked)
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::checker::Check;
 use crate::faults::fault::Fault;
+use crate::faults::outcome::Outcome;
 use crate::faults::table;
-use crate::faults::trial::{DEADLINE, Outcome, SOME, Trial};
+use crate::faults::trial::{DEADLINE, SOME, Trial};
 use crate::faults::worker::Worker;
 use crate::harness::collector::Collector;
 use crate::harness::eventually;

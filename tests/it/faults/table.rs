@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 
-use crate::faults::trial::Outcome;
+use crate::faults::outcome::Outcome;
 
 /// Names a file that rows are appended to.
 const TABLE_VARIABLE: &str = "PARTNER_PROGRAM_TEST_TABLE";

@@ -1,13 +1,13 @@
 //! One trial: a load, workers, servers behind lines that can be spoilt, and the judgement.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use partner_program_worker::message::Message;
 
 use crate::checker::{self, Charge, Check, Evidence, Violation, judge};
+use crate::faults::outcome::Outcome;
 use crate::faults::table;
 use crate::harness::collector::Collector;
 use crate::harness::eventually;
@@ -55,34 +55,16 @@ pub(crate) struct Trial {
     started: usize,
     /// Commands that have to become dead letters.
     doomed: Vec<Message>,
+    /// The ids of steps that become dead letters and are replayed.
+    pub(crate) replayed: BTreeSet<String>,
+    /// Where every worker fails that fails nowhere else.
+    pub(crate) points: String,
     /// Steps that were queued at once, or that an upstream which was stopped had sent.
     before: usize,
     /// Whether each of the steps so far went through the second lane as well.
     second_lane: bool,
     /// Dropped last.
     pub(crate) own: Option<Lent>,
-}
-
-/// What came of a trial.
-pub(crate) struct Outcome {
-    pub(crate) commands: usize,
-    pub(crate) redeliveries: u64,
-    /// Results that were announced again: each a command that came again and had no second effect.
-    pub(crate) suppressed: usize,
-    pub(crate) longest_stall: Duration,
-    pub(crate) violations: Vec<Violation>,
-}
-
-impl Outcome {
-    pub(crate) fn missed(&self) -> BTreeSet<Check> {
-        self.violations.iter().map(|violation| violation.check).collect()
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.violations.iter().try_for_each(|violation| writeln!(f, "    {violation}"))
-    }
 }
 
 impl Trial {
@@ -127,6 +109,8 @@ impl Trial {
             upstream: None,
             started: 0,
             doomed: Vec::new(),
+            replayed: BTreeSet::new(),
+            points: String::new(),
             before: 0,
             second_lane: false,
             own,
@@ -172,6 +156,7 @@ impl Trial {
     pub(crate) fn start_worker(&mut self, points: &str) {
         self.started += 1;
         let name = format!("worker-{}", self.started);
+        let points = if points.is_empty() { &self.points } else { points };
         let settings = self.settings.clone().failing(points);
         self.workers.push(Process::start(&settings, &name));
     }
@@ -255,7 +240,7 @@ impl Trial {
     }
 
     fn expected(&self) -> usize {
-        self.before * self.lanes().count() + self.doomed.len()
+        self.before * self.lanes().count() + self.doomed.len() + self.replayed.len()
     }
 
     /// How many commands have no answer so far.
@@ -294,6 +279,7 @@ impl Trial {
         }
         let charge = Charge {
             lanes: self.lanes().zip([self.messages(), self.second_messages()]).collect(),
+            replayed: self.replayed.clone(),
             doomed: self.doomed.iter().filter_map(|m| m.properties.message_id.clone()).collect(),
             law: (!self.second_lane)
                 .then(|| Model::new(chrono::DateTime::UNIX_EPOCH, journey::world())),
@@ -339,7 +325,7 @@ impl Trial {
 
     /// Waits until the subscriber has heard all, or all that is in his queues.
     async fn heard_all(&mut self, charge: &Charge) {
-        let wanted = charge.ids().len();
+        let wanted = charge.ids().len() + charge.replayed.len();
         let mut empty_since = Instant::now();
         let end = Instant::now() + DEADLINE;
         while self.answered() < wanted && empty_since.elapsed() < QUIET && Instant::now() < end {

@@ -1,0 +1,349 @@
+//! Dead letters that hold their customers, and the commands that are parked behind them: a line
+//! in the database, see [`domain::holds`](crate::domain::holds).
+//!
+//! Only the lane's holder adds to a lane's line or takes from it, behind the fence. Whoever
+//! discards a letter only notes the release; the lane's holder notices and applies what waited.
+
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use crate::domain::holds::{Customer, Standing};
+use crate::domain::identity::CustomerId;
+use crate::domain::program::OrgId;
+use crate::store::command_log::CommandKey;
+use crate::store::connection::Connection;
+use crate::store::error::Error;
+use crate::store::fence::{self, Fence};
+
+/// What stands in the line: a letter or a parked command.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its place, and whom it means.
+    pub standing: Standing,
+    /// The command that was dead-lettered or parked.
+    pub key: CommandKey,
+    /// Which of the two it is.
+    pub kind: Kind,
+}
+
+/// See [`Found`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A dead letter with this id.
+    Letter(Uuid),
+    /// A parked command with a body of this hash.
+    Parked(Vec<u8>),
+}
+
+/// Whom a window asks about.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    /// The customers that its commands mean.
+    pub customers: Vec<Customer>,
+    /// Its commands.
+    pub keys: Vec<CommandKey>,
+    /// The letters that its commands are replays of.
+    pub letters: Vec<Uuid>,
+}
+
+/// A command to park.
+#[derive(Clone, Debug)]
+pub struct Parking {
+    /// The command.
+    pub key: CommandKey,
+    /// Of its body.
+    pub body_hash: [u8; 32],
+    /// All but the body.
+    pub message: String,
+    /// As delivered.
+    pub body: Vec<u8>,
+    /// Whom it means.
+    pub customers: Vec<Customer>,
+    /// The place of the letter that it replays; nothing: at the end.
+    pub sequence: Option<i64>,
+}
+
+/// A letter that is to hold its customers.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// The letter's id.
+    pub letter_id: Uuid,
+    /// The command.
+    pub key: CommandKey,
+    /// Whom it means; nobody is no hold, unless it replays one.
+    pub customers: Vec<Customer>,
+    /// The letter that it replays: this one takes over from it.
+    pub replay_of: Option<Uuid>,
+    /// The place of the parked command that it was; nothing: at the end.
+    pub sequence: Option<i64>,
+}
+
+/// What a window changes in the line.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// In their order.
+    pub parked: Vec<Parking>,
+    /// In their order, behind the parked.
+    pub held: Vec<Hold>,
+    /// Letters whose replays have taken effect.
+    pub released: Vec<Uuid>,
+    /// Parked commands that have taken effect, by their places.
+    pub applied: Vec<i64>,
+}
+
+impl Changes {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parked.is_empty()
+            && self.held.is_empty()
+            && self.released.is_empty()
+            && self.applied.is_empty()
+    }
+}
+
+/// Everything in the lane's line that concerns a window. Its own commands, and the letters that
+/// they replay, are found in whatever lane.
+pub async fn find(
+    connection: &mut Connection,
+    lane: &str,
+    asked: &Question,
+) -> Result<Vec<Found>, Error> {
+    let (customer_orgs, customers) = customer_columns(&asked.customers);
+    let command_orgs: Vec<i32> = asked.keys.iter().map(|key| key.org_id.0).collect();
+    let commands: Vec<String> = asked.keys.iter().map(|key| key.command_id.clone()).collect();
+    let rows = sqlx::query!(
+        r#"with who as (select distinct * from unnest($2::int[], $3::bigint[]) w (org_id, customer_id)),
+            named as (select distinct * from unnest($4::int[], $5::text[]) n (org_id, command_id))
+        select sequence as "sequence!", org_id as "org_id!", command_id as "command_id!", letter_id,
+            null::bytea as body_hash,
+            array(select customer_id from hold_customer c where c.letter_id = hold.letter_id)
+                as "customers!"
+        from hold
+        where released_at is null and letter_id in (
+            select c.letter_id from who join hold_customer c using (org_id, customer_id)
+                join hold h using (letter_id) where h.lane = $1
+            union all select h.letter_id from named join hold h using (org_id, command_id)
+            union all select unnest($6::uuid[]))
+        union all
+        select sequence, org_id, command_id, null, body_hash,
+            array(select customer_id from parked_customer c where c.sequence = p.sequence)
+        from parked_command p
+        where applied_at is null and sequence in (
+            select c.sequence from who join parked_customer c using (org_id, customer_id)
+                join parked_command on parked_command.sequence = c.sequence where lane = $1
+            union all select sequence from named join parked_command using (org_id, command_id))"#,
+        lane,
+        &customer_orgs,
+        &customers,
+        &command_orgs,
+        &commands,
+        &asked.letters,
+    )
+    .fetch_all(connection)
+    .await?;
+    let found = rows.into_iter().map(|row| {
+        let org_id = OrgId(row.org_id);
+        let kind = match row.letter_id {
+            Some(letter_id) => Kind::Letter(letter_id),
+            None => Kind::Parked(row.body_hash.unwrap_or_default()),
+        };
+        Found {
+            standing: standing(row.sequence, org_id.0, row.customers),
+            key: CommandKey { org_id, command_id: row.command_id },
+            kind,
+        }
+    });
+    Ok(found.collect())
+}
+
+/// How many commands are parked in the lane.
+pub async fn count(connection: &mut Connection, lane: &str) -> Result<usize, Error> {
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from parked_command where lane = $1"#,
+        lane
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// Writes what a window changes, within its transaction.
+pub(super) async fn write(
+    connection: &mut Connection,
+    lane: &str,
+    changes: &Changes,
+) -> Result<(), Error> {
+    if !changes.parked.is_empty() {
+        park(connection, lane, &changes.parked).await?;
+    }
+    for held in &changes.held {
+        write_hold(connection, lane, held).await?;
+    }
+    if !changes.released.is_empty() {
+        release(connection, &changes.released).await?;
+    }
+    if !changes.applied.is_empty() {
+        sqlx::query!(
+            "update parked_command set applied_at = now() where sequence = any($1)",
+            &changes.applied,
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// A command that comes again while it is parked stays where it is.
+async fn park(connection: &mut Connection, lane: &str, parked: &[Parking]) -> Result<(), Error> {
+    let org_ids: Vec<i32> = parked.iter().map(|one| one.key.org_id.0).collect();
+    let command_ids: Vec<String> = parked.iter().map(|one| one.key.command_id.clone()).collect();
+    let hashes: Vec<Vec<u8>> = parked.iter().map(|one| one.body_hash.to_vec()).collect();
+    let messages: Vec<String> = parked.iter().map(|one| one.message.clone()).collect();
+    let bodies: Vec<Vec<u8>> = parked.iter().map(|one| one.body.clone()).collect();
+    let sequences: Vec<Option<i64>> = parked.iter().map(|one| one.sequence).collect();
+    let mut customers: (Vec<i32>, Vec<String>, Vec<i64>) = Default::default();
+    for one in parked {
+        for (org_id, customer_id) in &one.customers {
+            customers.0.push(org_id.0);
+            customers.1.push(one.key.command_id.clone());
+            customers.2.push(customer_id.0);
+        }
+    }
+    // Rows get their places in the order of the arrays: that of the queue.
+    sqlx::query!(
+        "with new as (
+            insert into parked_command (sequence, lane, org_id, command_id, body_hash, message, body)
+            select coalesce(sequence, nextval('hold_sequence')), $1, org_id, command_id, body_hash,
+                message, body
+            from (select * from unnest($2::int[], $3::text[], $4::bytea[], $5::text[], $6::bytea[],
+                $7::bigint[]) with ordinality
+                as given (org_id, command_id, body_hash, message, body, sequence, place)
+                order by place) given
+            on conflict (org_id, command_id) do nothing
+            returning sequence, org_id, command_id)
+        insert into parked_customer (sequence, org_id, customer_id)
+        select distinct sequence, org_id, customer_id
+        from unnest($8::int[], $9::text[], $10::bigint[]) who (org_id, command_id, customer_id)
+        join new using (org_id, command_id)",
+        lane,
+        &org_ids,
+        &command_ids,
+        &hashes,
+        &messages,
+        &bodies,
+        &sequences as &[Option<i64>],
+        &customers.0,
+        &customers.1,
+        &customers.2,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Makes a letter hold its customers. Comes before the letter itself, so nobody overtakes it.
+pub async fn hold(connection: &mut Connection, fence: &Fence, hold: &Hold) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    fence::check(&mut transaction, fence).await?;
+    write_hold(&mut transaction, &fence.lane, hold).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// The letter of a replay that failed takes over from the one that was replayed, at its place.
+async fn write_hold(connection: &mut Connection, lane: &str, hold: &Hold) -> Result<(), Error> {
+    sqlx::query!(
+        "update hold set letter_id = $1, command_id = $4
+         where letter_id = (
+                 select letter_id from hold
+                 where released_at is null and org_id = $3 and (letter_id = $2 or command_id = $4)
+                 order by sequence limit 1)
+             and not exists (select from hold where letter_id = $1)",
+        hold.letter_id,
+        hold.replay_of,
+        hold.key.org_id.0,
+        hold.key.command_id,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if hold.customers.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "insert into hold (letter_id, lane, org_id, command_id, sequence)
+         values ($1, $2, $3, $4, coalesce($5, nextval('hold_sequence')))
+         on conflict (letter_id) do update set released_at = null",
+        hold.letter_id,
+        lane,
+        hold.key.org_id.0,
+        hold.key.command_id,
+        hold.sequence,
+    )
+    .execute(&mut *connection)
+    .await?;
+    let (org_ids, customer_ids) = customer_columns(&hold.customers);
+    sqlx::query!(
+        "insert into hold_customer (letter_id, org_id, customer_id)
+         select distinct $1::uuid, org_id, customer_id
+         from unnest($2::int[], $3::bigint[]) who (org_id, customer_id)
+         on conflict do nothing",
+        hold.letter_id,
+        &org_ids,
+        &customer_ids,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that letters hold nobody any longer, because they were replayed or discarded; those that
+/// never did are passed over. The holder of the lane then applies what waited.
+pub async fn release(connection: &mut Connection, letter_ids: &[Uuid]) -> Result<(), Error> {
+    sqlx::query!(
+        "update hold set released_at = now() where letter_id = any($1) and released_at is null",
+        letter_ids,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) fn standing(sequence: i64, org_id: i32, customers: Vec<i64>) -> Standing {
+    let customers = customers.into_iter().map(|id| (OrgId(org_id), CustomerId(id)));
+    Standing { sequence, customers: customers.collect() }
+}
+
+/// Lets an edited copy stand for its original: it is the copy's replay, or its discard, that counts.
+pub async fn supersede(
+    connection: &mut Connection,
+    original: Uuid,
+    copy: Uuid,
+    command_id: &str,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update hold set letter_id = $2, command_id = $3
+         where letter_id = $1 and released_at is null",
+        original,
+        copy,
+        command_id,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Releases whatever a lane holds: it no longer does so.
+pub async fn release_lane(connection: &mut Connection, lane: &str) -> Result<(), Error> {
+    sqlx::query!(
+        "update hold set released_at = now() where lane = $1 and released_at is null",
+        lane,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn customer_columns(customers: &[Customer]) -> (Vec<i32>, Vec<i64>) {
+    customers.iter().map(|(org_id, id)| (org_id.0, id.0)).unzip()
+}

@@ -1,0 +1,188 @@
+//! The commands that are parked behind dead letters: which of them are there, and those that were
+//! applied and announced taken away.
+
+use chrono::{DateTime, Utc};
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use crate::domain::holds::Standing;
+use crate::domain::program::OrgId;
+use crate::store::command_log::CommandKey;
+use crate::store::connection::Connection;
+use crate::store::error::Error;
+use crate::store::fence::{self, Fence};
+use crate::store::holds::standing;
+
+/// The lane's letters that were released at least so many seconds ago.
+pub async fn released(
+    connection: &mut Connection,
+    lane: &str,
+    seconds_ago: f64,
+) -> Result<Vec<Uuid>, Error> {
+    let ids = sqlx::query_scalar!(
+        "select letter_id from hold
+         where lane = $1 and released_at <= now() - make_interval(secs => $2)",
+        lane,
+        seconds_ago,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids)
+}
+
+/// A lane's whole line, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Line {
+    /// The letters that hold their customers.
+    pub letters: Vec<Standing>,
+    /// What waits to be applied.
+    pub parked: Vec<Standing>,
+    /// What was applied, but perhaps not announced: by its place.
+    pub applied: Vec<i64>,
+}
+
+/// See [`Line`].
+pub async fn line(connection: &mut Connection, lane: &str) -> Result<Line, Error> {
+    let letters = sqlx::query!(
+        r#"select sequence, org_id,
+            array(select customer_id from hold_customer c where c.letter_id = h.letter_id)
+                as "customers!"
+         from hold h where lane = $1 and released_at is null order by sequence"#,
+        lane,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let parked = sqlx::query!(
+        r#"select sequence, org_id, applied_at is not null as "applied!",
+            array(select customer_id from parked_customer c where c.sequence = p.sequence)
+                as "customers!"
+         from parked_command p where lane = $1 order by sequence"#,
+        lane,
+    )
+    .fetch_all(connection)
+    .await?;
+    let letters = letters.into_iter().map(|row| standing(row.sequence, row.org_id, row.customers));
+    let mut all = Line { letters: letters.collect(), ..Line::default() };
+    for row in parked {
+        if row.applied {
+            all.applied.push(row.sequence);
+        } else {
+            all.parked.push(standing(row.sequence, row.org_id, row.customers));
+        }
+    }
+    Ok(all)
+}
+
+/// A parked command as it was delivered.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    /// Its place.
+    pub sequence: i64,
+    /// The id that it had or was given.
+    pub command_id: String,
+    /// All but the body.
+    pub message: String,
+    /// As delivered.
+    pub body: Vec<u8>,
+}
+
+/// The parked commands at these places, in order.
+pub async fn read(connection: &mut Connection, sequences: &[i64]) -> Result<Vec<Parked>, Error> {
+    let parked = sqlx::query_as!(
+        Parked,
+        "select sequence, command_id, message, body from parked_command
+         where sequence = any($1) order by sequence",
+        sequences,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(parked)
+}
+
+/// Takes commands out of the line that were announced, and says of the letters that somebody still
+/// sees to their release.
+pub async fn leave(
+    connection: &mut Connection,
+    fence: &Fence,
+    announced: &[i64],
+    released: &[Uuid],
+) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    fence::check(&mut transaction, fence).await?;
+    sqlx::query!("delete from parked_command where sequence = any($1)", announced)
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query!(
+        "update hold set released_at = now()
+         where letter_id = any($1) and released_at is not null",
+        released,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Forgets letters that were released: all that they held is done.
+pub async fn forget(
+    connection: &mut Connection,
+    fence: &Fence,
+    released: &[Uuid],
+) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    fence::check(&mut transaction, fence).await?;
+    sqlx::query!(
+        "delete from hold where letter_id = any($1) and released_at is not null",
+        released,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// What holds a customer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The letters of this customer's own commands.
+    pub letters: Vec<Uuid>,
+    /// How many of this customer's commands are parked.
+    pub parked: i64,
+}
+
+/// See [`Held`].
+pub async fn of_customer(
+    connection: &mut Connection,
+    org_id: OrgId,
+    customer_id: i64,
+) -> Result<Held, Error> {
+    let row = sqlx::query!(
+        r#"select
+            array(select letter_id from hold_customer join hold using (letter_id)
+                where hold_customer.org_id = $1 and customer_id = $2 and released_at is null
+                order by sequence) as "letters!",
+            (select count(*) from parked_customer c join parked_command p using (sequence)
+                where c.org_id = $1 and customer_id = $2 and applied_at is null) as "parked!""#,
+        org_id.0,
+        customer_id,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Held { letters: row.letters, parked: row.parked })
+}
+
+/// Since when a command is parked; nothing if it is not.
+pub async fn parked_since(
+    connection: &mut Connection,
+    key: &CommandKey,
+) -> Result<Option<DateTime<Utc>>, Error> {
+    let since = sqlx::query_scalar!(
+        "select parked_at from parked_command
+         where org_id = $1 and command_id = $2 and applied_at is null",
+        key.org_id.0,
+        key.command_id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(since)
+}

@@ -1,0 +1,177 @@
+//! Applies the commands that were parked behind a dead letter, once it is replayed or discarded.
+//!
+//! They go the way of every command, in their order, before anything that was delivered later. They
+//! were acked when they were parked, so the confirm of a result takes the ack's place: only then
+//! does its command leave the line. What a crash leaves applied is found in the inbox and announced
+//! again.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::domain::holds;
+use crate::store;
+use crate::store::error::Error;
+use crate::store::session::{self, Session};
+use crate::wire::parked;
+use crate::worker::announce::Announcement;
+use crate::worker::fault::Fault;
+use crate::worker::hands::Hands;
+use crate::worker::intake::{self, Taken};
+use crate::worker::isolate::{Isolation, Patience};
+use crate::worker::lane::Lane;
+use crate::worker::scout::Scouted;
+use crate::worker::window::Settled;
+
+/// How often an idle lane looks for letters that were released.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A release that has waited for so long, in seconds, shows that nobody works the lane: the next one
+/// who looks takes it.
+const UNNOTICED_SECONDS: f64 = 5.0;
+
+/// An idle lane's look takes no longer.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whether letters of the lane were released, and nobody has noticed. Of a database that is away
+/// nothing is known; the next look will tell.
+pub(super) async fn wait_unnoticed(session: &mut Session, lane: &str) -> bool {
+    let looking = async {
+        let connection = session.connection().await?;
+        store::parked::released(connection, lane, UNNOTICED_SECONDS).await
+    };
+    match session::bounded(LOOK_TIMEOUT, looking).await {
+        Ok(released) => !released.is_empty(),
+        Err(error) => {
+            tracing::debug!(lane, "could not look for released letters: {error}");
+            session.discard();
+            false
+        }
+    }
+}
+
+/// Applies what nothing holds any longer: all of it, in a lane that holds nobody any more. Unless `first`, the first time of a generation, it does
+/// nothing if no letter was released.
+pub(super) async fn apply(
+    lane: &Lane,
+    hands: &mut Hands,
+    announcements: &mpsc::Sender<Announcement>,
+    first: bool,
+) -> Result<(), Fault> {
+    let name = &lane.name;
+    let released = released(hands.first()).await?;
+    if released.is_empty() && !first {
+        return Ok(());
+    }
+    let mut applied = 0;
+    loop {
+        let next = next(hands.first()).await?;
+        if next.is_empty() {
+            break;
+        }
+        let window = Scouted::unseen(next);
+        let settled = hands.settle(&window).await?;
+        let is_done = settled.iter().map(|settled| !matches!(settled, Settled::Parked));
+        let with_place = window.taken.iter().filter_map(|taken| taken.parked).zip(is_done);
+        let done: Vec<i64> =
+            with_place.filter_map(|(place, is_done)| is_done.then_some(place)).collect();
+        announce(lane, &window.taken, settled, announcements).await;
+        applied += done.len();
+        if !done.is_empty() {
+            leave(hands.first(), &done, &released).await?;
+        }
+    }
+    if !released.is_empty() {
+        leave(hands.first(), &[], &released).await?;
+    }
+    if applied > 0 {
+        tracing::info!(
+            lane = name,
+            "{applied} commands that were parked behind dead letters are done"
+        );
+    }
+    Ok(())
+}
+
+async fn released(hand: &mut Isolation) -> Result<Vec<Uuid>, Fault> {
+    let mut patience = Patience::new();
+    loop {
+        let timeout = hand.session.timeout();
+        let looking = async {
+            let connection = hand.session.connection().await?;
+            if hand.parked_max.is_none() {
+                store::holds::release_lane(connection, &hand.lane).await?;
+            }
+            store::parked::released(connection, &hand.lane, 0.0).await
+        };
+        let released = session::bounded(timeout, looking).await;
+        if let Some(released) = hand.outlast(released, &mut patience).await? {
+            return Ok(released);
+        }
+    }
+}
+
+/// The next parked commands to apply: at most a window of them.
+async fn next(hand: &mut Isolation) -> Result<Vec<Taken>, Fault> {
+    let mut patience = Patience::new();
+    let parked = loop {
+        let timeout = hand.session.timeout();
+        let reading = async {
+            let connection = hand.session.connection().await?;
+            let line = store::parked::line(connection, &hand.lane).await?;
+            let mut next = line.applied;
+            next.extend(holds::free(&line.letters, &line.parked));
+            next.truncate(hand.config.window);
+            store::parked::read(connection, &next).await
+        };
+        let parked = session::bounded(timeout, reading).await;
+        if let Some(parked) = hand.outlast(parked, &mut patience).await? {
+            break parked;
+        }
+    };
+    let taken = parked.into_iter().map(|one| {
+        let message = parked::decode(&one.message, one.body)
+            .ok_or_else(|| Error::Refused("a parked command can't be read back".into()))?;
+        Ok(intake::take_up(one.sequence, one.command_id, message, &hand.config.publishers))
+    });
+    Ok(taken.collect::<Result<_, Error>>()?)
+}
+
+/// Returns when the results are confirmed.
+async fn announce(
+    lane: &Lane,
+    taken: &[Taken],
+    settled: Vec<Settled>,
+    announcements: &mpsc::Sender<Announcement>,
+) {
+    let (confirmed, confirm) = oneshot::channel();
+    let announcement = Announcement {
+        outgoing: lane.outgoing(taken, settled),
+        ack_through: None,
+        confirmed: Some(confirmed),
+    };
+    if announcements.send(announcement).await.is_err() || confirm.await.is_err() {
+        // The announcer has failed, and its own fault is the one to report.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Takes what was announced out of the line; the released letters too, once nothing is left.
+async fn leave(hand: &mut Isolation, announced: &[i64], released: &[Uuid]) -> Result<(), Fault> {
+    let mut patience = Patience::new();
+    loop {
+        let timeout = hand.session.timeout();
+        let leaving = async {
+            let connection = hand.session.connection().await?;
+            if announced.is_empty() {
+                store::parked::forget(connection, &hand.fence, released).await
+            } else {
+                store::parked::leave(connection, &hand.fence, announced, released).await
+            }
+        };
+        let left = session::bounded(timeout, leaving).await;
+        if hand.outlast(left, &mut patience).await?.is_some() {
+            return Ok(());
+        }
+    }
+}
