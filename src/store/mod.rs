@@ -19,6 +19,8 @@ mod history;
 
 pub mod attempts;
 
+pub mod dead_letters;
+
 pub mod lookup;
 pub mod results;
 
