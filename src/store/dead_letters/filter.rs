@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::dead_letter::State;
+use crate::store::connection::Connection;
+use crate::store::error::Error;
 
 /// Which letters are meant; what is not set restricts nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,7 +69,26 @@ impl Filter {
         *self == Self { org, operation, reason, fingerprint, state, ..Self::default() }
     }
 
-    /// As the database's function and an operation's row have it.
+    /// As the database's function wants it: with the groups that the letters can be of.
+    pub(super) async fn resolve(&self, connection: &mut Connection) -> Result<Value, Error> {
+        let mut json = self.to_json();
+        if self.operation.is_some() || self.reason.is_some() || self.text.is_some() {
+            let fingerprints = sqlx::query_scalar!(
+                r#"select array_agg(distinct fingerprint)::text from dead_letter_group
+                where ($1::text is null or operation = $1) and ($2::text is null or reason = $2)
+                    and ($3::text is null or strpos(detail, dead_letter_normalised($3)) > 0)"#,
+                self.operation.as_deref().map(storable),
+                self.reason.as_deref().map(storable),
+                self.text.as_deref().map(storable),
+            )
+            .fetch_one(connection)
+            .await?;
+            json["fingerprints"] = fingerprints.unwrap_or_else(|| "{}".to_owned()).into();
+        }
+        Ok(json)
+    }
+
+    /// As an operation's row has it.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let moment =

@@ -166,6 +166,7 @@ async fn looked_at(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<Row>, Error> {
+    let filter = filter.resolve(connection).await?;
     let rows = sqlx::query_as!(
         Row,
         r#"select fingerprint as "fingerprint!", min(operation) as "operation!",
@@ -181,7 +182,7 @@ async fn looked_at(
             min(first_died_at) as "first_died_at!", max(last_died_at) as "last_died_at!"
         from dead_letter_matching($1)
         group by fingerprint order by 6 desc, 14 desc, fingerprint limit $2"#,
-        filter.to_json(),
+        filter,
         limit,
     )
     .fetch_all(connection)

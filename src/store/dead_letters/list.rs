@@ -78,6 +78,7 @@ pub async fn list(
     after: Option<Cursor>,
     limit: i64,
 ) -> Result<Vec<Summary>, Error> {
+    let filter = filter.resolve(connection).await?;
     let letters = sqlx::query_as!(
         Summary,
         r#"select id as "id!", org_code as org, operation as "operation!", lane,
@@ -90,7 +91,7 @@ pub async fn list(
         where (last_died_at, sequence)
             < (coalesce($2, 'infinity'::timestamptz), coalesce($3, 0::bigint))
         order by last_died_at desc, sequence desc limit $4"#,
-        filter.to_json(),
+        filter,
         after.map(|after| after.died_at),
         after.map(|after| after.sequence),
         limit,
@@ -118,10 +119,11 @@ pub async fn count(connection: &mut Connection, filter: &Filter) -> Result<Count
         .await?;
         return Ok(Count { letters, is_exact: true });
     }
+    let filter = filter.resolve(connection).await?;
     let letters = sqlx::query_scalar!(
         r#"select count(*) as "letters!" from
             (select from dead_letter_matching($1) limit $2) matching"#,
-        filter.to_json(),
+        filter,
         COUNTED_MAX + 1,
     )
     .fetch_one(connection)
