@@ -168,7 +168,7 @@ pub(super) fn publishers(given: Given) -> Result<BTreeMap<String, BTreeSet<Strin
 }
 
 /// Text that is JSON becomes the structure that the file would have.
-fn structured(given: Given) -> Result<Given, Problem> {
+pub(super) fn structured(given: Given) -> Result<Given, Problem> {
     match given {
         Given::Text(text) if text.trim_start().starts_with(['[', '{']) => {
             match serde_json::from_str(&text) {

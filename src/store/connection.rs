@@ -45,6 +45,14 @@ pub async fn connect_to_search(database_url: &str, name: &str) -> Result<Connect
     Ok(connection)
 }
 
+/// How long an idle connection may take to say that it is there.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether an idle connection is still good for something.
+pub async fn answers(connection: &mut Connection) -> bool {
+    matches!(tokio::time::timeout(ANSWER_TIMEOUT, connection.ping()).await, Ok(Ok(())))
+}
+
 /// Like [`connect`], for those who have less time. A host that swallows what it is sent gets its share of
 /// it and no more: a machine that has lost its power says nothing, and the next one is to be tried.
 pub(super) async fn connect_within(

@@ -23,6 +23,7 @@ pub mod dead_letters;
 
 pub mod lookup;
 pub mod results;
+pub mod vitals;
 
 pub mod doctor;
 pub mod import;

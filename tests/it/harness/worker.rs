@@ -33,6 +33,8 @@ impl Settings {
             .with("DATABASE_URL", &place.database_url)
             .with("AMQP_URL", &place.amqp_url)
             .with("WORKER_ID", "tested")
+            // Many workers run at a time, and one port is not enough for them.
+            .with("OPS_LISTEN", "off")
     }
 
     pub(crate) fn with(mut self, key: &str, value: impl Display) -> Self {
