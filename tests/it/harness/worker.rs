@@ -33,6 +33,8 @@ impl Settings {
             .with("DATABASE_URL", &place.database_url)
             .with("AMQP_URL", &place.amqp_url)
             .with("WORKER_ID", "tested")
+            // Most tests look at the letters in their queue.
+            .with("ARCHIVE_DEAD_LETTERS", false)
     }
 
     pub(crate) fn with(mut self, key: &str, value: impl Display) -> Self {
