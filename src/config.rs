@@ -62,6 +62,9 @@ pub struct Config {
     pub hold_ms: u64,
     /// How long command ids and their results are kept, in days.
     pub retention_days: i32,
+    /// Whether workers move the dead letters from their queue into the database, where they can be
+    /// found, replayed and discarded.
+    pub archive_dead_letters: bool,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
     /// How log lines look.

@@ -29,7 +29,11 @@ const fn key(name: &'static str, variable: &'static str) -> Key {
     Key { name, variable, customary: None, secret: false }
 }
 
+<<<<<<< HEAD
 const KEYS: [Key; 20] = [
+=======
+const KEYS: [Key; 19] = [
+>>>>>>> letters
     Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
     Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     key("worker_id", "WORKER_ID"),
@@ -44,6 +48,7 @@ const KEYS: [Key; 20] = [
     key("attempts_limit", "ATTEMPTS_LIMIT"),
     key("hold_ms", "HOLD_MS"),
     key("retention_days", "RETENTION_DAYS"),
+    key("archive_dead_letters", "ARCHIVE_DEAD_LETTERS"),
     Key { customary: Some("RUST_LOG"), ..key("log", "LOG") },
     key("log_format", "LOG_FORMAT"),
     key("lane", "LANES"),
@@ -101,6 +106,7 @@ impl Config {
             attempts_limit: 5,
             hold_ms: 600_000,
             retention_days: 30,
+            archive_dead_letters: true,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             lanes: Vec::new(),
@@ -233,6 +239,7 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
         "attempts_limit" => config.attempts_limit = integer(given, 1..=50)?,
         "hold_ms" => config.hold_ms = integer(given, 1_000..=1_500_000)?,
         "retention_days" => config.retention_days = integer(given, 1..=3_650)?,
+        "archive_dead_letters" => config.archive_dead_letters = values::boolean(given)?,
         "log" => config.log = string(given)?,
         "log_format" => config.log_format = values::log_format(given)?,
         "lane" => config.lanes = values::lanes(given)?,

@@ -62,6 +62,19 @@ pub(super) fn integer<T: TryFrom<i64>>(
     problem(format!("{number} is out of range"), remedy)
 }
 
+pub(super) fn boolean(given: Given) -> Result<bool, Problem> {
+    let remedy = "write true or false";
+    match given {
+        Given::Toml(Value::Boolean(value)) => Ok(value),
+        Given::Toml(other) => problem(format!("is of type {}", other.type_str()), remedy),
+        Given::Text(text) => match text.trim() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            other => problem(format!("`{other}` is neither true nor false"), remedy),
+        },
+    }
+}
+
 pub(super) fn url(given: Given, schemes: &[&str], example: &str) -> Result<SecretUrl, Problem> {
     let text = string(given)?.trim().to_owned();
     if lacks_a_host(&text) {

@@ -51,7 +51,7 @@ pub(super) fn of(app: Shared) -> Router {
         .route("/operations/{id}/cancel", post(operations::cancel))
         .route("/audit", get(audit::list))
         .route("/lanes", get(lanes::list))
-        .route("/lookup", get(lookup::page).post(lookup::customer))
+        .route("/lookup", get(lookup::command).post(lookup::customer))
         .route("/strip", get(frame::strip))
         .route("/login", get(login::form).post(login::login))
         .route("/logout", post(login::logout))

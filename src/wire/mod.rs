@@ -12,5 +12,7 @@ pub mod decode;
 mod json;
 mod reader;
 
+pub mod customer_keys;
+pub mod letter;
 pub mod rejected;
 pub mod result;

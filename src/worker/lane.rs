@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -272,7 +273,7 @@ impl Lane {
     }
 
     fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {
-        let origin = Origin {
+        let mut origin = Origin {
             lane: &self.name,
             worker: &self.config.worker_id,
             at: self.clock.now(),
@@ -299,8 +300,10 @@ impl Lane {
                         Reason::ProcessingFailed => self.config.attempts_limit.unsigned_abs(),
                         _ => 1,
                     };
-                    let origin = Origin { attempts: tries, ..origin };
+                    origin.attempts = tries;
                     let dead = dead_letter::write(taken, &rejection, &origin);
+                    // Each after the one before it: replays are in the order of death.
+                    origin.at += TimeDelta::microseconds(1);
                     tracing::warn!(
                         lane = self.name,
                         reason = rejection.reason.as_str(),

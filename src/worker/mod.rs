@@ -6,10 +6,12 @@
 //! outlives a channel generation.
 
 mod announce;
+mod archive;
 mod counters;
 mod dead_letter;
 mod direct_reply;
 mod fault;
+mod follow;
 mod hands;
 mod intake;
 mod isolate;
@@ -77,6 +79,15 @@ pub async fn run(
         tasks.spawn(lane.run(shutdown.clone()));
     }
     tasks.spawn(retention::run(Arc::clone(&config), Arc::clone(&places), shutdown.clone()));
+    if config.archive_dead_letters {
+        tasks.spawn(archive::run(
+            Arc::clone(&config),
+            Arc::clone(&places),
+            clock.clone(),
+            shutdown.clone(),
+        ));
+        tasks.spawn(follow::run(Arc::clone(&config), places, shutdown.clone()));
+    }
 
     let deadline = async {
         shutdown.cancelled().await;

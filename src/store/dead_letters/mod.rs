@@ -12,5 +12,6 @@ pub mod groups;
 pub mod list;
 pub mod show;
 
+pub mod archive;
 pub mod audit;
 pub mod operations;

@@ -290,6 +290,14 @@ impl Rows {
         .await
     }
 
+    /// The command of each letter in the archive.
+    pub(crate) async fn archived_commands(&mut self) -> Vec<String> {
+        sqlx::query_scalar("select coalesce(command_id, '') from dead_letter order by sequence")
+            .fetch_all(&mut self.0)
+            .await
+            .expect("the archive is read")
+    }
+
     pub(crate) async fn attempts(&mut self) -> usize {
         self.count("select count(*) from delivery_attempt").await
     }

@@ -35,6 +35,8 @@ impl Settings {
             .with("WORKER_ID", "tested")
             // Many workers run at a time, and one port is not enough for them.
             .with("OPS_LISTEN", "off")
+            // Most tests look at the letters in their queue.
+            .with("ARCHIVE_DEAD_LETTERS", false)
     }
 
     pub(crate) fn with(mut self, key: &str, value: impl Display) -> Self {
