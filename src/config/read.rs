@@ -29,11 +29,7 @@ const fn key(name: &'static str, variable: &'static str) -> Key {
     Key { name, variable, customary: None, secret: false }
 }
 
-<<<<<<< HEAD
-const KEYS: [Key; 20] = [
-=======
-const KEYS: [Key; 19] = [
->>>>>>> letters
+const KEYS: [Key; 21] = [
     Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
     Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     key("worker_id", "WORKER_ID"),

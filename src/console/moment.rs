@@ -1,5 +1,8 @@
 //! Moments as people read them: how long ago, and exactly when one looks closer.
 
+use std::fmt;
+
+use askama::filters::HtmlSafe;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 /// A moment, seen from now.
@@ -22,6 +25,17 @@ impl Moment {
         }
     }
 }
+
+/// As an element, whose title has the exact time.
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { machine, exact, relative } = self;
+        write!(f, "<time datetime=\"{machine}\" title=\"{exact}\">{relative}</time>")
+    }
+}
+
+/// Nothing but digits and words of this file.
+impl HtmlSafe for Moment {}
 
 fn relative(ago: TimeDelta) -> String {
     if ago < TimeDelta::seconds(-5) {
