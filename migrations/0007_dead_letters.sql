@@ -41,8 +41,8 @@ create index dead_letter_command_idx on dead_letter (command_id);
 create index dead_letter_correlation_idx on dead_letter (correlation_id) where correlation_id is not null;
 create index dead_letter_customer_idx on dead_letter using gin (customer_keys);
 create index dead_letter_replay_of_idx on dead_letter (replay_of) where replay_of is not null;
--- What is under way is few: claims to be finished, and replays whose outcome is awaited.
-create index dead_letter_replaying_idx on dead_letter (operation_id) where state = 'replaying';
+create index dead_letter_touched_idx on dead_letter (operation_id, state) where operation_id is not null;
+-- Replays whose outcome is awaited are few.
 create index dead_letter_replayed_idx on dead_letter (changed_at) where state = 'replayed';
 
 create table dead_letter_operation (

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
 use lapin::{Channel, Confirmation};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,6 +32,8 @@ pub struct Publisher {
     channel: Channel,
     /// Bounds the wait for all confirms of a batch.
     timeout: Duration,
+    /// Who publishes, as messages say; the broker refuses any but the connection's own user.
+    user_id: Option<ShortString>,
 }
 
 /// What became of a published message.
@@ -48,7 +51,17 @@ impl Publisher {
     /// Opens a channel for confirmed publishing; a batch may take `timeout`.
     pub async fn open(connection: &Arc<Connection>, timeout: Duration) -> Result<Self, Error> {
         let channel = confirming(connection).await?;
-        Ok(Self { connection: Arc::clone(connection), channel, timeout })
+        Ok(Self { connection: Arc::clone(connection), channel, timeout, user_id: None })
+    }
+
+    /// Likewise, and lets each message say who publishes it: for workers that ask for that.
+    pub async fn open_as(
+        user: &str,
+        connection: &Arc<Connection>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        let publisher = Self::open(connection, timeout).await?;
+        Ok(Self { user_id: Some(user.into()), ..publisher })
     }
 
     /// Goes on over a new channel. A channel that a full queue has refused remembers it, even
@@ -83,7 +96,7 @@ impl Publisher {
         let confirmations = if failpoint::is_without(Protection::OnePublisher) {
             by_many_tasks(&self.channel, messages).await?
         } else {
-            confirmed(&self.channel, messages).await?
+            confirmed(&self.channel, messages, self.user_id.as_ref()).await?
         };
         let mut receipts = Vec::with_capacity(messages.len());
         let mut returned = HashSet::new();
@@ -118,17 +131,25 @@ async fn confirming(connection: &Connection) -> Result<Channel, Error> {
     Ok(channel)
 }
 
-async fn confirmed(channel: &Channel, messages: &[Message]) -> Result<Vec<Confirmation>, Error> {
+async fn confirmed(
+    channel: &Channel,
+    messages: &[Message],
+    user_id: Option<&ShortString>,
+) -> Result<Vec<Confirmation>, Error> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let mut confirms = Vec::with_capacity(messages.len());
     for message in messages {
+        let mut properties = properties::of(&message.properties);
+        if let Some(user_id) = user_id {
+            properties = properties.with_user_id(user_id.clone());
+        }
         let confirm = channel
             .basic_publish(
                 message.exchange.as_str().into(),
                 message.routing_key.as_str().into(),
                 options,
                 &message.body,
-                properties::of(&message.properties),
+                properties,
             )
             .await
             .map_err(|error| Error::of("publishing", &error))?;
@@ -147,7 +168,7 @@ async fn by_many_tasks(
         .iter()
         .map(|message| {
             let (channel, message) = (channel.clone(), message.clone());
-            let publishing = async move { confirmed(&channel, &[message]).await };
+            let publishing = async move { confirmed(&channel, &[message], None).await };
             AbortOnDropHandle::new(tokio::spawn(publishing))
         })
         .collect();

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit};
 use crate::clock::Clock;
+use crate::ops::dead_letters::keeper;
 use crate::worker;
 
 /// Work: take commands off the lanes, apply them, announce the results
@@ -41,7 +42,16 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     );
     let shutdown = CancellationToken::new();
     let kill = CancellationToken::new();
-    let working = worker::run(config, Clock::system(), shutdown.clone(), kill.clone());
+    let working = async {
+        let worked = worker::run(config, Clock::system(), shutdown.clone(), kill.clone()).await;
+        shutdown.cancel();
+        worked
+    };
+    let keeping = async {
+        if config.archive_dead_letters {
+            Box::pin(keeper::keep(config, &shutdown)).await;
+        }
+    };
     let stopping = async {
         signals.next().await;
         tracing::info!("finishing what has begun; a second signal exits at once");
@@ -50,7 +60,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
         kill.cancel();
     };
     tokio::select! {
-        done = working => {
+        (done, ()) = async { tokio::join!(working, keeping) } => {
             done?;
             tracing::info!("finished");
             Ok(Exit::Success)

@@ -13,5 +13,8 @@ pub mod list;
 pub mod show;
 
 pub mod archive;
+
 pub mod audit;
+pub mod claims;
+pub mod edit;
 pub mod operations;

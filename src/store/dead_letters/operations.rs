@@ -259,11 +259,13 @@ pub async fn request_cancel(connection: &mut Connection, id: Uuid) -> Result<boo
 }
 
 /// Takes an operation that nobody runs: one that was begun without a runner, or whose runner was
-/// not heard of for `silent_s` seconds. Exports are their runner's alone: what it wrote is there.
+/// not heard of for `silent_s` seconds; with an `id`, that one or none. Exports are their runner's
+/// alone: what it wrote is there.
 pub async fn take(
     connection: &mut Connection,
     runner: &str,
     silent_s: i32,
+    id: Option<Uuid>,
 ) -> Result<Option<Operation>, Error> {
     let row = sqlx::query_as!(
         Row,
@@ -272,12 +274,14 @@ pub async fn take(
             select id from dead_letter_operation
             where state = 'running' and kind <> 'export'
                 and (beat_at is null or beat_at < now() - make_interval(secs => $2::int))
+                and ($3::uuid is null or id = $3)
             order by started_at limit 1 for update skip locked)
         returning id, kind, filter, actor, reason, source, letters_max, letters_per_second, state,
             matched, done, skipped, failed, problem, cancel_requested, cursor_died_at,
             cursor_sequence, runner, beat_at, started_at, ended_at",
         runner,
         silent_s,
+        id,
     )
     .fetch_optional(connection)
     .await?;
