@@ -207,10 +207,9 @@ fn table(value: Value, what: &str) -> Result<Table, Problem> {
 }
 
 fn required(table: &mut Table, key: &str, example: &str) -> Result<Value, Problem> {
-    table.remove(key).map_or_else(
-        || problem(format!("`{key}` is missing"), format!("add {example}")),
-        Ok,
-    )
+    table
+        .remove(key)
+        .map_or_else(|| problem(format!("`{key}` is missing"), format!("add {example}")), Ok)
 }
 
 fn nothing_left(table: &Table, what: &str, known: &[&str]) -> Result<(), Problem> {

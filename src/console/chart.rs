@@ -69,7 +69,10 @@ fn nice(value: f64) -> f64 {
     while magnitude * 10.0 < value {
         magnitude *= 10.0;
     }
-    [1.0, 2.0, 5.0, 10.0].map(|step| step * magnitude).into_iter().find(|step| *step >= value)
+    [1.0, 2.0, 5.0, 10.0]
+        .map(|step| step * magnitude)
+        .into_iter()
+        .find(|step| *step >= value)
         .unwrap_or(value)
 }
 

@@ -7,6 +7,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 
+use crate::ops::dead_letters::error::Error as LetterError;
 use crate::store;
 
 /// Why a request is not answered as was wished. The texts are for people.
@@ -116,6 +117,24 @@ impl From<store::error::Error> for Failure {
             Error::Conflict(text) => Self::Conflict(text),
             Error::Refused(text) => Self::Broken(text),
             fenced @ Error::Fenced { .. } => Self::Conflict(fenced.to_string()),
+        }
+    }
+}
+
+impl From<LetterError> for Failure {
+    fn from(error: LetterError) -> Self {
+        match error {
+            LetterError::Store(error) => error.into(),
+            LetterError::Broker(error) => {
+                Self::Away(format!("The broker does not answer: {error}."))
+            }
+            LetterError::NotFound(_) => Self::NotFound(error.to_string()),
+            LetterError::Conflict(text) => Self::Conflict(text),
+            LetterError::TakenOver(_) => Self::Conflict(error.to_string()),
+            LetterError::StillBroken(_) | LetterError::Output(_) => {
+                Self::BadInput(error.to_string())
+            }
+            LetterError::Config(_) => Self::Broken(error.to_string()),
         }
     }
 }

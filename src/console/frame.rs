@@ -68,8 +68,8 @@ impl Frame {
         Self { here, who, strip: Strip::of(&app.pulse.beat(), now), now }
     }
 
-    pub(super) fn is(&self, here: &Here) -> bool {
-        self.here == *here
+    pub(super) fn is(&self, here: Here) -> bool {
+        self.here == here
     }
 
     pub(super) fn may_operate(&self) -> bool {
@@ -104,7 +104,7 @@ impl Strip {
                 Some(_) => "good",
                 None => "unknown",
             };
-            let ready = lane.depth.map_or("?".to_owned(), |depth| grouped(depth.ready.into()));
+            let ready = lane.depth.map_or("?".to_owned(), |depth| grouped(i64::from(depth.ready)));
             Chip { name: lane.name.clone(), class, holder, ready, title }
         });
         Self {
@@ -123,8 +123,8 @@ impl Strip {
 /// Commands a second, with as many digits as mean something.
 pub(super) fn rate(per_second: f64) -> String {
     if per_second >= 10.0 || per_second == 0.0 {
-        // Rounded to whole numbers first: they group like others.
-        format!("{per_second:.0}").parse().map_or_else(|_| format!("{per_second:.0}"), grouped)
+        let whole = format!("{per_second:.0}");
+        whole.parse::<i64>().map_or(whole, grouped)
     } else {
         format!("{per_second:.1}")
     }

@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::ops::dead_letters::mask;
+
 /// Stands for a value that is not shown.
 pub(super) const MASK: &str = "•••••";
 
@@ -15,16 +17,7 @@ const VALUE_CHARS_MAX: usize = 1_000;
 /// Longest text that is shown of a body that is no JSON, in bytes.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
-/// Fields of a command whose values are words of the contract or of the catalogue.
-const NOBODYS_OF_COMMAND: [&str; 6] = [
-    "partnerProgramName",
-    "partnerTierExpiryDate",
-    "partnerTierName",
-    "updateType",
-    "updatedTierExpiryDate",
-    "updatedTierName",
-];
-/// Likewise of a result, where the worker wrote these.
+/// Fields of a result that the worker wrote.
 const NOBODYS_OF_RESULT: [&str; 4] = ["code", "message", "path", "status"];
 
 /// Whether personal data is shown.
@@ -42,10 +35,8 @@ impl Masking {
     fn hides(self, key: Option<&str>) -> bool {
         let is_nobodys = |words: &[&str]| key.is_some_and(|key| words.contains(&key));
         match self {
-            Self::OfCommand => !is_nobodys(&NOBODYS_OF_COMMAND),
-            Self::OfResult => {
-                !is_nobodys(&NOBODYS_OF_COMMAND) && !is_nobodys(&NOBODYS_OF_RESULT)
-            }
+            Self::OfCommand => !is_nobodys(&mask::SHOWN),
+            Self::OfResult => !is_nobodys(&mask::SHOWN) && !is_nobodys(&NOBODYS_OF_RESULT),
             Self::Open => false,
         }
     }

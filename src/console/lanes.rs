@@ -50,7 +50,7 @@ pub(super) async fn list(
 ) -> Result<Html<String>, Failure> {
     let frame = Frame::of(&app, who, Here::Lanes);
     let beat = app.pulse.beat();
-    let values: Vec<f64> = beat.throughput.iter().map(|sample| sample.per_second).collect();
+    let values: Vec<f64> = beat.throughput.iter().copied().collect();
     let plot = chart::line(&values, POINTS);
     let rows = beat.lanes.iter().map(|lane| row(lane, &beat, &frame)).collect();
     page(&Page {
@@ -79,7 +79,7 @@ fn row(lane: &Lane, beat: &Beat, frame: &Frame) -> Row {
             epoch: held.epoch,
             since: frame.moment(&held.taken_at),
         }),
-        ready: lane.depth.map(|depth| grouped(depth.ready.into())),
+        ready: lane.depth.map(|depth| grouped(i64::from(depth.ready))),
         consumers: lane.depth.map(|depth| depth.consumers),
         drained_in,
     }

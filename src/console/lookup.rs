@@ -52,11 +52,7 @@ pub(super) struct Asked {
     id: String,
 }
 
-async fn shown(
-    app: &App,
-    who: Identity,
-    asked: Asked,
-) -> Result<Html<String>, Failure> {
+async fn shown(app: &App, who: Identity, asked: Asked) -> Result<Html<String>, Failure> {
     let mut shown = Page {
         frame: Frame::of(app, who, Here::Lookup),
         org: asked.org.trim().to_owned(),

@@ -87,8 +87,8 @@ pub async fn serve(
     let sampling = tokio::spawn(pulse::run(Arc::clone(&app), shutdown.clone()));
     let router = router::of(app).into_make_service_with_connect_info::<SocketAddr>();
     let stop = shutdown.clone();
-    let serving = axum::serve(listener, router)
-        .with_graceful_shutdown(async move { stop.cancelled().await });
+    let serving =
+        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
     let late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;

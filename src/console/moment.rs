@@ -1,5 +1,6 @@
 //! Moments as people read them: how long ago, and exactly when one looks closer.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use askama::filters::HtmlSafe;
@@ -56,7 +57,8 @@ pub(super) fn span(span: TimeDelta) -> String {
 }
 
 /// `12,345`
-pub(super) fn grouped(number: i64) -> String {
+pub(super) fn grouped(number: impl Borrow<i64>) -> String {
+    let number = *number.borrow();
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -74,10 +76,15 @@ mod tests {
 
     #[test]
     fn a_span_is_told_in_its_largest_unit() {
-        for (seconds, told) in
-            [(0, "now"), (-4, "now"), (59, "59 s ago"), (61, "1 min ago"), (90_000, "25 h ago"),
-             (200_000, "2 d ago"), (-3_600, "in 1 h")]
-        {
+        for (seconds, told) in [
+            (0, "now"),
+            (-4, "now"),
+            (59, "59 s ago"),
+            (61, "1 min ago"),
+            (90_000, "25 h ago"),
+            (200_000, "2 d ago"),
+            (-3_600, "in 1 h"),
+        ] {
             assert_eq!(relative(TimeDelta::seconds(seconds)), told);
         }
     }

@@ -23,6 +23,12 @@ struct Listed {
     operations: Vec<Operation>,
 }
 
+impl Listed {
+    fn is_busy(&self) -> bool {
+        self.operations.iter().any(Operation::is_running)
+    }
+}
+
 #[derive(Template)]
 #[template(path = "operation.html")]
 struct One {
@@ -30,6 +36,7 @@ struct One {
     operation: Operation,
     selection: Vec<(String, String)>,
     took: Option<String>,
+    at_most: Option<String>,
 }
 
 impl One {
@@ -107,6 +114,7 @@ pub(super) async fn show(
     page(&One {
         selection: selection(operation.filter.as_ref()),
         took: (operation.runner.is_some()).then(|| span(ended - operation.started_at)),
+        at_most: operation.letters_max.map(grouped),
         operation,
         frame,
     })

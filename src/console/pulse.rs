@@ -40,14 +40,7 @@ pub(super) struct Beat {
     /// Stored by all workers since the first.
     pub(super) commands_stored: i64,
     /// Commands a second, look by look, oldest first.
-    pub(super) throughput: VecDeque<Sample>,
-}
-
-/// One point of the throughput.
-#[derive(Clone, Copy)]
-pub(super) struct Sample {
-    pub(super) at: DateTime<Utc>,
-    pub(super) per_second: f64,
+    pub(super) throughput: VecDeque<f64>,
 }
 
 /// Whether a server answers.
@@ -84,7 +77,7 @@ impl Pulse {
 impl Beat {
     /// Commands a second, as of the last look.
     pub(super) fn per_second(&self) -> Option<f64> {
-        self.throughput.back().map(|sample| sample.per_second)
+        self.throughput.back().copied()
     }
 }
 
@@ -211,13 +204,13 @@ impl Watch {
         depths(&connection, lanes).await.map_err(|error| error.to_string())
     }
 
-    fn sample(&mut self, stored: i64) -> Option<Sample> {
+    fn sample(&mut self, stored: i64) -> Option<f64> {
         let at = self.app.clock.now();
         let (before, then) = self.stored.replace((stored, at))?;
         let elapsed = (at - then).max(TimeDelta::milliseconds(1));
         let grown = u32::try_from(stored - before).ok()?;
         let seconds = elapsed.to_std().ok()?.as_secs_f64();
-        Some(Sample { at, per_second: f64::from(grown) / seconds })
+        Some(f64::from(grown) / seconds)
     }
 }
 

@@ -82,11 +82,7 @@ fn path_and_query(parts: &Parts) -> String {
     if parts.method.is_safe() { asked.to_owned() } else { "/".to_owned() }
 }
 
-fn identify(
-    app: &App,
-    headers: &HeaderMap,
-    address: IpAddr,
-) -> Result<Option<Identity>, Failure> {
+fn identify(app: &App, headers: &HeaderMap, address: IpAddr) -> Result<Option<Identity>, Failure> {
     let identity = |name: String, role, has_session| Identity { name, role, address, has_session };
     let console = &app.config.console;
     if !console.asks_who() {

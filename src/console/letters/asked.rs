@@ -26,7 +26,7 @@ pub(super) const AGES: [(&str, &str); 5] = [
 /// The filters of an address; empty ones restrict nothing.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
-pub(super) struct Asked {
+pub(in crate::console) struct Asked {
     pub(super) org: String,
     pub(super) operation: String,
     pub(super) reason: String,

@@ -75,9 +75,9 @@ pub(super) async fn load(
     id: Uuid,
     open: bool,
 ) -> Result<Detail, Failure> {
-    let letter = show::show(connection, id).await?.ok_or_else(|| {
-        Failure::NotFound(format!("There is no dead letter {id}."))
-    })?;
+    let letter = show::show(connection, id)
+        .await?
+        .ok_or_else(|| Failure::NotFound(format!("There is no dead letter {id}.")))?;
     let timeline = audit::timeline(connection, id).await?;
     let (customers, customers_left_out) = customers(connection, &letter, open).await?;
     let masking = if open { Masking::Open } else { Masking::OfCommand };
@@ -101,7 +101,8 @@ fn pairs(object: &Value, shows: impl Fn(&str) -> bool) -> Vec<(String, String)> 
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let text = if shows(name) { text.chars().take(VALUE_CHARS_MAX).collect() } else { MASK.into() };
+        let text =
+            if shows(name) { text.chars().take(VALUE_CHARS_MAX).collect() } else { MASK.into() };
         (name.clone(), text)
     };
     object.as_object().into_iter().flatten().map(pair).collect()

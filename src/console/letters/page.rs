@@ -79,9 +79,13 @@ impl Page {
         format!("{more}{}", grouped(self.count.letters))
     }
 
-    fn is_all_here(&self) -> bool {
-        self.count.is_exact
-            && usize::try_from(self.count.letters).is_ok_and(|count| count <= self.letters.len())
+    /// Whether letters that could be replayed or discarded are among those asked for.
+    fn offers_open(&self) -> bool {
+        matches!(self.asked.state_word(), "open" | "any")
+    }
+
+    fn offers_restore(&self) -> bool {
+        matches!(self.asked.state_word(), "discarded" | "replayed" | "any")
     }
 
     fn letter_address(&self, id: &Uuid) -> String {
@@ -89,7 +93,8 @@ impl Page {
     }
 }
 
-pub(super) fn state_label(state: &str) -> String {
+/// The state in words.
+pub(in crate::console) fn state_label(state: &str) -> String {
     state.replace('_', " ")
 }
 
@@ -155,11 +160,21 @@ async fn browse(
     let count = list::count(&mut connection, &filter).await?;
     connection.give_back();
     let is_full = i64::try_from(letters.len()).is_ok_and(|letters| letters == LIST);
-    let next = letters.last().filter(|_| is_full).map(|last| asked.from(&last.cursor().to_string()));
+    let next =
+        letters.last().filter(|_| is_full).map(|last| asked.from(&last.cursor().to_string()));
     let groups = groups.into_iter().map(|group| Shown {
         spark: chart::bars(&group.hours),
         dead_within_a_day: group.hours.iter().sum(),
         group,
     });
-    page(&Page { frame, menus: Menus::new(), groups: groups.collect(), letters, count, next, detail, asked })
+    page(&Page {
+        frame,
+        menus: Menus::new(),
+        groups: groups.collect(),
+        letters,
+        count,
+        next,
+        detail,
+        asked,
+    })
 }

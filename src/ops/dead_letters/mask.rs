@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Fields whose values are nobody's secret: those of the catalogue.
-const SHOWN: [&str; 6] = [
+pub const SHOWN: [&str; 6] = [
     "partnerProgramName",
     "partnerTierName",
     "partnerTierExpiryDate",
