@@ -18,6 +18,8 @@ mod architecture;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod console;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod faults;

@@ -58,7 +58,7 @@ impl Detail {
         let id = self.letter.id;
         match self.letter.state {
             State::Open => {
-                format!("partner-program dead-letters replay --id {id} --reason '…'")
+                format!("partner-program dead-letters replay {id} --reason '…'")
             }
             _ => format!("partner-program dead-letters show {id}"),
         }
