@@ -31,7 +31,7 @@ async fn a_group_is_replayed_after_a_dry_run() {
     browser.click("#all").await;
     browser.click("[data-act=replay]").await;
     browser.see_words("#eligible", "60").await;
-    browser.type_into("[name=reason]", "OPS-1: globex is imported").await;
+    browser.type_into("#why", "OPS-1: globex is imported").await;
     browser.picture("dry-run-eligible").await;
     browser.click("#confirm").await;
     browser.see("progress").await;
@@ -54,10 +54,10 @@ async fn an_edited_copy_is_checked_replaces_the_letter_and_is_applied() {
     let mut stage = Stage::with_letters("console_edit", 1).await;
     let browser = Browser::open(&stage, Scripts::On).await;
     browser.log_in(ADMIN).await;
-    browser.go("/letters?reason=wrong-type").await;
+    browser.go("/letters?reason=not-an-array").await;
     browser.click(".row a").await;
     browser.click("[data-one=edit]").await;
-    browser.see_words("#verdict", "wrong-type").await;
+    browser.see_words("#verdict", "not-an-array").await;
     // Checked while one writes, by the same reading that a worker does.
     browser.type_into("#body", "{").await;
     browser.see_words("#verdict", "not-json").await;
@@ -65,13 +65,13 @@ async fn an_edited_copy_is_checked_replaces_the_letter_and_is_applied() {
     let body = link(7, "Miles");
     browser.type_into("#body", &body).await;
     browser.see_words("#verdict", "A worker can read this").await;
-    browser.type_into("[name=reason]", "OPS-2: a list was missing").await;
+    browser.type_into("#why", "OPS-2: a list was missing").await;
     browser.click("#save").await;
     browser.see_words("#detail .timeline", "edited from").await;
     assert_eq!(stage.count("select count(*) from dead_letter where state = 'superseded'").await, 1);
     browser.click("[data-one=replay]").await;
     browser.see_words("#eligible", "1").await;
-    browser.type_into("[name=reason]", "OPS-2").await;
+    browser.type_into("#why", "OPS-2").await;
     browser.click("#confirm").await;
     browser.see_words("h1 .state", "done").await;
     stage.counted(APPLIED, 1).await;
@@ -86,7 +86,7 @@ async fn a_letter_is_discarded_and_restored() {
     browser.log_in(OPERATOR).await;
     browser.click(".row:first-child .pick input").await;
     browser.click("[data-act=discard]").await;
-    browser.type_into("[name=reason]", "OPS-3: a test of theirs").await;
+    browser.type_into("#why", "OPS-3: a test of theirs").await;
     browser.click("#confirm").await;
     browser.see_words("h1 .state", "done").await;
     assert_eq!(stage.count(DISCARDED).await, 1);
@@ -95,7 +95,7 @@ async fn a_letter_is_discarded_and_restored() {
     browser.click(".row a").await;
     browser.see_words("#detail .timeline", "OPS-3: a test of theirs").await;
     browser.click("#detail button[value=restore]").await;
-    browser.type_into("[name=reason]", "OPS-3: it was none").await;
+    browser.type_into("#why", "OPS-3: it was none").await;
     browser.click("#confirm").await;
     browser.see_words("h1 .state", "done").await;
     assert_eq!(stage.count(OPEN).await, 5);
@@ -168,7 +168,7 @@ async fn without_scripts_nothing_is_missing() {
     browser.click("#all").await;
     browser.click("[data-act=replay]").await;
     browser.see_words("#eligible", "3").await;
-    browser.type_into("[name=reason]", "OPS-6").await;
+    browser.type_into("#why", "OPS-6").await;
     browser.click("#confirm").await;
     stage.counted(APPLIED, 3).await;
     let operation = browser.address().await;

@@ -30,9 +30,9 @@ async fn letters_are_filtered_grouped_and_shown() {
     assert!(address.contains("text=array") && address.contains("group="), "{address}");
     browser.picture("letters-none").await;
 
-    browser.go("/letters?operation=link&reason=wrong-type").await;
+    browser.go("/letters?operation=link&reason=not-an-array").await;
     browser.click(".row a").await;
-    browser.see_words("#detail .marked", "Miles").await;
+    browser.see_words("#detail .marked", "linkToPartnerPrograms").await;
     let words = browser.words().await;
     assert!(words.contains("Hotels"), "the customer's enrolments are shown: {words}");
     for personal in ["98765", "jane@"] {
@@ -88,7 +88,7 @@ async fn personal_data_is_shown_to_an_admin_with_a_reason_and_noted() {
     let mut stage = Stage::with_letters("console_unmask", 1).await;
     let browser = Browser::open(&stage, Scripts::On).await;
     browser.log_in(ADMIN).await;
-    browser.go("/letters?reason=wrong-type").await;
+    browser.go("/letters?reason=not-an-array").await;
     browser.click(".row a").await;
     browser.click(".unmask summary").await;
     browser.type_into(".unmask [name=reason]", "OPS-7: the customer asks").await;

@@ -48,7 +48,7 @@ fn bearer(token: &str) -> (&'static str, String) {
 async fn roles_hold_whatever_the_pages_offer() {
     let mut stage = Stage::with_letters("console_requests", 1).await;
     let id: uuid::Uuid =
-        sqlx::query_scalar("select id from dead_letter where reason = 'wrong-type'")
+        sqlx::query_scalar("select id from dead_letter where reason = 'not-an-array'")
             .fetch_one(&mut stage.rows)
             .await
             .unwrap();

@@ -37,7 +37,7 @@ const GLOBEX: &str = "
     insert into customer (org_id, id, mobile, state)
     select 2, id, (919800000000 + id)::text, 'active' from generate_series(1, 99) id;
     insert into partner_program (org_id, id, name, normalised_name, kind)
-    values (2, 1, 'Miles', 'miles', 'SUPPLEMENTARY');";
+    values (2, 3, 'Miles', 'miles', 'SUPPLEMENTARY');";
 
 pub(crate) struct Stage {
     /// Where the console is.
@@ -149,7 +149,7 @@ pub(crate) fn link(id: usize, program: &str) -> String {
     json!({ "linkCustomers": [{
         "customer": { "id": id },
         "linkToPartnerPrograms": [
-            { "partnerProgramName": program, "customerPartnerReference": { "partnerMembershipId": "M" } }
+            { "partnerProgramName": program, "customerPartnerReference": { "partnerMembershipId": format!("M-{id}") } }
         ],
     }] })
     .to_string()
