@@ -75,7 +75,8 @@ pub(super) fn document(body: &[u8], pointer: Option<&str>, masking: Masking) -> 
             let marked = pointer.map(|pointer| nearest(&value, pointer));
             let document = Document { is_masked, ..Document::default() };
             let mut writer = Writer { document, marked, masking };
-            writer.value(&value, Place { path: String::new(), key: None, indent: 0, comma: "" });
+            let root = Place { path: String::new(), key: None, indent: 0, comma: "" };
+            writer.value(&value, &root);
             writer.document
         }
         Err(error) if is_masked => {
@@ -139,38 +140,38 @@ struct Place<'a> {
 }
 
 impl Writer {
-    fn value(&mut self, value: &Value, place: Place<'_>) {
+    fn value(&mut self, value: &Value, place: &Place<'_>) {
         match value {
             Value::Object(fields) if !fields.is_empty() => {
-                self.line(&place, "{".to_owned(), "", "");
+                self.line(place, "{".to_owned(), "", "");
                 let last = fields.len() - 1;
                 for (number, (key, value)) in fields.iter().enumerate() {
                     let escaped = key.replace('~', "~0").replace('/', "~1");
-                    self.value(value, place.inner(&escaped, Some(key), number == last));
+                    self.value(value, &place.inner(&escaped, Some(key), number == last));
                 }
-                self.close(&place, "}");
+                self.close(place, "}");
             }
             Value::Array(elements) if !elements.is_empty() => {
-                self.line(&place, "[".to_owned(), "", "");
+                self.line(place, "[".to_owned(), "", "");
                 let last = elements.len() - 1;
                 for (number, value) in elements.iter().enumerate() {
                     // Elements mean what their list means.
-                    self.value(value, place.inner(&number.to_string(), None, number == last));
+                    self.value(value, &place.inner(&number.to_string(), None, number == last));
                 }
-                self.close(&place, "]");
+                self.close(place, "]");
             }
-            Value::Object(_) => self.line(&place, "{}".to_owned(), "", place.comma),
-            Value::Array(_) => self.line(&place, "[]".to_owned(), "", place.comma),
+            Value::Object(_) => self.line(place, "{}".to_owned(), "", place.comma),
+            Value::Array(_) => self.line(place, "[]".to_owned(), "", place.comma),
             Value::Null | Value::Bool(_) => {
-                self.line(&place, value.to_string(), "word", place.comma);
+                self.line(place, value.to_string(), "word", place.comma);
             }
             Value::Number(_) | Value::String(_) if self.masking.hides(place.key) => {
                 let quote = if value.is_string() { "\"" } else { "" };
-                self.line(&place, format!("{quote}{MASK}{quote}"), "mask", place.comma);
+                self.line(place, format!("{quote}{MASK}{quote}"), "mask", place.comma);
             }
-            Value::Number(number) => self.line(&place, number.to_string(), "number", place.comma),
+            Value::Number(number) => self.line(place, number.to_string(), "number", place.comma),
             Value::String(_) => {
-                self.line(&place, shortened(&value.to_string()), "string", place.comma);
+                self.line(place, shortened(&value.to_string()), "string", place.comma);
             }
         }
     }

@@ -190,16 +190,15 @@ impl Watch {
     }
 
     async fn ask_broker(&mut self, lanes: &[String]) -> Result<Depths, String> {
-        let connection = match &self.broker {
-            Some(connection) => Arc::clone(connection),
-            None => {
-                let config = &self.app.config;
-                let url = config.amqp_url().map_err(|error| error.to_string())?;
-                let name = format!("partner-program console {}", config.worker_id);
-                let opened = BrokerConnection::open(url, &name).await;
-                let opened = Arc::new(opened.map_err(|error| error.to_string())?);
-                Arc::clone(self.broker.insert(opened))
-            }
+        let connection = if let Some(connection) = &self.broker {
+            Arc::clone(connection)
+        } else {
+            let config = &self.app.config;
+            let url = config.amqp_url().map_err(|error| error.to_string())?;
+            let name = format!("partner-program console {}", config.worker_id);
+            let opened = BrokerConnection::open(url, &name).await;
+            let opened = Arc::new(opened.map_err(|error| error.to_string())?);
+            Arc::clone(self.broker.insert(opened))
         };
         depths(&connection, lanes).await.map_err(|error| error.to_string())
     }

@@ -1,5 +1,7 @@
 //! Tokens: made here, known only by their hashes afterwards.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -18,5 +20,10 @@ pub fn hash(token: &str) -> [u8; 32] {
 /// As the configuration writes it.
 #[must_use]
 pub fn hexadecimal(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(64);
+    for byte in hash {
+        // Writing to a String can't fail.
+        let _infallible = write!(text, "{byte:02x}");
+    }
+    text
 }

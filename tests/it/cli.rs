@@ -104,6 +104,8 @@ const COMMANDS: &[&str] = &[
     "show customer",
     "show history",
     "doctor",
+    "console",
+    "console token",
     "completions",
     "man",
 ];

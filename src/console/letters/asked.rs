@@ -89,8 +89,8 @@ impl Asked {
 
     /// Whether anything but the state and the group is asked for.
     pub(super) fn is_narrowed(&self) -> bool {
-        let Self { state, group, after, .. } = self.clone();
-        *self != Self { state, group, after, ..Self::default() }
+        let Self { group, state, after, .. } = self.clone();
+        *self != Self { group, state, after, ..Self::default() }
     }
 
     /// What is asked for: names and values, without empty ones.
