@@ -20,6 +20,8 @@ mod cli;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fuzz;
