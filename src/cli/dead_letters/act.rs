@@ -26,16 +26,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Publish letters again, in the order in which they died
 #[derive(clap::Args)]
 #[command(after_help = "\
-Without --state it is about open letters. Letters that a worker would refuse again as they are, are left
-alone: edit a copy of them. The broker has confirmed each letter before it counts as replayed.
+Without --state it is about open letters. Letters that a worker would refuse again as they are,
+are left alone: edit a copy of them. The broker has confirmed each letter before it counts as
+replayed. If it is cut off, a worker finishes it.
 
-Exits with 3 if no letter matches, with 5 if none could be replayed, with 6 if some could not, or, with
---wait, if some failed again or have no outcome yet. If it is cut off, a worker finishes it.
+Exits with 3 if no letter matches, with 5 if none could be replayed, with 6 if some could not, or,
+with --wait, if some failed again or have no outcome yet.
 
 Examples:
   partner-program dead-letters replay --group 3f1c9a0b7d2e4455 --dry-run
   partner-program dead-letters replay --group 3f1c9a0b7d2e4455 --reason OPS-12 --rate 50 --wait 60
-  partner-program dead-letters replay --cause processing-failed --since 2h --reason OPS-12 --yes -o json")]
+  partner-program dead-letters replay --cause processing-failed --reason OPS-12 --yes -o json")]
 pub(in crate::cli) struct ReplayArgs {
     #[command(flatten)]
     what: WhatArgs,

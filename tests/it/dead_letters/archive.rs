@@ -73,9 +73,9 @@ async fn whatever_lies_in_the_queue_is_archived_as_it_is() {
         sent(vec![], vec![b'x'; 3 << 20]),
         sent(vec![(MESSAGE_ID, short(b"nul \0 in \xff it"))], b"odd id".to_vec()),
         sent(headers(&[header(b"nul\0name", b"nul \0 value \xc3")]), b"odd header".to_vec()),
-        sent(headers(&[header(b"long", &[b'h'; 100_000])]), b"long header".to_vec()),
+        sent(headers(&[header(b"long", &vec![b'h'; 100_000])]), b"long header".to_vec()),
         sent(
-            headers(&[header(b"x-detail", &[b'd'; 50_000]), header(b"x-reason", b"not-json")]),
+            headers(&[header(b"x-detail", &vec![b'd'; 50_000]), header(b"x-reason", b"not-json")]),
             b"long detail".to_vec(),
         ),
         sent(

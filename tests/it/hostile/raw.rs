@@ -9,6 +9,8 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const FRAME_END: u8 = 0xce;
+/// Below what a frame may hold.
+const FRAME_BYTES: usize = 100_000;
 
 /// The places of the basic properties in their flags.
 pub(crate) const HEADERS: u8 = 13;
@@ -82,7 +84,9 @@ impl RawPublisher {
         header.extend(flags.to_be_bytes());
         header.extend(properties.into_iter().flat_map(|(_, encoded)| encoded));
         self.frame(HEADER, 1, &header).await;
-        self.frame(BODY, 1, body).await;
+        for part in body.chunks(FRAME_BYTES) {
+            self.frame(BODY, 1, part).await;
+        }
         self.expect((60, 80)).await;
     }
 
