@@ -101,6 +101,7 @@ fn filters() -> Vec<(&'static str, Filter)> {
             },
         ),
         ("a text", Filter { text: text("kind cb"), ..Filter::default() }),
+        ("a text with a number", Filter { text: text("kind cb, line 77"), ..Filter::default() }),
         ("a text that nowhere stands", Filter { text: text("nowhere"), ..Filter::default() }),
         ("a command id", Filter { command_id: text("command-777777"), ..Filter::default() }),
         (
