@@ -150,10 +150,10 @@ async fn counted(
         group by fingerprint
         having $5::text is null or sum(letters) filter (where state = $5) > 0
         order by 6 desc, 14 desc, fingerprint limit $6"#,
-        filter.org,
-        filter.operation,
-        filter.reason,
-        filter.fingerprint,
+        filter.org.as_deref().map(storable),
+        filter.operation.as_deref().map(storable),
+        filter.reason.as_deref().map(storable),
+        filter.fingerprint.as_deref().map(storable),
         filter.state.map(State::as_str),
         limit,
         filter.text.as_deref().map(storable),

@@ -110,10 +110,10 @@ pub async fn count(connection: &mut Connection, filter: &Filter) -> Result<Count
                 and ($3::text is null or reason = $3) and ($4::text is null or fingerprint = $4)
                 and ($5::text is null or state = $5)
                 and ($6::text is null or strpos(detail, dead_letter_normalised($6)) > 0)"#,
-            filter.org,
-            filter.operation,
-            filter.reason,
-            filter.fingerprint,
+            filter.org.as_deref().map(storable),
+            filter.operation.as_deref().map(storable),
+            filter.reason.as_deref().map(storable),
+            filter.fingerprint.as_deref().map(storable),
             filter.state.map(State::as_str),
             filter.text.as_deref().map(storable),
         )

@@ -115,6 +115,30 @@ async fn what_a_killed_operator_has_begun_is_finished_by_a_worker() {
 }
 
 #[tokio::test]
+async fn an_interrupted_operation_is_cancelled_and_leaves_nothing_claimed() {
+    let mut scene = scene_without_the_org("interrupted").await;
+    bury(&mut scene, &steps(0..500)).await;
+    found_the_org(&mut scene).await;
+    let arguments = [&["dead-letters"], &REPLAY[..], &["--rate", "20"]].concat();
+    let mut operator =
+        scene.settings.command(&arguments).stdout(Stdio::null()).spawn().expect("it starts");
+    let rows = &mut scene.rows;
+    eventually(DEADLINE, "some are replayed", async || {
+        let replayed = "select count(*) from dead_letter where state = 'replayed'";
+        (rows.count(replayed).await > 2).then_some(())
+    })
+    .await;
+    let id = operator.id().expect("it runs").to_string();
+    let sent = tokio::process::Command::new("kill").args(["-s", "INT", &id]).status().await;
+    assert!(sent.expect("kill runs").success());
+    let ended = tokio::time::timeout(DEADLINE, operator.wait()).await.expect("it ends in time");
+    assert_eq!(ended.expect("it ends").code(), Some(6));
+    let cancelled = "select count(*) from dead_letter_operation where state = 'cancelled'";
+    assert_eq!(rows.count(cancelled).await, 1);
+    assert_eq!(rows.count("select count(*) from dead_letter where state = 'replaying'").await, 0);
+}
+
+#[tokio::test]
 async fn an_operation_that_somebody_cancels_stops_where_it_is() {
     let mut scene = scene_without_the_org("cancelled").await;
     bury(&mut scene, &steps(0..500)).await;

@@ -142,6 +142,22 @@ async fn a_command_without_an_id_counts_once_however_often_it_is_replayed() {
 }
 
 #[tokio::test]
+async fn where_publishers_are_bound_to_orgs_replays_go_out_as_the_user_of_the_broker() {
+    let mut scene = scene("publishers").await;
+    let bound = |user: &str| scene.settings.clone().with("PUBLISHERS", format!("{user}=acme"));
+    let (ours, others) = (bound("guest"), bound("upstream"));
+    scene.settings = ours;
+    // It says nobody's name.
+    bury(&mut scene, &[link("c-1", 1, "m-1")]).await;
+    dead_letters(&others, &["replay", "--all", "--yes", "--reason", "test"]).await.expect(5);
+    let worker = Process::start(&scene.settings, "worker");
+    let replay = ["replay", "--all", "--yes", "--reason", "by us", "--wait", "100"];
+    let report = dead_letters(&scene.settings, &replay).await.expect(0).json();
+    assert_eq!(report["applied"], json!(1));
+    drop(worker);
+}
+
+#[tokio::test]
 async fn what_a_worker_would_refuse_again_is_left_alone() {
     let mut scene = scene_without_the_org("dry run").await;
     let mut unknown = link("c-1", 1, "m-1");
