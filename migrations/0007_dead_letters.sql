@@ -172,9 +172,13 @@ as $$
             or operation = filter->>'operation')
         and (filter->>'reason' is null or filter->>'fingerprints' is not null
             or reason = filter->>'reason')
+        -- Looked up on its own: the planner can't know how rare a text or a customer is.
         and (filter->>'text' is null
             or (filter->>'fingerprints' is not null and filter->>'text' !~ '[0-9]')
-            or strpos(lower(detail), lower(filter->>'text')) > 0)
+            or id = any (array(select id from dead_letter
+                where strpos(lower(detail), lower(filter->>'text')) > 0
+                    and (filter->>'fingerprints' is null
+                        or fingerprint = any ((filter->>'fingerprints')::text[])))))
         and (filter->>'fingerprint' is null or fingerprint = filter->>'fingerprint')
         and (filter->>'lane' is null or lane = filter->>'lane')
         and (filter->>'state' is null or state = filter->>'state')
@@ -182,7 +186,6 @@ as $$
         and (filter->>'until' is null or last_died_at < (filter->>'until')::timestamptz)
         and (filter->>'command_id' is null or command_id = filter->>'command_id')
         and (filter->>'correlation_id' is null or correlation_id = filter->>'correlation_id')
-        -- Looked up on its own: the planner takes a customer for far more frequent than one is.
         and (filter->>'customer_keys' is null or id = any (array(select id from dead_letter
             where customer_keys && (filter->>'customer_keys')::bigint[])))
 $$;

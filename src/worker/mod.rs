@@ -86,7 +86,7 @@ pub async fn run(
             clock.clone(),
             shutdown.clone(),
         ));
-        tasks.spawn(follow::run(Arc::clone(&config), places, shutdown.clone()));
+        tasks.spawn(follow::run(Arc::clone(&config), places, clock, shutdown.clone()));
     }
 
     let deadline = async {

@@ -22,6 +22,8 @@ mod console;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod dead_letters;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fuzz;

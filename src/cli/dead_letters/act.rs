@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::ask::{WhoArgs, confirm};
 use super::filter::FilterArgs;
 use crate::cli::output::{Progress, Row, note};
 use crate::cli::{Context, Exit, Refusal};
+use crate::config::Config;
 use crate::domain::dead_letter::State;
 use crate::ops::dead_letters::run::{self, Outcome};
 use crate::ops::dead_letters::selection::{self, Forecast};
-use crate::store::connection::Connection;
+use crate::store::connection::{self, Connection};
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
-use crate::store::dead_letters::operations::{End, Kind, Plan, Tally};
+use crate::store::dead_letters::operations::{self, End, Kind, Plan, Tally};
 
 /// Between two looks at what came of replays.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -26,16 +28,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Publish letters again, in the order in which they died
 #[derive(clap::Args)]
 #[command(after_help = "\
-Without --state it is about open letters. Letters that a worker would refuse again as they are, are left
-alone: edit a copy of them. The broker has confirmed each letter before it counts as replayed.
+Without --state it is about open letters. Letters that a worker would refuse again as they are,
+are left alone: edit a copy of them. The broker has confirmed each letter before it counts as
+replayed. Ctrl-C cancels; if its process dies otherwise, a worker finishes it.
 
-Exits with 3 if no letter matches, with 5 if none could be replayed, with 6 if some could not, or, with
---wait, if some failed again or have no outcome yet. If it is cut off, a worker finishes it.
+Exits with 3 if no letter matches, with 5 if none could be replayed, with 6 if some could not, or,
+with --wait, if some failed again or have no outcome yet.
 
 Examples:
   partner-program dead-letters replay --group 3f1c9a0b7d2e4455 --dry-run
   partner-program dead-letters replay --group 3f1c9a0b7d2e4455 --reason OPS-12 --rate 50 --wait 60
-  partner-program dead-letters replay --cause processing-failed --since 2h --reason OPS-12 --yes -o json")]
+  partner-program dead-letters replay --cause processing-failed --reason OPS-12 --yes -o json")]
 pub(in crate::cli) struct ReplayArgs {
     #[command(flatten)]
     what: WhatArgs,
@@ -200,7 +203,11 @@ async fn act(
         progress.add(u64::try_from(through - told).unwrap_or_default());
         told = through;
     };
+    // A worker would go on with an operation whose process is gone: Ctrl-C has to say so.
+    let cancelling = cancel_on_interrupt(context.config.clone(), id);
+    let cancelling = AbortOnDropHandle::new(tokio::spawn(cancelling));
     let ran = run::run(connection, &context.config, operation, &runner, observe).await;
+    drop(cancelling);
     progress.finish();
     let outcome = ran.inspect_err(|_| {
         note(&format!(
@@ -209,6 +216,22 @@ async fn act(
     })?;
     let report = Report::of(kind, &outcome);
     Ok(Some((outcome, report)))
+}
+
+/// Asks for the operation's end when somebody interrupts it.
+async fn cancel_on_interrupt(config: Config, id: Uuid) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    note("cancelling: it stops after the letters that it has in hand");
+    let cancelled = async {
+        let mut connection = connection::connect(config.database_url()?, &config.worker_id).await?;
+        operations::request_cancel(&mut connection, id).await?;
+        anyhow::Ok(())
+    };
+    if let Err(error) = cancelled.await {
+        note(&format!("can't cancel: {error}; try `dead-letters operations cancel {id}`"));
+    }
 }
 
 async fn dry_run(

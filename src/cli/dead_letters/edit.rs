@@ -26,13 +26,13 @@ use crate::store::dead_letters::show::{self, Letter};
 /// Replay a corrected copy of a letter
 #[derive(clap::Args)]
 #[command(after_help = "\
-Without --file the body is opened in $VISUAL or $EDITOR, and again for as long as a worker would refuse
-it. The copy has a new command id; from the same moment on the original is superseded. Exits with 5 if
-the letter is not open, or the file would be refused.
+Without --file the body is opened in $VISUAL or $EDITOR, and again for as long as a worker would
+refuse it. The copy has a new command id; from the same moment on the original is superseded. Exits
+with 5 if the letter is not open, or the file would be refused.
 
 Examples:
   partner-program dead-letters edit 0e5ad0a4-5a54-8d7b-9c62-6f0d7d7c3b0a --reason OPS-12
-  jq … | partner-program dead-letters edit 0e5ad0a4-5a54-8d7b-9c62-6f0d7d7c3b0a --file - --reason OPS-12")]
+  partner-program dead-letters edit 0e5ad0a4-5a54-8d7b-9c62-6f0d7d7c3b0a --file f.json --reason why")]
 pub(in crate::cli) struct Args {
     /// The letter
     #[arg(value_name = "ID")]

@@ -20,8 +20,8 @@ use crate::store::dead_letters::operations::{Kind, Plan, Tally};
 /// Write letters whole, one JSON document a line, in the order in which they died
 #[derive(clap::Args)]
 #[command(after_help = "\
-Lines hold bodies and headers, and so personal data: each export is noted. A body that is not text
-stands in `body_base64`. Letters of every state are exported unless --state says which.
+Lines hold bodies and headers, and so personal data: each export is noted. A body that is not
+text stands in `body_base64`. Letters of every state are exported unless --state says which.
 
 Examples:
   partner-program dead-letters export --state open --file open.ndjson --reason OPS-12

@@ -19,16 +19,17 @@ use crate::store::connection::{self, Connection};
 /// Find out what failed and why, and put it right
 #[derive(Subcommand)]
 #[command(after_help = "\
-Workers move the dead letters into the database; these commands work there. Letters that failed alike
-are a group. A replay keeps the command's id, so it can't take effect twice; what came of it is
-followed: applied, or failed again as a new letter. Everything is noted, with who, why and from where.
+Workers move the dead letters into the database; these commands work there. Letters that failed
+alike are a group. A replay keeps the command's id, so it can't take effect twice; what came of it
+is followed: applied, or failed again as a new letter. Everything that is done is noted, with who,
+why and from where.
 
 Examples:
   partner-program dead-letters groups
   partner-program dead-letters list --group 3f1c9a0b7d2e4455 --since 2h
   partner-program dead-letters show 0e5ad0a4-5a54-8d7b-9c62-6f0d7d7c3b0a
   partner-program dead-letters replay --group 3f1c9a0b7d2e4455 --dry-run
-  partner-program dead-letters replay --group 3f1c9a0b7d2e4455 --reason 'OPS-12: tier was missing' --wait 60")]
+  partner-program dead-letters replay --group 3f1c9a0b7d2e4455 --reason 'OPS-12: no tier' --wait 60")]
 pub(super) enum Action {
     List(list::ListArgs),
     Groups(list::GroupsArgs),

@@ -17,12 +17,12 @@ use crate::store::dead_letters::show::{self, Letter};
 /// A letter: what it was, why it died, what was done with it
 #[derive(clap::Args)]
 #[command(after_help = "\
-Values in body and headers are hidden, for they may be personal data; --unmask shows them, which is
-noted. Exits with 3 if there is no such letter.
+Values in body and headers are hidden, for they may be personal data; --unmask shows them, which
+is noted. Exits with 3 if there is no such letter.
 
 Examples:
   partner-program dead-letters show 0e5ad0a4-5a54-8d7b-9c62-6f0d7d7c3b0a
-  partner-program dead-letters show 0e5ad0a4-5a54-8d7b-9c62-6f0d7d7c3b0a --unmask --reason OPS-12 -o json")]
+  partner-program dead-letters show 0e5ad0a4-5a54-8d7b-9c62-6f0d7d7c3b0a --unmask --reason why")]
 pub(in crate::cli) struct Args {
     /// The letter
     #[arg(value_name = "ID")]

@@ -156,10 +156,15 @@ async fn insert(connection: &mut Connection, letters: &[NewLetter]) -> Result<()
             where before.id = new.replay_of and before.state in ('failed_again', 'superseded')
                 and coalesce(before.command_id, before.id::text) = new.command_id) before on true
         order by place
-        on conflict (id) do update set deaths = letter.deaths + 1, changed_at = now(),
-            last_died_at = excluded.last_died_at,
-            state = case when letter.state in ('replaying', 'replayed') then letter.state else 'open' end
-        where excluded.last_died_at > letter.last_died_at",
+        -- Written in any case: a commit that writes nothing would not wait for a standby, which
+        -- may not have the letter yet.
+        on conflict (id) do update set
+            deaths = letter.deaths + (excluded.last_died_at > letter.last_died_at)::int,
+            last_died_at = greatest(letter.last_died_at, excluded.last_died_at),
+            changed_at = case when excluded.last_died_at > letter.last_died_at then now()
+                else letter.changed_at end,
+            state = case when letter.state in ('replaying', 'replayed')
+                or excluded.last_died_at <= letter.last_died_at then letter.state else 'open' end",
         column!(l => l.id),
         column!(l => optional(&l.org)) as &[Option<String>],
         column!(l => l.operation.clone()),
@@ -189,28 +194,46 @@ async fn insert(connection: &mut Connection, letters: &[NewLetter]) -> Result<()
     Ok(())
 }
 
-/// Looks whether replayed letters have taken effect, and notes it of those that have. At most
-/// `limit` at a time; returns how many it were.
-pub async fn follow(connection: &mut Connection, limit: i64) -> Result<u64, Error> {
-    let applied = sqlx::query!(
-        "with settled as (
-            select letter.id from dead_letter letter join org on org.code = letter.org_code
-            where letter.state = 'replayed' and exists (
+/// Looks whether the next `limit` letters behind `after` that were replayed `since` have taken
+/// effect, notes it of those that have, and returns the last one, if there may be more.
+pub async fn follow(
+    connection: &mut Connection,
+    since: DateTime<Utc>,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Option<Uuid>, Error> {
+    let looked_at = sqlx::query!(
+        r#"with awaited as materialized (
+            select letter.id, org.id as org_id, coalesce(command_id, letter.id::text) as command_id,
+                sha256(body) as body_hash
+            from dead_letter letter join org on org.code = letter.org_code
+            where state = 'replayed' and changed_at >= $1 and ($2::uuid is null or letter.id > $2)
+            order by letter.id limit $3),
+        -- One look by the key for each: the inbox is far too large for anything else.
+        settled as (
+            select awaited.id from awaited cross join lateral (
                 select from command_log command
-                where command.org_id = org.id
-                    and command.command_id = coalesce(letter.command_id, letter.id::text)
-                    and command.body_hash = sha256(letter.body))
-            order by letter.changed_at limit $1 for update of letter skip locked),
+                where command.org_id = awaited.org_id and command.command_id = awaited.command_id
+                    and command.body_hash = awaited.body_hash
+                limit 1) command),
         applied as (
             update dead_letter letter set state = 'applied', changed_at = now()
-            from settled where letter.id = settled.id returning letter.id, operation_id)
-        insert into dead_letter_action (dead_letter_id, action, actor, reason, source, operation_id)
-        select id, 'applied', 'worker', 'its command took effect', 'worker', operation_id from applied",
+            where id in (select id from dead_letter where id in (select id from settled)
+                and state = 'replayed' order by id for update skip locked)
+            returning letter.id, operation_id),
+        noted as (
+            insert into dead_letter_action
+                (dead_letter_id, action, actor, reason, source, operation_id)
+            select id, 'applied', 'worker', 'its command took effect', 'worker', operation_id
+            from applied)
+        select count(*) as "letters!", (array_agg(id order by id desc))[1] as last from awaited"#,
+        since,
+        after,
         limit,
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(applied.rows_affected())
+    Ok(looked_at.last.filter(|_| looked_at.letters == limit))
 }
 
 /// An array literal: arrays of arrays can't be told apart once they are unnested.

@@ -65,8 +65,10 @@ impl Filter {
 
     /// Whether the kept counts of groups can answer.
     pub(super) fn is_of_groups(&self) -> bool {
-        let Self { org, operation, reason, fingerprint, state, .. } = self.clone();
-        *self == Self { org, operation, reason, fingerprint, state, ..Self::default() }
+        let Self { org, operation, reason, fingerprint, state, text, .. } = self.clone();
+        // The groups have no numbers.
+        let text = text.filter(|text| !text.contains(|c: char| c.is_ascii_digit()));
+        *self == Self { org, operation, reason, fingerprint, state, text, ..Self::default() }
     }
 
     /// As the database's function wants it: with the groups that the letters can be of.

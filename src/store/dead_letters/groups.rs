@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::filter::Filter;
+use crate::store::dead_letters::filter::{Filter, storable};
 use crate::store::error::Error;
 
 /// How many hours a group tells apart.
@@ -88,8 +88,8 @@ struct Row {
 /// The groups of the letters that the filter means, those with most open letters first. A state
 /// in the filter means groups that have letters in it.
 ///
-/// A filter of nothing but org, operation, reason, fingerprint and state is answered from counts;
-/// any other looks at the letters themselves.
+/// A filter of nothing but org, operation, reason, fingerprint, state and a text without numbers
+/// is answered from counts; any other looks at the letters themselves.
 pub async fn groups(
     connection: &mut Connection,
     filter: &Filter,
@@ -146,15 +146,17 @@ async fn counted(
         where letters > 0
             and ($1::text is null or org_code = $1) and ($2::text is null or operation = $2)
             and ($3::text is null or reason = $3) and ($4::text is null or fingerprint = $4)
+            and ($7::text is null or strpos(detail, dead_letter_normalised($7)) > 0)
         group by fingerprint
         having $5::text is null or sum(letters) filter (where state = $5) > 0
         order by 6 desc, 14 desc, fingerprint limit $6"#,
-        filter.org,
-        filter.operation,
-        filter.reason,
-        filter.fingerprint,
+        filter.org.as_deref().map(storable),
+        filter.operation.as_deref().map(storable),
+        filter.reason.as_deref().map(storable),
+        filter.fingerprint.as_deref().map(storable),
         filter.state.map(State::as_str),
         limit,
+        filter.text.as_deref().map(storable),
     )
     .fetch_all(connection)
     .await?;

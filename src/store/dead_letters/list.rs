@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::filter::{Cursor, Filter};
+use crate::store::dead_letters::filter::{Cursor, Filter, storable};
 use crate::store::error::Error;
 
 /// Letters beyond so many are not counted one by one.
@@ -108,12 +108,14 @@ pub async fn count(connection: &mut Connection, filter: &Filter) -> Result<Count
             r#"select coalesce(sum(letters), 0)::bigint as "letters!" from dead_letter_group
             where ($1::text is null or org_code = $1) and ($2::text is null or operation = $2)
                 and ($3::text is null or reason = $3) and ($4::text is null or fingerprint = $4)
-                and ($5::text is null or state = $5)"#,
-            filter.org,
-            filter.operation,
-            filter.reason,
-            filter.fingerprint,
+                and ($5::text is null or state = $5)
+                and ($6::text is null or strpos(detail, dead_letter_normalised($6)) > 0)"#,
+            filter.org.as_deref().map(storable),
+            filter.operation.as_deref().map(storable),
+            filter.reason.as_deref().map(storable),
+            filter.fingerprint.as_deref().map(storable),
             filter.state.map(State::as_str),
+            filter.text.as_deref().map(storable),
         )
         .fetch_one(connection)
         .await?;
