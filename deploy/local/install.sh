@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the demo and the tests need on Debian 12: the server binaries of Postgres and
-# RabbitMQ, a C compiler, make and curl, and a browser for the tests of the console. Starts no system service, makes no database cluster, and
-# does nothing when all of it is there. The Rust toolchain is yours to bring.
+# RabbitMQ, a C compiler, make and curl, and with BROWSER=yes a Chromium for the tests of the
+# console. Starts no system service, makes no database cluster, and does nothing when all of it is
+# there. The Rust toolchain is yours to bring.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
