@@ -76,7 +76,7 @@ impl Frame {
         self.who.may(Role::Operator)
     }
 
-    pub(super) fn may_see_personal_data(&self) -> bool {
+    pub(super) fn is_admin(&self) -> bool {
         self.who.may(Role::Admin)
     }
 
@@ -97,6 +97,13 @@ impl Strip {
                         held.holder, held.epoch, since.exact, since.relative
                     );
                     (held.holder.clone(), title)
+                }
+            };
+            let (holder, title) = match beat.pause(&lane.name) {
+                None => (holder, title),
+                Some(pause) => {
+                    let title = format!("paused by {}: {}", pause.actor, pause.reason);
+                    ("paused".to_owned(), title)
                 }
             };
             let class = match lane.depth {

@@ -1,10 +1,12 @@
 //! The lanes: who works them, what waits in them, and how much all of them get done.
 
 use askama::Template;
-use axum::extract::State;
-use axum::response::Html;
+use axum::extract::{Form, State};
+use axum::response::{Html, Redirect};
 use chrono::TimeDelta;
+use serde::Deserialize;
 
+use crate::config::console::Role;
 use crate::console::app::Shared;
 use crate::console::chart::{self, Line};
 use crate::console::failure::{Failure, page};
@@ -12,6 +14,7 @@ use crate::console::frame::{Frame, Here, rate};
 use crate::console::moment::{Moment, grouped, span};
 use crate::console::pulse::{Beat, Lane};
 use crate::console::who::Identity;
+use crate::store::lane_pauses::{self, Pause};
 
 /// Points of the plot: an hour of looks, five seconds apart.
 const POINTS: usize = 720;
@@ -36,6 +39,13 @@ struct Row {
     consumers: Option<u32>,
     /// At the present rate, all lanes together.
     drained_in: Option<String>,
+    paused: Option<Paused>,
+}
+
+struct Paused {
+    by: String,
+    why: String,
+    since: Moment,
 }
 
 struct Holder {
@@ -51,8 +61,12 @@ pub(super) async fn list(
     let frame = Frame::of(&app, who, Here::Lanes);
     let beat = app.pulse.beat();
     let values: Vec<f64> = beat.throughput.iter().copied().collect();
+    // A pause shows at once, not with the next look.
+    let mut connection = app.database.lend().await?;
+    let pauses = lane_pauses::paused(&mut connection).await?;
+    connection.give_back();
     let plot = chart::line(&values, POINTS);
-    let rows = beat.lanes.iter().map(|lane| row(lane, &beat, &frame)).collect();
+    let rows = beat.lanes.iter().map(|lane| row(lane, &beat, &pauses, &frame)).collect();
     page(&Page {
         rows,
         top: plot.as_ref().map_or(String::new(), |line| rate(line.top)),
@@ -64,7 +78,7 @@ pub(super) async fn list(
     })
 }
 
-fn row(lane: &Lane, beat: &Beat, frame: &Frame) -> Row {
+fn row(lane: &Lane, beat: &Beat, pauses: &[Pause], frame: &Frame) -> Row {
     let waiting: u32 = beat.lanes.iter().filter_map(|lane| lane.depth).map(|d| d.ready).sum();
     let drained_in = lane.depth.filter(|depth| depth.ready > 0).and_then(|_| {
         let seconds = f64::from(waiting) / beat.per_second().filter(|rate| *rate >= 1.0)?;
@@ -82,5 +96,57 @@ fn row(lane: &Lane, beat: &Beat, frame: &Frame) -> Row {
         ready: lane.depth.map(|depth| grouped(i64::from(depth.ready))),
         consumers: lane.depth.map(|depth| depth.consumers),
         drained_in,
+        paused: pauses.iter().find(|pause| pause.lane == lane.name).map(|pause| Paused {
+            by: pause.actor.clone(),
+            why: pause.reason.clone(),
+            since: frame.moment(&pause.paused_at),
+        }),
     }
+}
+
+/// A lane, and why it is to stand still.
+#[derive(Deserialize)]
+pub(super) struct Wish {
+    lane: String,
+    #[serde(default)]
+    reason: String,
+}
+
+pub(super) async fn pause(
+    State(app): State<Shared>,
+    who: Identity,
+    Form(wish): Form<Wish>,
+) -> Result<Redirect, Failure> {
+    who.must_be(Role::Admin)?;
+    let actor = who.actor(&wish.reason);
+    if actor.reason.is_empty() {
+        return Err(Failure::BadInput("Say why: whoever finds it paused will ask.".to_owned()));
+    }
+    if !app.pulse.beat().lanes.iter().any(|lane| lane.name == wish.lane) {
+        return Err(Failure::NotFound(format!("There is no lane {}.", wish.lane)));
+    }
+    let mut connection = app.database.lend().await?;
+    let paused = lane_pauses::pause(&mut connection, &wish.lane, &actor).await?;
+    connection.give_back();
+    if !paused {
+        return Err(Failure::Conflict(format!("Lane {} is paused already.", wish.lane)));
+    }
+    tracing::warn!(lane = wish.lane, "{} pauses lane {}", who.name, wish.lane);
+    Ok(Redirect::to("/lanes"))
+}
+
+pub(super) async fn resume(
+    State(app): State<Shared>,
+    who: Identity,
+    Form(wish): Form<Wish>,
+) -> Result<Redirect, Failure> {
+    who.must_be(Role::Admin)?;
+    let mut connection = app.database.lend().await?;
+    let resumed = lane_pauses::resume(&mut connection, &wish.lane, &who.name).await?;
+    connection.give_back();
+    if !resumed {
+        return Err(Failure::Conflict(format!("Lane {} is not paused.", wish.lane)));
+    }
+    tracing::warn!(lane = wish.lane, "{} resumes lane {}", who.name, wish.lane);
+    Ok(Redirect::to("/lanes"))
 }

@@ -15,6 +15,7 @@ use crate::broker::depth::{self, Depth};
 use crate::broker::{self, topology};
 use crate::console::app::{App, Shared};
 use crate::store::connection::{self, Connection};
+use crate::store::lane_pauses::{self, Pause};
 use crate::store::vitals::{self, Letters};
 
 /// Between two looks.
@@ -34,6 +35,7 @@ pub(super) struct Beat {
     pub(super) database: Server,
     pub(super) broker: Server,
     pub(super) lanes: Vec<Lane>,
+    pub(super) pauses: Vec<Pause>,
     pub(super) letters: Letters,
     /// Dead letters that the archive has not taken yet.
     pub(super) letters_waiting: Option<u32>,
@@ -75,6 +77,11 @@ impl Pulse {
 }
 
 impl Beat {
+    /// The pause of the lane, if it stands still.
+    pub(super) fn pause(&self, lane: &str) -> Option<&Pause> {
+        self.pauses.iter().find(|pause| pause.lane == lane)
+    }
+
     /// Commands a second, as of the last look.
     pub(super) fn per_second(&self) -> Option<f64> {
         self.throughput.back().copied()
@@ -110,6 +117,7 @@ struct Watch {
 /// What the database says.
 struct Seen {
     lanes: Vec<vitals::Lane>,
+    pauses: Vec<Pause>,
     commands_stored: i64,
     letters: Letters,
 }
@@ -141,6 +149,7 @@ impl Watch {
             let held = match seen {
                 Ok(seen) => {
                     beat.letters = seen.letters;
+                    beat.pauses = seen.pauses;
                     beat.commands_stored = seen.commands_stored;
                     seen.lanes
                 }
@@ -180,6 +189,7 @@ impl Watch {
             let seen = async {
                 Ok::<_, crate::store::error::Error>(Seen {
                     lanes: vitals::lanes(connection).await?,
+                    pauses: lane_pauses::paused(connection).await?,
                     commands_stored: vitals::last_command(connection).await?,
                     letters: vitals::letters(connection).await?,
                 })

@@ -51,6 +51,8 @@ pub(super) fn of(app: Shared) -> Router {
         .route("/operations/{id}/cancel", post(operations::cancel))
         .route("/audit", get(audit::list))
         .route("/lanes", get(lanes::list))
+        .route("/lanes/pause", post(lanes::pause))
+        .route("/lanes/resume", post(lanes::resume))
         .route("/lookup", get(lookup::command).post(lookup::customer))
         .route("/strip", get(frame::strip))
         .route("/login", get(login::form).post(login::login))

@@ -18,6 +18,7 @@ pub mod fence;
 mod history;
 
 pub mod attempts;
+pub mod lane_pauses;
 
 pub mod dead_letters;
 

@@ -73,7 +73,7 @@ impl Lane {
 
     /// Works until `shutdown`, then drains. Only a database that may lose what it has committed
     /// ends it before.
-    pub(super) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub(super) async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         let mut longer_pause = Backoff::new(PAUSE_WITHOUT_PROGRESS.0, PAUSE_WITHOUT_PROGRESS.1);
         while !shutdown.is_cancelled() {

@@ -108,6 +108,11 @@
     all("[data-copy]").forEach((button) => { button.hidden = !navigator.clipboard; });
     tell();
   }
+  // Nobody loses a form that they have opened to a refresh.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const refreshed = event.detail.elt;
+    if (refreshed.id === "lane-rows" && refreshed.querySelector("details[open]")) event.preventDefault();
+  });
   document.addEventListener("htmx:afterSettle", show);
   // An answer that is no page, such as a log-in that is due: let the browser show it.
   document.addEventListener("htmx:beforeSwap", (event) => {

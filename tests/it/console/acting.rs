@@ -4,6 +4,7 @@ use thirtyfour::Key;
 
 use crate::console::browser::{Browser, Scripts};
 use crate::console::stage::{ADMIN, OPERATOR, Stage, link};
+use crate::harness::publisher::command;
 
 const APPLIED: &str = "select count(*) from dead_letter where state = 'applied'";
 const DISCARDED: &str = "select count(*) from dead_letter where state = 'discarded'";
@@ -174,6 +175,36 @@ async fn without_scripts_nothing_is_missing() {
     let operation = browser.address().await;
     browser.page.goto(&operation).await.unwrap();
     browser.see_words("h1 .state", "done").await;
+    browser.close().await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_lane_takes_nothing_until_it_is_resumed() {
+    const STORED: &str = "select count(*) from command_log";
+    let mut stage = Stage::new("console_pause").await;
+    let delink = |id: &str| {
+        let body = r#"{"deLinkCustomers":[{"customer":{"id":7},"deLinkFromPartnerPrograms":[{"partnerProgramName":"Hotels"}]}]}"#;
+        command("acme.delink", Some(id), body)
+    };
+    stage.publisher.publish(&[delink("c-1")]).await;
+    stage.counted(STORED, 1).await;
+    let browser = Browser::open(&stage, Scripts::On).await;
+    browser.log_in(ADMIN).await;
+    browser.go("/lanes").await;
+    browser.click("#lane-rows summary").await;
+    browser.type_into("#lane-rows [name=reason]", "OPS-8: globex moves").await;
+    browser.click("[data-lane=pause]").await;
+    browser.see_words("#lane-rows", "OPS-8: globex moves").await;
+    // The worker has drained it and gone.
+    browser.see_words("#lane-rows .bad", "none").await;
+    browser.pictures("lane-paused").await;
+    stage.publisher.publish(&[delink("c-2"), delink("c-3")]).await;
+    stage.waiting(2).await;
+    assert_eq!(stage.count(STORED).await, 1);
+    browser.click("[data-lane=resume]").await;
+    stage.counted(STORED, 3).await;
+    assert_eq!(stage.count("select count(*) from lane_pause where resumed_by = 'ada'").await, 1);
     browser.close().await;
     stage.end().await;
 }

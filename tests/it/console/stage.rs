@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::harness::eventually;
+use crate::harness::management::Depth;
 use crate::harness::publisher::{Publisher, command};
 use crate::harness::servers::Place;
 use crate::harness::worker::{InProcess, Settings};
@@ -47,7 +48,7 @@ pub(crate) struct Stage {
     worker: InProcess,
     stop: CancellationToken,
     _tasks: [AbortOnDropHandle<()>; 2],
-    _place: Place,
+    place: Place,
 }
 
 impl Stage {
@@ -70,7 +71,7 @@ impl Stage {
             console::serve(listener, &config, stopped).await.expect("the console serves");
         });
         let tasks = [AbortOnDropHandle::new(keeping), AbortOnDropHandle::new(serving)];
-        Self { url, rows, publisher, worker, stop, _tasks: tasks, _place: place }
+        Self { url, rows, publisher, worker, stop, _tasks: tasks, place }
     }
 
     /// With `count` letters of an org that is not known, and two that no worker can read.
@@ -114,6 +115,15 @@ impl Stage {
 
     pub(crate) async fn count(&mut self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&mut self.rows).await.expect(query)
+    }
+
+    /// Waits until so many commands wait in the lane, delivered to nobody.
+    pub(crate) async fn waiting(&self, count: u64) {
+        eventually(SOON, &format!("{count} commands wait"), async || {
+            let depth = self.place.broker.depth("partner-program.commands.main")?;
+            (depth == Depth { ready: count, unacked: 0 }).then_some(())
+        })
+        .await;
     }
 
     /// What the letters of globex died of is mended.
