@@ -192,6 +192,7 @@ async fn a_paused_lane_takes_nothing_until_it_is_resumed() {
     let browser = Browser::open(&stage, Scripts::On).await;
     browser.log_in(ADMIN).await;
     browser.go("/lanes").await;
+    browser.see_words("#lane-rows", "tested").await;
     browser.click("#lane-rows summary").await;
     browser.type_into("#lane-rows [name=reason]", "OPS-8: globex moves").await;
     browser.click("[data-lane=pause]").await;
