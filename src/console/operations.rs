@@ -1,7 +1,7 @@
 //! What was done to many letters at once, and how far it is.
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::{Path, State as Held};
 use axum::response::{Html, Redirect};
 use uuid::Uuid;
 
@@ -11,8 +11,10 @@ use crate::console::failure::{Failure, page};
 use crate::console::frame::{Frame, Here};
 use crate::console::moment::{grouped, span};
 use crate::console::who::Identity;
+use crate::domain::dead_letter::State;
+use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
-use crate::store::dead_letters::operations::{self, Operation};
+use crate::store::dead_letters::operations::{self, Kind, Operation};
 
 const LIST: i64 = 100;
 
@@ -37,12 +39,20 @@ struct One {
     selection: Vec<(String, String)>,
     took: Option<String>,
     at_most: Option<String>,
+    /// Of a replay: letters by what came of them.
+    outcomes: Vec<(State, i64)>,
 }
 
 impl One {
     /// Whether nobody has begun with it yet.
     fn is_waiting(&self) -> bool {
         self.operation.is_running() && self.operation.runner.is_none()
+    }
+
+    /// Whether there is more to come.
+    fn is_under_way(&self) -> bool {
+        let awaited = |state: &State| matches!(state, State::Replaying | State::Replayed);
+        self.operation.is_running() || self.outcomes.iter().any(|(state, _)| awaited(state))
     }
 }
 
@@ -90,7 +100,7 @@ fn selection(filter: Option<&Filter>) -> Vec<(String, String)> {
 }
 
 pub(super) async fn list(
-    State(app): State<Shared>,
+    Held(app): Held<Shared>,
     who: Identity,
 ) -> Result<Html<String>, Failure> {
     let mut connection = app.database.lend().await?;
@@ -100,12 +110,18 @@ pub(super) async fn list(
 }
 
 pub(super) async fn show(
-    State(app): State<Shared>,
+    Held(app): Held<Shared>,
     who: Identity,
     Path(id): Path<Uuid>,
 ) -> Result<Html<String>, Failure> {
     let mut connection = app.database.lend().await?;
     let found = operations::find(&mut connection, id).await?;
+    let outcomes = match &found {
+        Some(operation) if operation.kind() == Some(Kind::Replay) => {
+            claims::states(&mut connection, id).await?
+        }
+        _ => Vec::new(),
+    };
     connection.give_back();
     let operation =
         found.ok_or_else(|| Failure::NotFound(format!("There is no operation {id}.")))?;
@@ -114,6 +130,7 @@ pub(super) async fn show(
     page(&One {
         selection: selection(operation.filter.as_ref()),
         took: (operation.runner.is_some()).then(|| span(ended - operation.started_at)),
+        outcomes,
         at_most: operation.letters_max.map(grouped),
         operation,
         frame,
@@ -121,7 +138,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn cancel(
-    State(app): State<Shared>,
+    Held(app): Held<Shared>,
     who: Identity,
     Path(id): Path<Uuid>,
 ) -> Result<Redirect, Failure> {

@@ -38,8 +38,9 @@ async fn a_group_is_replayed_after_a_dry_run() {
     browser.see("progress").await;
     browser.picture("operation-running").await;
     browser.see_words("h1 .state", "done").await;
-    browser.pictures("operation").await;
     stage.counted(APPLIED, 60).await;
+    browser.see_words("#outcomes + .tally", "applied\n60").await;
+    browser.pictures("operation").await;
     assert_eq!(stage.count(EFFECTS).await, 60);
     browser.go("/operations").await;
     browser.see_words("main", "OPS-1: globex is imported").await;
