@@ -99,10 +99,7 @@ fn selection(filter: Option<&Filter>) -> Vec<(String, String)> {
     fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-pub(super) async fn list(
-    Held(app): Held<Shared>,
-    who: Identity,
-) -> Result<Html<String>, Failure> {
+pub(super) async fn list(Held(app): Held<Shared>, who: Identity) -> Result<Html<String>, Failure> {
     let mut connection = app.database.lend().await?;
     let operations = operations::list(&mut connection, LIST).await?;
     connection.give_back();

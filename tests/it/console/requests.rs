@@ -1,10 +1,19 @@
 //! Requests that no browser would send, or that one is made to send.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use partner_program_worker::console;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::console::stage::{ADMIN, OPERATOR, Stage, VIEWER, settings};
+use crate::harness::eventually;
 use crate::harness::servers::Place;
 use crate::harness::worker::{Process, Settings};
+
+const SOON: Duration = Duration::from_secs(20);
 
 struct Answer {
     status: u16,
@@ -38,6 +47,34 @@ async fn send(method: &str, url: String, headers: &[(&str, &str)], body: &str) -
         Answer { status, headers, body: response.body_mut().read_to_string().unwrap_or_default() }
     });
     answering.await.expect("the request ends")
+}
+
+/// A console without a worker.
+struct Alone {
+    address: SocketAddr,
+    stop: CancellationToken,
+    serving: JoinHandle<Result<(), console::Error>>,
+}
+
+impl Alone {
+    async fn serve(settings: &Settings) -> Self {
+        let config = settings.config();
+        let listener = console::listen(&config).await.expect("a port is free").expect("it is on");
+        let address = listener.local_addr().expect("an address");
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let serving = tokio::spawn(async move { console::serve(listener, &config, stopped).await });
+        Self { address, stop, serving }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.serving.await.expect("it does not panic").expect("it ends well");
+    }
 }
 
 fn bearer(token: &str) -> (&'static str, String) {
@@ -161,12 +198,12 @@ async fn guessing_is_slowed_down() {
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_and_metrics_need_no_token_and_name_nobody() {
     let stage = Stage::with_letters("console_probes", 1).await;
-    crate::harness::eventually(std::time::Duration::from_secs(20), "it is ready", async || {
+    eventually(SOON, "it is ready", async || {
         let answer = send("GET", format!("{}/health/ready", stage.url), &[], "").await;
         (answer.status == 200).then_some(())
     })
     .await;
-    crate::harness::eventually(std::time::Duration::from_secs(20), "it is counted", async || {
+    eventually(SOON, "it is counted", async || {
         let answer = send("GET", format!("{}/metrics", stage.url), &[], "").await;
         assert!(!answer.body.contains("globex") && !answer.body.contains("98765"));
         let counted = answer.body.contains("partner_program_dead_letters_open 3\n")
@@ -191,19 +228,57 @@ async fn a_public_address_without_a_log_in_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_believed_from_its_own_address_alone() {
+    let place = Place::new("console_proxy").await;
+    for (from, status) in [("127.0.0.1", 200), ("10.0.0.5", 303)] {
+        let proxy = serde_json::json!({ "proxy": {
+            "header": "X-Forwarded-User", "from": [from], "roles": { "bo": "viewer" },
+        } });
+        let settings =
+            Settings::of(&place).with("OPS_LISTEN", "127.0.0.1:0").with("CONSOLE", proxy);
+        let console = Alone::serve(&settings).await;
+        let named = [("x-forwarded-user", "bo")];
+        let answer = send("GET", console.url("/letters"), &named, "").await;
+        assert_eq!(answer.status, status, "{from}");
+        // Whom the table does not have, and whoever is named twice, nobody knows.
+        let stranger = [("x-forwarded-user", "eve")];
+        assert_eq!(send("GET", console.url("/letters"), &stranger, "").await.status, 303);
+        let twice = [("x-forwarded-user", "eve"), ("x-forwarded-user", "bo")];
+        assert_eq!(send("GET", console.url("/letters"), &twice, "").await.status, 303);
+        console.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_port_is_taken_works_on_and_takes_it_over() {
+    let place = Place::new("console_port").await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let settings = Settings::of(&place).with("OPS_LISTEN", address);
+    settings.declare().await;
+    let mut worker = Process::start(&settings, "second");
+    eventually(SOON, "it says so, and works", async || {
+        let words = worker.words();
+        (words.contains("(ops_listen)") && words.contains("subscribed to")).then_some(())
+    })
+    .await;
+    drop(taken);
+    eventually(SOON, "it has taken the port over", async || {
+        worker.words().contains(&format!("the console is at http://{address}")).then_some(())
+    })
+    .await;
+    let live = send("GET", format!("http://{address}/health/live"), &[], "").await;
+    assert!(live.status == 200 && live.body.contains("second"), "{}", live.body);
+    worker.signal("TERM").await;
+    assert!(worker.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_tokens_only_this_machine_by_its_own_names_is_answered() {
     let place = Place::new("console_local").await;
-    let config = Settings::of(&place).with("OPS_LISTEN", "127.0.0.1:0").config();
-    let listener = partner_program_worker::console::listen(&config).await.unwrap().unwrap();
-    let url = format!("http://{}/letters", listener.local_addr().unwrap());
-    let stop = tokio_util::sync::CancellationToken::new();
-    let stopped = stop.clone();
-    let serving = tokio::spawn(async move {
-        partner_program_worker::console::serve(listener, &config, stopped).await
-    });
-    assert_eq!(send("GET", url.clone(), &[], "").await.status, 200);
-    let rebound = send("GET", url, &[("host", "evil.example")], "").await;
+    let console = Alone::serve(&Settings::of(&place).with("OPS_LISTEN", "127.0.0.1:0")).await;
+    assert_eq!(send("GET", console.url("/letters"), &[], "").await.status, 200);
+    let rebound = send("GET", console.url("/letters"), &[("host", "evil.example")], "").await;
     assert_eq!(rebound.status, 421);
-    stop.cancel();
-    serving.await.unwrap().unwrap();
+    console.stop().await;
 }
