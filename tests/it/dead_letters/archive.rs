@@ -13,6 +13,7 @@ use crate::dead_letters::{
 use crate::harness::collector::try_subscribe;
 use crate::harness::eventually;
 use crate::harness::journey;
+use crate::harness::rows::Rows;
 use crate::harness::worker::{Process, close_workers_connections};
 use crate::hostile::raw::{HEADERS, MESSAGE_ID, RawPublisher, Sent, long, short};
 
@@ -51,6 +52,28 @@ async fn each_letter_is_archived_once_though_workers_die_and_connections_break()
     assert_eq!(scene.rows.count(counted).await, MANY, "counted");
     let hours = "select sum(letters)::bigint from dead_letter_group_hour";
     assert_eq!(scene.rows.count(hours).await, MANY, "by hour");
+}
+
+#[tokio::test]
+async fn a_letter_that_a_dying_worker_has_in_hand_is_not_lost() {
+    let mut scene = scene("a letter in hand").await;
+    let mut locking = Rows::of(&scene.place).await;
+    locking.execute("begin; lock table dead_letter in exclusive mode").await;
+    let mut worker = Process::start(&scene.settings, "dying");
+    scene.publisher.publish(&(0..10).map(broken).collect::<Vec<_>>()).await;
+    let rows = &mut scene.rows;
+    eventually(DEADLINE, "letters are about to be stored", async || {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() \
+                       and application_name like '%archive%' and wait_event_type = 'Lock'";
+        (rows.count(waiting).await > 0).then_some(())
+    })
+    .await;
+    worker.kill().await;
+    locking.execute("rollback").await;
+    let worker = Process::start(&scene.settings, "heir");
+    archived(&mut scene, 10).await;
+    drop(worker);
+    assert_eq!(scene.rows.archived_commands().await.len(), 10, "letters");
 }
 
 /// A message on its way past the worker, right among the dead letters.
@@ -111,6 +134,8 @@ async fn whatever_lies_in_the_queue_is_archived_as_it_is() {
         rows(&dead_letters(&scene.settings, &["list", "--cause", "unknown"]).await.expect(0));
     assert_eq!(unknown.len(), given.len() - 1, "nobody said why these died");
     for letter in unknown {
+        let detail = letter["detail"].as_str().expect("a detail");
+        assert!(!detail.contains("refused"), "all of it is kept: {detail}");
         let id = letter["id"].as_str().expect("an id");
         dead_letters(&scene.settings, &["show", id]).await.expect(0);
     }
