@@ -11,7 +11,7 @@ demo: ## build and show the system at work on private servers (KEEP=1 leaves the
 	@deploy/local/demo.sh
 
 test: ## run all tests on private servers
-	@deploy/local/install.sh
+	@BROWSER=yes deploy/local/install.sh
 	SQLX_OFFLINE=true cargo test --locked --all-features
 
 faults: ## run the fault suite alone and write what came of it to tests/FAULTS.md

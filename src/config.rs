@@ -5,6 +5,7 @@
 //! Deliberately absent: reloading, and any use of a setting. Lanes are plain data here; whether
 //! their patterns overlap is for `broker::topology` to say.
 
+pub mod console;
 pub mod hosts;
 mod read;
 #[cfg(test)]
@@ -14,11 +15,13 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
 
+use crate::config::console::Console;
 use crate::config::hosts::each_host;
 
 /// The lane that takes whatever no other lane is bound to; it always exists.
@@ -59,6 +62,9 @@ pub struct Config {
     pub hold_ms: u64,
     /// How long command ids and their results are kept, in days.
     pub retention_days: i32,
+    /// Whether workers move the dead letters from their queue into the database, where they can be
+    /// found, replayed and discarded.
+    pub archive_dead_letters: bool,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
     /// How log lines look.
@@ -67,6 +73,10 @@ pub struct Config {
     pub lanes: Vec<Lane>,
     /// Which authenticated user may publish for which orgs. Empty: everybody for every org.
     pub publishers: BTreeMap<String, BTreeSet<String>>,
+    /// Where the console, the health checks and the metrics are; `None`: nowhere.
+    pub ops_listen: Option<SocketAddr>,
+    /// Who may use the console.
+    pub console: Console,
 }
 
 /// A lane and the routing keys that it takes.

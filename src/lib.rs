@@ -18,6 +18,8 @@ pub mod worker;
 
 pub mod ops;
 
+pub mod console;
+
 pub mod cli;
 
 pub mod clock;

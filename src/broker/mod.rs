@@ -10,6 +10,7 @@ pub mod error;
 pub mod topology;
 
 pub mod consumer;
+pub mod depth;
 pub mod follower;
 pub mod publisher;
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, ConnectionStatus, PublisherConfirm};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -35,6 +36,8 @@ pub struct Publisher {
     timeout: Duration,
     /// What came back and was not asked for yet.
     returned: HashSet<Identity>,
+    /// Who publishes, as messages say; the broker refuses any but the connection's own user.
+    user_id: Option<ShortString>,
 }
 
 /// The exchange, the routing key and the message id.
@@ -62,7 +65,17 @@ impl Publisher {
     pub async fn open(connection: &Arc<Connection>, timeout: Duration) -> Result<Self, Error> {
         let channel = confirming(connection).await?;
         let connection = Arc::clone(connection);
-        Ok(Self { connection, channel, timeout, returned: HashSet::new() })
+        Ok(Self { connection, channel, timeout, returned: HashSet::new(), user_id: None })
+    }
+
+    /// Likewise, and lets each message say who publishes it: for workers that ask for that.
+    pub async fn open_as(
+        user: &str,
+        connection: &Arc<Connection>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        let publisher = Self::open(connection, timeout).await?;
+        Ok(Self { user_id: Some(user.into()), ..publisher })
     }
 
     /// Goes on over a new channel. A channel that a full queue has refused remembers it, even
@@ -91,7 +104,8 @@ impl Publisher {
     /// when it was not.
     pub async fn send(&mut self, messages: &[Message]) -> Result<Confirming, Error> {
         let (status, timeout) = (self.connection.status(), self.timeout);
-        let confirms = bounded(&status, timeout, send(&self.channel, messages)).await?;
+        let confirms =
+            bounded(&status, timeout, send(&self.channel, messages, self.user_id.as_ref())).await?;
         Ok(async move { bounded(&status, timeout, confirms).await.map(Confirmed) }.boxed())
     }
 
@@ -153,13 +167,14 @@ async fn confirming(connection: &Connection) -> Result<Channel, Error> {
 async fn send(
     channel: &Channel,
     messages: &[Message],
+    user_id: Option<&ShortString>,
 ) -> Result<BoxFuture<'static, Result<Vec<Confirmation>, Error>>, Error> {
     if failpoint::is_without(Protection::OnePublisher) {
         return Ok(by_many_tasks(channel.clone(), messages.to_vec()).boxed());
     }
     let mut confirms = Vec::with_capacity(messages.len());
     for message in messages {
-        confirms.push(send_one(channel, message).await?);
+        confirms.push(send_one(channel, message, user_id).await?);
     }
     failpoint::reach(Point::BeforeConfirm);
     let all = async move {
@@ -172,14 +187,22 @@ async fn send(
     Ok(all.boxed())
 }
 
-async fn send_one(channel: &Channel, message: &Message) -> Result<PublisherConfirm, Error> {
+async fn send_one(
+    channel: &Channel,
+    message: &Message,
+    user_id: Option<&ShortString>,
+) -> Result<PublisherConfirm, Error> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let mut properties = properties::of(&message.properties);
+    if let Some(user_id) = user_id {
+        properties = properties.with_user_id(user_id.clone());
+    }
     let sending = channel.basic_publish(
         message.exchange.as_str().into(),
         message.routing_key.as_str().into(),
         options,
         &message.body,
-        properties::of(&message.properties),
+        properties,
     );
     sending.await.map_err(|error| Error::of("publishing", &error))
 }
@@ -197,7 +220,8 @@ async fn by_many_tasks(
         .into_iter()
         .map(|message| {
             let channel = channel.clone();
-            let publishing = async move { confirmed(send_one(&channel, &message).await?).await };
+            let publishing =
+                async move { confirmed(send_one(&channel, &message, None).await?).await };
             AbortOnDropHandle::new(tokio::spawn(publishing))
         })
         .collect();

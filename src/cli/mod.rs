@@ -5,6 +5,8 @@
 //! `worker` and the rooms below, and this room decides only how that is asked for and shown.
 
 mod completions;
+mod console;
+mod dead_letters;
 mod demo;
 mod doctor;
 mod import;
@@ -89,6 +91,9 @@ enum Command {
     Results(results::Action),
     #[command(subcommand)]
     Show(show::Action),
+    Console(console::Args),
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Action),
     Doctor(doctor::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -198,7 +203,9 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
         Command::Publish(args) => publish::run(args, &mut context).await,
         Command::Results(action) => results::run(action, &mut context).await,
         Command::Show(action) => show::run(action, &mut context).await,
+        Command::DeadLetters(action) => Box::pin(dead_letters::run(action, &mut context)).await,
         Command::Demo(args) => demo::run(&args, &mut context).await,
+        Command::Console(args) => console::run(&args, &mut context).await,
         Command::Doctor(args) => doctor::run(&args, &mut context).await,
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Success),
     }

@@ -5,6 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit};
 use crate::clock::Clock;
+use crate::console;
+use crate::ops::dead_letters::keeper;
 use crate::worker;
 
 /// Work: take commands off the lanes, apply them, announce the results
@@ -41,7 +43,17 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     );
     let shutdown = CancellationToken::new();
     let kill = CancellationToken::new();
-    let working = worker::run(config, Clock::system(), shutdown.clone(), kill.clone());
+    let working = async {
+        let worked = worker::run(config, Clock::system(), shutdown.clone(), kill.clone()).await;
+        shutdown.cancel();
+        worked
+    };
+    let keeping = async {
+        if config.archive_dead_letters {
+            Box::pin(keeper::keep(config, &shutdown)).await;
+        }
+    };
+    let showing = console::run_beside_worker(config, shutdown.clone());
     let stopping = async {
         signals.next().await;
         tracing::info!("finishing what has begun; a second signal exits at once");
@@ -50,7 +62,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
         kill.cancel();
     };
     tokio::select! {
-        done = working => {
+        (done, (), ()) = async { tokio::join!(working, keeping, showing) } => {
             done?;
             tracing::info!("finished");
             Ok(Exit::Success)
@@ -62,20 +74,20 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     }
 }
 
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::console::{self, Console};
 use super::values::{self, Given, Problem, integer, nearest, problem, string};
 use super::{Config, Error, Lane, LogFormat, MAIN_LANE};
 
@@ -28,7 +29,7 @@ const fn key(name: &'static str, variable: &'static str) -> Key {
     Key { name, variable, customary: None, secret: false }
 }
 
-const KEYS: [Key; 18] = [
+const KEYS: [Key; 21] = [
     Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
     Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     key("worker_id", "WORKER_ID"),
@@ -43,10 +44,13 @@ const KEYS: [Key; 18] = [
     key("attempts_limit", "ATTEMPTS_LIMIT"),
     key("hold_ms", "HOLD_MS"),
     key("retention_days", "RETENTION_DAYS"),
+    key("archive_dead_letters", "ARCHIVE_DEAD_LETTERS"),
     Key { customary: Some("RUST_LOG"), ..key("log", "LOG") },
     key("log_format", "LOG_FORMAT"),
     key("lane", "LANES"),
     key("publishers", "PUBLISHERS"),
+    key("ops_listen", "OPS_LISTEN"),
+    key("console", "CONSOLE"),
 ];
 
 impl Config {
@@ -98,10 +102,13 @@ impl Config {
             attempts_limit: 5,
             hold_ms: 600_000,
             retention_days: 30,
+            archive_dead_letters: true,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             lanes: Vec::new(),
             publishers: BTreeMap::new(),
+            ops_listen: Some(console::LISTEN),
+            console: Console::default(),
         }
     }
 
@@ -117,6 +124,19 @@ impl Config {
                 origin: "with `window`".to_owned(),
                 problem: format!("{} is less than the window of {window}", self.prefetch),
                 remedy: format!("write {window} to {PREFETCH_MAX}, or a smaller window"),
+            });
+        }
+        if let Some(address) = self.ops_listen
+            && !address.ip().is_loopback()
+            && !self.console.asks_who()
+        {
+            return Err(Error::Value {
+                name: "ops_listen".to_owned(),
+                origin: "without `console`".to_owned(),
+                problem: format!("others can reach {address}, and nobody would have to log in"),
+                remedy: "add a [[console.token]] (partner-program console token makes one) or a \
+                         [console.proxy], or write 127.0.0.1:8080"
+                    .to_owned(),
             });
         }
         if !self.lanes.iter().any(|lane| lane.name == MAIN_LANE) {
@@ -215,10 +235,13 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
         "attempts_limit" => config.attempts_limit = integer(given, 1..=50)?,
         "hold_ms" => config.hold_ms = integer(given, 1_000..=1_500_000)?,
         "retention_days" => config.retention_days = integer(given, 1..=3_650)?,
+        "archive_dead_letters" => config.archive_dead_letters = values::boolean(given)?,
         "log" => config.log = string(given)?,
         "log_format" => config.log_format = values::log_format(given)?,
         "lane" => config.lanes = values::lanes(given)?,
         "publishers" => config.publishers = values::publishers(given)?,
+        "ops_listen" => config.ops_listen = console::listen(given)?,
+        "console" => config.console = console::console(given)?,
         other => return problem(format!("nothing reads `{other}`"), "leave it out"),
     }
     Ok(())

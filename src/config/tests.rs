@@ -158,3 +158,59 @@ proptest! {
         }
     }
 }
+
+const TOKEN: &str = "name = \"ana\"\nrole = \"operator\"\nsha256 = \"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"";
+
+#[test]
+fn the_console_reads_alike_from_file_and_json() {
+    let file = format!(
+        "ops_listen = \"10.0.0.1:80\"\n[[console.token]]\n{TOKEN}\n[console.proxy]\n\
+         header = \"X-User\"\nfrom = [\"10.0.0.5\"]\nroles = {{ bo = \"admin\" }}"
+    );
+    let from_file = read(&file, &[]).unwrap();
+    let json = r#"{"token":[{"name":"ana","role":"operator","sha256":"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"}],
+        "proxy":{"header":"X-User","from":["10.0.0.5"],"roles":{"bo":"admin"}}}"#;
+    let from_json = read("ops_listen = \"10.0.0.1:80\"", &[("PARTNER_PROGRAM_CONSOLE", json)]);
+    assert_eq!(from_file.console, from_json.unwrap().console);
+    assert_eq!(from_file.console.tokens[0].sha256[31], 31);
+    assert_eq!(from_file.console.proxy.unwrap().role, None, "others are not let in");
+}
+
+#[test]
+fn the_console_is_for_its_own_machine_unless_somebody_has_to_log_in() {
+    assert_eq!(read("", &[]).unwrap().ops_listen, "127.0.0.1:8080".parse().ok());
+    for off in ["ops_listen = \"\"", "ops_listen = \"off\""] {
+        assert_eq!(read(off, &[]).unwrap().ops_listen, None);
+    }
+    assert!(read("ops_listen = \"[::1]:9\"", &[]).is_ok());
+    for public in ["0.0.0.0:8080", "10.0.0.1:80", "[::]:80"] {
+        let refused = read(&format!("ops_listen = \"{public}\""), &[]).unwrap_err();
+        assert!(refused.contains("ops_listen") && refused.contains("console.token"), "{refused}");
+    }
+}
+
+#[test]
+fn a_console_that_is_not_quite_right_is_refused_by_the_key_that_is_wrong() {
+    let token =
+        |change: (&str, &str)| format!("[[console.token]]\n{}", TOKEN.replace(change.0, change.1));
+    for (file, named) in [
+        (token(("operator", "root")), "`root` is no role"),
+        (token(("0001", "00zz")), "`sha256` of `ana`"),
+        (token(("name", "nam")), "`name` is missing"),
+        (
+            format!("{}\n{}", token(("", "")), token(("ana", "bo"))),
+            "`bo` has somebody else's token",
+        ),
+        ("[console]\npublic_uri = \"x\"".to_owned(), "no key `public_uri`"),
+        ("[console]\npublic_url = \"ops.example.com\"".to_owned(), "`public_url`"),
+        ("[console.proxy]\nheader = \"X-User\"\nfrom = []".to_owned(), "`from` is empty"),
+        (
+            "[console.proxy]\nheader = \"X-User\"\nfrom = [\"all\"]".to_owned(),
+            "`all` is no address",
+        ),
+        ("ops_listen = \"8080\"".to_owned(), "`8080` is no address"),
+    ] {
+        let refused = read(&file, &[]).unwrap_err();
+        assert!(refused.contains(named), "{named}: {refused}");
+    }
+}

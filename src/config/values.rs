@@ -64,6 +64,19 @@ pub(super) fn integer<T: TryFrom<i64>>(
     problem(format!("{number} is out of range"), remedy)
 }
 
+pub(super) fn boolean(given: Given) -> Result<bool, Problem> {
+    let remedy = "write true or false";
+    match given {
+        Given::Toml(Value::Boolean(value)) => Ok(value),
+        Given::Toml(other) => problem(format!("is of type {}", other.type_str()), remedy),
+        Given::Text(text) => match text.trim() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            other => problem(format!("`{other}` is neither true nor false"), remedy),
+        },
+    }
+}
+
 pub(super) fn url(given: Given, schemes: &[&str], example: &str) -> Result<SecretUrl, Problem> {
     let text = string(given)?.trim().to_owned();
     if lacks_a_host(&text) {
@@ -190,7 +203,7 @@ pub(super) fn publishers(given: Given) -> Result<BTreeMap<String, BTreeSet<Strin
 }
 
 /// Text that is JSON becomes the structure that the file would have.
-fn structured(given: Given) -> Result<Given, Problem> {
+pub(super) fn structured(given: Given) -> Result<Given, Problem> {
     match given {
         Given::Text(text) if text.trim_start().starts_with(['[', '{']) => {
             match serde_json::from_str(&text) {

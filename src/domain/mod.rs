@@ -10,6 +10,7 @@ pub mod command;
 pub mod identity;
 pub mod program;
 
+pub mod dead_letter;
 pub mod enrolment;
 pub mod rejection;
 pub mod status;

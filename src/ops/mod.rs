@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: arguments, tables and pages (`cli` has those), and the worker's loop.
 
+pub mod dead_letters;
 pub mod documents;
 pub mod import;
 pub mod import_customers;

@@ -35,7 +35,25 @@ pub async fn connect(database_url: &str, name: &str) -> Result<Connection, Error
     connect_within(CONNECT_TIMEOUT, database_url, name).await
 }
 
-/// Likewise, for those who have less time. A host that swallows what it is sent gets its share of
+/// Likewise, for queries whose filters vary: each is planned for what it is asked for, because a
+/// plan that fits any filter fits none.
+pub async fn connect_to_search(database_url: &str, name: &str) -> Result<Connection, Error> {
+    let mut connection = connect(database_url, name).await?;
+    sqlx::query!("select set_config('plan_cache_mode', 'force_custom_plan', false) as mode")
+        .fetch_one(&mut connection)
+        .await?;
+    Ok(connection)
+}
+
+/// How long an idle connection may take to say that it is there.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether an idle connection is still good for something.
+pub async fn answers(connection: &mut Connection) -> bool {
+    matches!(tokio::time::timeout(ANSWER_TIMEOUT, connection.ping()).await, Ok(Ok(())))
+}
+
+/// Like [`connect`], for those who have less time. A host that swallows what it is sent gets its share of
 /// it and no more: a machine that has lost its power says nothing, and the next one is to be tried.
 pub(super) async fn connect_within(
     timeout: Duration,

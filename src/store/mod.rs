@@ -20,9 +20,13 @@ pub mod holds;
 pub mod parked;
 
 pub mod attempts;
+pub mod lane_pauses;
+
+pub mod dead_letters;
 
 pub mod lookup;
 pub mod results;
+pub mod vitals;
 
 pub mod doctor;
 pub mod import;

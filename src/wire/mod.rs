@@ -12,6 +12,8 @@ pub mod decode;
 mod json;
 mod reader;
 
+pub mod customer_keys;
+pub mod letter;
 pub mod parked;
 pub mod rejected;
 pub mod result;

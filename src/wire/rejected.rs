@@ -16,7 +16,7 @@ use crate::domain::rejection::{Reason, Rejection};
 use crate::message::{Message, Properties};
 
 /// Longest detail in a dead letter's header, in bytes.
-const DETAIL_BYTES_MAX: usize = 1024;
+pub(super) const DETAIL_BYTES_MAX: usize = 1024;
 /// Most that a dead letter keeps of its publisher's headers, in bytes on the wire. All properties
 /// of a message must fit into one frame, 128 KiB by default, and read and written again they can
 /// be larger than they came: a letter that fits no frame would close the connection each time.
@@ -39,6 +39,11 @@ pub struct Origin<'a> {
 /// because its command was delivered again before the ack, has the same id both times.
 #[must_use]
 pub fn dead_letter_id(message: &Message, reason: Reason) -> Uuid {
+    content_id(message, reason.as_str())
+}
+
+/// Likewise, for the reasons of others.
+pub(super) fn content_id(message: &Message, reason: &str) -> Uuid {
     let properties = &message.properties;
     let timestamp = properties.timestamp.map(|at| at.timestamp().to_string());
     let replay_of = properties.headers.get("replay-of").map(Value::to_string);
@@ -47,7 +52,7 @@ pub fn dead_letter_id(message: &Message, reason: Reason) -> Uuid {
         properties.message_id.as_deref().map(str::as_bytes),
         timestamp.as_deref().map(str::as_bytes),
         replay_of.as_deref().map(str::as_bytes),
-        Some(reason.as_str().as_bytes()),
+        Some(reason.as_bytes()),
         Some(&message.body),
     ];
     let mut hash = Sha256::new();
@@ -189,7 +194,7 @@ fn value_bytes(value: &Value) -> usize {
 }
 
 /// The text's beginning, of at most so many bytes.
-fn cut(text: &str, bytes_max: usize) -> &str {
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 

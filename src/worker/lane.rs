@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +74,7 @@ impl Lane {
 
     /// Works until `shutdown`, then drains. Only a database that may lose what it has committed
     /// ends it before.
-    pub(super) async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+    pub(super) async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         let mut longer_pause = Backoff::new(PAUSE_WITHOUT_PROGRESS.0, PAUSE_WITHOUT_PROGRESS.1);
         while !shutdown.is_cancelled() {
@@ -294,7 +295,7 @@ impl Lane {
     }
 
     pub(super) fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {
-        let origin = Origin {
+        let mut origin = Origin {
             lane: &self.name,
             worker: &self.config.worker_id,
             at: self.clock.now(),
@@ -322,8 +323,10 @@ impl Lane {
                         Reason::ProcessingFailed => self.config.attempts_limit.unsigned_abs(),
                         _ => 1,
                     };
-                    let origin = Origin { attempts: tries, ..origin };
+                    origin.attempts = tries;
                     let dead = dead_letter::write(taken, &rejection, &origin);
+                    // Each after the one before it: replays are in the order of death.
+                    origin.at += TimeDelta::microseconds(1);
                     tracing::warn!(
                         lane = self.name,
                         reason = rejection.reason.as_str(),

@@ -6,16 +6,19 @@
 //! outlives a channel generation.
 
 mod announce;
+mod archive;
 mod counters;
 mod dead_letter;
 mod direct_reply;
 mod fault;
+mod follow;
 mod followers;
 mod hands;
 mod holding;
 mod intake;
 mod isolate;
 mod lane;
+mod pauses;
 mod retention;
 mod scout;
 mod tenure;
@@ -24,6 +27,7 @@ pub(crate) mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -73,12 +77,23 @@ pub async fn run(
     });
     let config = Arc::new(config.clone());
     let mut tasks = JoinSet::new();
+    let (paused, seen) = watch::channel(None);
     for lane in &config.lanes {
-        let lane =
-            Lane::new(lane.name.clone(), Arc::clone(&config), Arc::clone(&places), clock.clone());
-        tasks.spawn(lane.run(shutdown.clone()));
+        let (name, seen) = (lane.name.clone(), seen.clone());
+        let lane = Lane::new(name.clone(), Arc::clone(&config), Arc::clone(&places), clock.clone());
+        tasks.spawn(pauses::work(lane, name, seen, shutdown.clone()));
     }
+    tasks.spawn(pauses::watch(Arc::clone(&config), Arc::clone(&places), paused, shutdown.clone()));
     tasks.spawn(retention::run(Arc::clone(&config), Arc::clone(&places), shutdown.clone()));
+    if config.archive_dead_letters {
+        tasks.spawn(archive::run(
+            Arc::clone(&config),
+            Arc::clone(&places),
+            clock.clone(),
+            shutdown.clone(),
+        ));
+        tasks.spawn(follow::run(Arc::clone(&config), places, clock, shutdown.clone()));
+    }
 
     let deadline = async {
         shutdown.cancelled().await;

@@ -13,7 +13,6 @@ use std::fmt;
 use chrono::DateTime;
 use partner_program_worker::message::Message;
 
-use crate::harness::collector::Received;
 use crate::harness::journey;
 use crate::harness::rows::{LogEntry, Rows, Written, by_customer};
 use crate::harness::subscriber::Heard;
@@ -40,6 +39,8 @@ pub(crate) enum Check {
     Caused,
     /// Every status and the final state are those of the reference model.
     Lawful,
+    /// Each dead letter stands in the archive once, and none is left in its queue.
+    Archived,
     /// The queues ran empty.
     Drained,
     /// No transaction, channel or connection was left, no deadlock met, no letter unprovoked.
@@ -82,7 +83,8 @@ impl Charge {
 /// What was found.
 pub(crate) struct Evidence<'a> {
     pub(crate) heard: &'a [Heard],
-    pub(crate) letters: &'a [Received],
+    /// The commands of the dead letters.
+    pub(crate) letters: &'a [String],
     pub(crate) rows: &'a mut Rows,
 }
 
@@ -95,12 +97,11 @@ pub(crate) async fn judge(charge: &Charge, evidence: Evidence<'_>) -> Vec<Violat
     let inbox = rows.inbox().await;
     let inbox: BTreeMap<&str, &str> =
         inbox.iter().map(|((_, id), body)| (id.as_str(), body.as_str())).collect();
-    let lettered: Vec<String> =
-        letters.iter().map(|letter| letter.message_id.clone().unwrap_or_default()).collect();
     let sent = charge.ids();
 
-    settled(&mut findings, charge, &inbox, &lettered);
-    caused(&mut findings, &sent, &history, &inbox, &lettered);
+    settled(&mut findings, charge, &inbox, letters);
+    caused(&mut findings, &sent, &history, &inbox, letters);
+    archived(&mut findings, letters);
     ordered(&mut findings, charge, &log);
     answered(&mut findings, charge, heard, &inbox);
     chained(&mut findings, &history, &rows.enrolments().await);
@@ -154,6 +155,13 @@ fn caused(
     let known = inbox.keys().copied().chain(lettered.iter().map(String::as_str));
     for id in effects.chain(known).filter(|id| !sent.contains(*id)) {
         findings.add(Check::Caused, format!("nobody sent {id:?}"));
+    }
+}
+
+fn archived(findings: &mut Findings, letters: &[String]) {
+    let mut seen = BTreeSet::new();
+    for id in letters.iter().filter(|id| !seen.insert(*id)) {
+        findings.add(Check::Archived, format!("{id} is in the archive twice"));
     }
 }
 

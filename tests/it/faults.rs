@@ -7,6 +7,7 @@ mod cluster;
 mod database;
 mod fault;
 mod hosts;
+mod letters;
 mod outcome;
 mod standby;
 mod table;

@@ -113,7 +113,7 @@ impl Held {
             .await
             .expect("the program starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-        text(output.stdout) + &text(output.stderr)
+        text(output.stdout) + text(output.stderr).as_str()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Input that means harm: whatever a publisher sends, the good commands around it are answered in
 //! order, each bad message is one dead letter, and the tables stay as they are.
 
-mod raw;
+pub(crate) mod raw;
 
 mod flood;
 mod injection;

@@ -18,7 +18,11 @@ mod architecture;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod console;
+#[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod dead_letters;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]

@@ -58,7 +58,9 @@ impl Stage {
         let clock = Clock::starting_at(start);
         let shutdown = CancellationToken::new();
         let worker = tokio::spawn({
-            let (config, clock, shutdown) = (config.clone(), clock.clone(), shutdown.clone());
+            // The demo shows a letter as it lies in its queue.
+            let config = Config { archive_dead_letters: false, ..config.clone() };
+            let (clock, shutdown) = (clock.clone(), shutdown.clone());
             async move { worker::run(&config, clock, shutdown, CancellationToken::new()).await }
         });
         let (_, run) = Uuid::new_v4().to_string().rsplit_once('-').map_or_else(

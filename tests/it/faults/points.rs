@@ -79,7 +79,7 @@ async fn is_poisoned(name: &str, what: &str) {
         if trial.workers.last_mut().is_none_or(|last| !last.is_running()) {
             trial.start_worker(&points);
         }
-        (trial.letter_count() > 0).then_some(())
+        (trial.letter_count().await > 0).then_some(())
     })
     .await;
     trial.progress(SOME).await;

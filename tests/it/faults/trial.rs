@@ -8,8 +8,7 @@ use partner_program_worker::message::Message;
 
 use crate::checker::{self, Charge, Check, Evidence, Violation, judge};
 use crate::faults::outcome::Outcome;
-use crate::faults::table;
-use crate::harness::collector::Collector;
+use crate::faults::{letters, table};
 use crate::harness::eventually;
 use crate::harness::journey;
 use crate::harness::management::Depth;
@@ -31,7 +30,6 @@ pub(crate) const SOME: usize = 200;
 const QUEUED: usize = 1_500;
 pub(crate) const LANE: &str = "main";
 const SECOND_LANE: &str = "second";
-const DEAD_LETTERS: &str = "partner-program.dead-letters";
 /// The broker's figures are up to a second old: it has to say so for longer.
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -93,6 +91,7 @@ impl Trial {
             .with("DATABASE_URL", database.url())
             .with("AMQP_URL", format!("{}?heartbeat=2", broker.url()))
             .with("WINDOW", 16)
+            .with("ARCHIVE_DEAD_LETTERS", true)
             .with("DATABASE_TIMEOUT_MS", 2_000)
             .with("CONFIRM_TIMEOUT_MS", 2_000);
         Self {
@@ -127,7 +126,10 @@ impl Trial {
     /// Starts the load, which has queued up already, and a worker, and waits until both are well
     /// under way.
     pub(crate) async fn begin(&mut self) {
-        self.queue_up().await;
+        let waiting = self.before..self.before + QUEUED;
+        let (waiting, broken) = letters::among(waiting.map(self.step).collect());
+        self.doomed.extend(broken);
+        self.queue_up_as(&waiting).await;
         self.start_worker("");
         self.resume_load();
         self.progress(SOME).await;
@@ -136,8 +138,13 @@ impl Trial {
     /// Commands that wait. While the load is paused.
     pub(crate) async fn queue_up(&mut self) {
         let waiting = self.before..self.before + QUEUED;
+        self.queue_up_as(&waiting.map(self.step).collect::<Vec<_>>()).await;
+    }
+
+    async fn queue_up_as(&mut self, first_lane: &[Message]) {
+        let waiting = self.before..self.before + QUEUED;
         let publisher = Publisher::open(&self.place.amqp_url).await;
-        publisher.publish(&waiting.clone().map(self.step).collect::<Vec<_>>()).await;
+        publisher.publish(first_lane).await;
         if self.second_lane {
             publisher.publish(&waiting.map(through_second_lane).collect::<Vec<_>>()).await;
         }
@@ -185,11 +192,6 @@ impl Trial {
     pub(crate) async fn bury(&mut self) {
         let mut dying = self.workers.pop().expect("one was started");
         eventually(DEADLINE, "the worker dies", async || (!dying.is_running()).then_some(())).await;
-    }
-
-    /// How many letters are in the dead-letter queue.
-    pub(crate) fn letter_count(&self) -> u64 {
-        self.place.broker.depth(DEAD_LETTERS).map_or(0, |depth| depth.ready)
     }
 
     /// Waits until so many effects more than now are in the database.
@@ -264,6 +266,9 @@ impl Trial {
         if !self.drained().await {
             add(Check::Drained, "the lane did not run empty");
         }
+        if !self.archived().await {
+            add(Check::Archived, "dead letters are left in their queue");
+        }
         let redeliveries =
             self.place.broker.redelivered(&format!("partner-program.commands.{LANE}"));
         for what in self.leaked().await {
@@ -335,15 +340,6 @@ impl Trial {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    }
-
-    async fn letters(&self) -> Vec<crate::harness::collector::Received> {
-        let count = eventually(DEADLINE, "the dead letters are counted", async || {
-            self.place.broker.depth(DEAD_LETTERS).map(|depth| depth.ready)
-        })
-        .await;
-        let mut letters = Collector::of_queue(&self.place.amqp_url, DEAD_LETTERS);
-        letters.read(usize::try_from(count).expect("few"), DEADLINE).await.to_vec()
     }
 
     /// What idle workers must not hold: a transaction, and more than a channel a connection.

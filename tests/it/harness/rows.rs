@@ -290,6 +290,33 @@ impl Rows {
         .await
     }
 
+    /// The command of each letter in the archive.
+    pub(crate) async fn archived_commands(&mut self) -> Vec<String> {
+        sqlx::query_scalar("select coalesce(command_id, '') from dead_letter order by sequence")
+            .fetch_all(&mut self.0)
+            .await
+            .expect("the archive is read")
+    }
+
+    /// The body of each letter in the archive.
+    pub(crate) async fn archived_bodies(&mut self) -> Vec<Vec<u8>> {
+        sqlx::query_scalar("select body from dead_letter order by sequence")
+            .fetch_all(&mut self.0)
+            .await
+            .expect("the archive is read")
+    }
+
+    /// Changes with every change of the archive and its audit.
+    pub(crate) async fn archive_digest(&mut self) -> String {
+        sqlx::query_scalar(
+            "select md5(concat((select string_agg(letter::text, ',' order by id) from dead_letter letter), \
+                 (select count(*) from dead_letter_action), (select count(*) from dead_letter_operation)))",
+        )
+        .fetch_one(&mut self.0)
+        .await
+        .expect("the archive is read")
+    }
+
     pub(crate) async fn attempts(&mut self) -> usize {
         self.count("select count(*) from delivery_attempt").await
     }

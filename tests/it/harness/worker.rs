@@ -33,6 +33,10 @@ impl Settings {
             .with("DATABASE_URL", &place.database_url)
             .with("AMQP_URL", &place.amqp_url)
             .with("WORKER_ID", "tested")
+            // Many workers run at a time, and one port is not enough for them.
+            .with("OPS_LISTEN", "off")
+            // Most tests look at the letters in their queue.
+            .with("ARCHIVE_DEAD_LETTERS", false)
     }
 
     pub(crate) fn with(mut self, key: &str, value: impl Display) -> Self {
@@ -46,15 +50,16 @@ impl Settings {
         self
     }
 
+    /// Another command of the program with these settings; killed when dropped.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_partner-program"));
+        command.args(arguments).env_clear().envs(&self.0).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
     /// Runs another command of the program with these settings, and waits for its success.
     pub(crate) async fn run(&self, arguments: &[&str]) {
-        let output = Command::new(env!("CARGO_BIN_EXE_partner-program"))
-            .args(arguments)
-            .env_clear()
-            .envs(&self.0)
-            .output()
-            .await
-            .expect("the program starts");
+        let output = self.command(arguments).output().await.expect("the program starts");
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {}\n{words}", output.status);
     }

@@ -9,30 +9,32 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const FRAME_END: u8 = 0xce;
+/// Below what a frame may hold.
+const FRAME_BYTES: usize = 100_000;
 
 /// The places of the basic properties in their flags.
-pub(super) const HEADERS: u8 = 13;
+pub(crate) const HEADERS: u8 = 13;
 const DELIVERY_MODE: u8 = 12;
-pub(super) const CORRELATION_ID: u8 = 10;
-pub(super) const REPLY_TO: u8 = 9;
-pub(super) const MESSAGE_ID: u8 = 7;
-pub(super) const TIMESTAMP: u8 = 6;
-pub(super) const KIND: u8 = 5;
-pub(super) const APP_ID: u8 = 3;
+pub(crate) const CORRELATION_ID: u8 = 10;
+pub(crate) const REPLY_TO: u8 = 9;
+pub(crate) const MESSAGE_ID: u8 = 7;
+pub(crate) const TIMESTAMP: u8 = 6;
+pub(crate) const KIND: u8 = 5;
+pub(crate) const APP_ID: u8 = 3;
 
 /// A command as bytes.
-pub(super) struct Sent {
-    pub(super) routing_key: Vec<u8>,
+pub(crate) struct Sent {
+    pub(crate) routing_key: Vec<u8>,
     /// Each by its place and in its encoding.
-    pub(super) properties: Vec<(u8, Vec<u8>)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) properties: Vec<(u8, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// One connection and its one channel, which confirms.
-pub(super) struct RawPublisher(TcpStream);
+pub(crate) struct RawPublisher(TcpStream);
 
 impl RawPublisher {
-    pub(super) async fn open(amqp_url: &str) -> Self {
+    pub(crate) async fn open(amqp_url: &str) -> Self {
         let url = Url::parse(amqp_url).expect("a URL");
         let address = (url.host_str().expect("a host"), url.port().expect("a port"));
         let mut stream = TcpStream::connect(address).await.expect("the broker listens");
@@ -61,10 +63,15 @@ impl RawPublisher {
     }
 
     /// Publishes a persistent command and waits for its confirm.
-    pub(super) async fn publish(&mut self, sent: &Sent) {
+    pub(crate) async fn publish(&mut self, sent: &Sent) {
+        self.publish_to("partner-program.commands", sent).await;
+    }
+
+    /// Likewise, to any exchange.
+    pub(crate) async fn publish_to(&mut self, exchange: &str, sent: &Sent) {
         let Sent { routing_key, properties, body } = sent;
         let mut publish = vec![0, 0];
-        publish.extend(short(b"partner-program.commands"));
+        publish.extend(short(exchange.as_bytes()));
         publish.extend(short(routing_key));
         publish.push(0);
         self.method(1, (60, 40), &publish).await;
@@ -77,7 +84,9 @@ impl RawPublisher {
         header.extend(flags.to_be_bytes());
         header.extend(properties.into_iter().flat_map(|(_, encoded)| encoded));
         self.frame(HEADER, 1, &header).await;
-        self.frame(BODY, 1, body).await;
+        for part in body.chunks(FRAME_BYTES) {
+            self.frame(BODY, 1, part).await;
+        }
         self.expect((60, 80)).await;
     }
 
@@ -112,14 +121,14 @@ impl RawPublisher {
 }
 
 /// A short string, of any bytes.
-pub(super) fn short(text: &[u8]) -> Vec<u8> {
+pub(crate) fn short(text: &[u8]) -> Vec<u8> {
     let mut encoded = vec![u8::try_from(text.len()).expect("a short one")];
     encoded.extend(text);
     encoded
 }
 
 /// A long string, a field table or a field array, as its content says.
-pub(super) fn long(content: &[u8]) -> Vec<u8> {
+pub(crate) fn long(content: &[u8]) -> Vec<u8> {
     let mut encoded = length(content).to_vec();
     encoded.extend(content);
     encoded

@@ -1,0 +1,68 @@
+//! Who acts, and whether they mean it.
+
+use std::io::{BufRead, IsTerminal};
+
+use crate::cli::output::note;
+use crate::cli::{Context, Refusal};
+use crate::store::dead_letters::audit::Actor;
+
+/// Who acts and why, for the audit.
+#[derive(clap::Args)]
+pub(super) struct WhoArgs {
+    /// Why: for those who look into it later
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Who acts, if not the user of this machine
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
+}
+
+impl WhoArgs {
+    /// Everything that changes a letter needs a reason.
+    pub(super) fn with_reason(&self) -> Result<Actor, Refusal> {
+        match self.reason.as_deref().map(str::trim) {
+            Some(reason) if !reason.is_empty() => Ok(self.actor(reason)),
+            _ => Err(Refusal::Usage("say why: --reason 'OPS-12: the tier was missing'".to_owned())),
+        }
+    }
+
+    pub(super) fn with_reason_or(&self, otherwise: &str) -> Actor {
+        self.actor(self.reason.as_deref().unwrap_or(otherwise))
+    }
+
+    fn actor(&self, reason: &str) -> Actor {
+        let set = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        let user = || set("SUDO_USER").or_else(|| set("USER")).or_else(|| set("LOGNAME"));
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let host = set("HOSTNAME").or_else(host).unwrap_or_default();
+        Actor {
+            name: self.actor.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned()),
+            reason: reason.to_owned(),
+            source: format!("cli {}", host.trim()).trim().to_owned(),
+        }
+    }
+}
+
+/// Asks before many letters are touched; a script says `--yes`.
+pub(super) async fn confirm(question: &str, yes: bool, context: &Context) -> Result<bool, Refusal> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() || !context.output.is_for_people() {
+        return Err(Refusal::Usage(format!("{question} Nobody can be asked here: say --yes")));
+    }
+    note(&format!("{question} [y/N]"));
+    let asking = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = match asking.await {
+        Ok(Ok(answer)) => answer,
+        _ => String::new(),
+    };
+    let means_it = matches!(answer.trim().to_lowercase().as_str(), "y" | "yes");
+    if !means_it {
+        note("nothing was done");
+    }
+    Ok(means_it)
+}

@@ -1,0 +1,52 @@
+//! What every request has at hand.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::console::database::Database;
+use crate::console::limit::Attempts;
+use crate::console::pulse::Pulse;
+use crate::console::sessions::Sessions;
+
+/// What every request has at hand.
+pub(super) struct App {
+    pub(super) config: Config,
+    pub(super) clock: Clock,
+    pub(super) database: Database,
+    pub(super) pulse: Pulse,
+    pub(super) sessions: Sessions,
+    pub(super) attempts: Attempts,
+}
+
+/// As handlers get it.
+pub(super) type Shared = Arc<App>;
+
+impl App {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            config: config.clone(),
+            clock: Clock::system(),
+            database: Database::new(config),
+            pulse: Pulse::default(),
+            sessions: Sessions::default(),
+            attempts: Attempts::default(),
+        }
+    }
+
+    /// Whether cookies may go over TLS only.
+    pub(super) fn is_behind_tls(&self) -> bool {
+        self.config.console.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
+    }
+}
+
+/// What extractors need of the state.
+pub(super) struct Held(pub(super) Shared);
+
+impl FromRef<Shared> for Held {
+    fn from_ref(app: &Shared) -> Self {
+        Self(Arc::clone(app))
+    }
+}

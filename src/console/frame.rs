@@ -1,0 +1,168 @@
+//! What stands around every page: where one is, who one is, and how the system fares.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Html;
+use chrono::{DateTime, Utc};
+
+use crate::config::console::Role;
+use crate::console::app::{App, Shared};
+use crate::console::failure::{Failure, page};
+use crate::console::moment::{Moment, grouped};
+use crate::console::pulse::{Beat, Server};
+use crate::console::who::Identity;
+
+/// The pages' common part.
+pub(super) struct Frame {
+    pub(super) here: Here,
+    pub(super) who: Identity,
+    pub(super) strip: Strip,
+    pub(super) now: DateTime<Utc>,
+}
+
+/// Which part of the console a page belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Here {
+    Letters,
+    Operations,
+    Lookup,
+    Lanes,
+    Audit,
+}
+
+/// The vitals, as the header shows them.
+#[derive(Template)]
+#[template(path = "strip.html")]
+pub(super) struct Strip {
+    database: Light,
+    broker: Light,
+    lanes: Vec<Chip>,
+    lanes_left_out: usize,
+    per_second: String,
+    open: i64,
+    new_within_an_hour: i64,
+    letters_waiting: Option<u32>,
+}
+
+/// A server's state in words and colour.
+struct Light {
+    class: &'static str,
+    word: &'static str,
+    title: String,
+}
+
+struct Chip {
+    name: String,
+    class: &'static str,
+    holder: String,
+    ready: String,
+    title: String,
+}
+
+/// Lanes beyond so many stand on the page of lanes only.
+const CHIPS_MAX: usize = 4;
+
+impl Frame {
+    pub(super) fn of(app: &App, who: Identity, here: Here) -> Self {
+        let now = app.clock.now();
+        Self { here, who, strip: Strip::of(&app.pulse.beat(), now), now }
+    }
+
+    pub(super) fn is(&self, here: Here) -> bool {
+        self.here == here
+    }
+
+    pub(super) fn may_operate(&self) -> bool {
+        self.who.may(Role::Operator)
+    }
+
+    pub(super) fn is_admin(&self) -> bool {
+        self.who.may(Role::Admin)
+    }
+
+    pub(super) fn moment(&self, at: &DateTime<Utc>) -> Moment {
+        Moment::of(*at, self.now)
+    }
+}
+
+impl Strip {
+    fn of(beat: &Beat, now: DateTime<Utc>) -> Self {
+        let lanes = beat.lanes.iter().take(CHIPS_MAX).map(|lane| {
+            let (holder, title) = match &lane.held {
+                None => ("nobody yet".to_owned(), "no worker has taken this lane yet".to_owned()),
+                Some(held) => {
+                    let since = Moment::of(held.taken_at, now);
+                    let title = format!(
+                        "held by {} in epoch {} since {} ({})",
+                        held.holder, held.epoch, since.exact, since.relative
+                    );
+                    (held.holder.clone(), title)
+                }
+            };
+            let (holder, title) = match beat.pause(&lane.name) {
+                None => (holder, title),
+                Some(pause) => {
+                    let title = format!("paused by {}: {}", pause.actor, pause.reason);
+                    ("paused".to_owned(), title)
+                }
+            };
+            let class = match lane.depth {
+                Some(depth) if depth.consumers == 0 => "bad",
+                Some(_) => "good",
+                None => "unknown",
+            };
+            let ready = lane.depth.map_or("?".to_owned(), |depth| grouped(i64::from(depth.ready)));
+            Chip { name: lane.name.clone(), class, holder, ready, title }
+        });
+        Self {
+            database: Light::of(&beat.database),
+            broker: Light::of(&beat.broker),
+            lanes: lanes.collect(),
+            lanes_left_out: beat.lanes.len().saturating_sub(CHIPS_MAX),
+            per_second: beat.per_second().map_or("–".to_owned(), rate),
+            open: beat.letters.open,
+            new_within_an_hour: beat.letters.new_within_an_hour,
+            letters_waiting: beat.letters_waiting.filter(|waiting| *waiting > 0),
+        }
+    }
+}
+
+/// Commands a second, with as many digits as mean something.
+pub(super) fn rate(per_second: f64) -> String {
+    if per_second >= 10.0 || per_second == 0.0 {
+        let whole = format!("{per_second:.0}");
+        whole.parse::<i64>().map_or(whole, grouped)
+    } else {
+        format!("{per_second:.1}")
+    }
+}
+
+impl Light {
+    fn of(server: &Server) -> Self {
+        let (class, title) = match server {
+            Server::Unknown => ("unknown", String::new()),
+            Server::Up => ("good", String::new()),
+            Server::Down(problem) => ("bad", problem.clone()),
+        };
+        Self { class, word: server.word(), title }
+    }
+}
+
+impl Server {
+    /// The state in a word.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down(_) => "away",
+        }
+    }
+}
+
+/// The header strip alone, to be exchanged while a page stays open.
+pub(super) async fn strip(
+    State(app): State<Shared>,
+    _who: Identity,
+) -> Result<Html<String>, Failure> {
+    page(&Strip::of(&app.pulse.beat(), app.clock.now()))
+}

@@ -1,0 +1,288 @@
+//! A body as a document to read: indented, the faulty place marked, personal data masked.
+//!
+//! What is masked is decided the safe way round: everything but the words that are known to be
+//! nobody's own. A body that is no JSON is shown as text, or not at all where it has to be masked.
+
+use serde_json::Value;
+
+use crate::ops::dead_letters::mask;
+
+/// Stands for a value that is not shown.
+pub(super) const MASK: &str = "•••••";
+
+/// Longest document that is shown; an export has all of it.
+const LINES_MAX: usize = 3_000;
+/// Longest value that is shown whole, in characters.
+const VALUE_CHARS_MAX: usize = 1_000;
+/// Longest text that is shown of a body that is no JSON, in bytes.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// Fields of a result that the worker wrote.
+const NOBODYS_OF_RESULT: [&str; 4] = ["code", "message", "path", "status"];
+
+/// Whether personal data is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Masking {
+    /// Shown as far as it can't be.
+    OfCommand,
+    /// Likewise; more of it is the worker's own.
+    OfResult,
+    /// Shown.
+    Open,
+}
+
+impl Masking {
+    fn hides(self, key: Option<&str>) -> bool {
+        let is_nobodys = |words: &[&str]| key.is_some_and(|key| words.contains(&key));
+        match self {
+            Self::OfCommand => !is_nobodys(&mask::SHOWN),
+            Self::OfResult => !is_nobodys(&mask::SHOWN) && !is_nobodys(&NOBODYS_OF_RESULT),
+            Self::Open => false,
+        }
+    }
+}
+
+/// A document, line by line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Document {
+    pub(super) lines: Vec<Line>,
+    /// Why it is not shown as JSON.
+    pub(super) problem: Option<String>,
+    /// Whether it goes on.
+    pub(super) is_cut: bool,
+    pub(super) is_masked: bool,
+}
+
+/// A line of a document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) indent: String,
+    /// In quotes, with its colon.
+    pub(super) key: String,
+    pub(super) value: String,
+    /// `string`, `number`, `word`, `mask` or nothing.
+    pub(super) class: &'static str,
+    pub(super) comma: &'static str,
+    /// Whether the fault is here.
+    pub(super) is_marked: bool,
+}
+
+/// The body, with the place marked that the JSON pointer names, or the nearest one around it.
+pub(super) fn document(body: &[u8], pointer: Option<&str>, masking: Masking) -> Document {
+    let is_masked = masking != Masking::Open;
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => {
+            let marked = pointer.map(|pointer| nearest(&value, pointer));
+            let document = Document { is_masked, ..Document::default() };
+            let mut writer = Writer { document, marked, masking };
+            let root = Place { path: String::new(), key: None, indent: 0, comma: "" };
+            writer.value(&value, &root);
+            writer.document
+        }
+        Err(error) if is_masked => {
+            Document { problem: Some(not_json(&error)), is_masked, ..Document::default() }
+        }
+        Err(error) => text(body, &error),
+    }
+}
+
+/// The body as it may be edited.
+pub(super) fn editable(body: &[u8]) -> String {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => serde_json::to_string_pretty(&value).unwrap_or_default(),
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> String {
+    match error.line() {
+        0 => "The body can't be read as JSON.".to_owned(),
+        line => format!("No JSON: it breaks off at line {line}, column {}.", error.column()),
+    }
+}
+
+fn text(body: &[u8], error: &serde_json::Error) -> Document {
+    let shown = &body[..body.len().min(TEXT_BYTES_MAX)];
+    let lines = String::from_utf8_lossy(shown);
+    let lines = lines.lines().take(LINES_MAX).enumerate().map(|(place, text)| Line {
+        value: text.to_owned(),
+        is_marked: place + 1 == error.line(),
+        ..Line::default()
+    });
+    Document {
+        lines: lines.collect(),
+        problem: Some(not_json(error)),
+        is_cut: shown.len() < body.len(),
+        is_masked: false,
+    }
+}
+
+/// The pointer, or the longest part of it that leads somewhere.
+fn nearest(value: &Value, pointer: &str) -> String {
+    let mut end = pointer.len();
+    while value.pointer(&pointer[..end]).is_none() {
+        end = pointer[..end].rfind('/').unwrap_or_default();
+    }
+    pointer[..end].to_owned()
+}
+
+struct Writer {
+    document: Document,
+    marked: Option<String>,
+    masking: Masking,
+}
+
+struct Place<'a> {
+    path: String,
+    key: Option<&'a str>,
+    indent: usize,
+    comma: &'static str,
+}
+
+impl Writer {
+    fn value(&mut self, value: &Value, place: &Place<'_>) {
+        match value {
+            Value::Object(fields) if !fields.is_empty() => {
+                self.line(place, "{".to_owned(), "", "");
+                let last = fields.len() - 1;
+                for (number, (key, value)) in fields.iter().enumerate() {
+                    let escaped = key.replace('~', "~0").replace('/', "~1");
+                    self.value(value, &place.inner(&escaped, Some(key), number == last));
+                }
+                self.close(place, "}");
+            }
+            Value::Array(elements) if !elements.is_empty() => {
+                self.line(place, "[".to_owned(), "", "");
+                let last = elements.len() - 1;
+                for (number, value) in elements.iter().enumerate() {
+                    // Elements mean what their list means.
+                    self.value(value, &place.inner(&number.to_string(), None, number == last));
+                }
+                self.close(place, "]");
+            }
+            Value::Object(_) => self.line(place, "{}".to_owned(), "", place.comma),
+            Value::Array(_) => self.line(place, "[]".to_owned(), "", place.comma),
+            Value::Null | Value::Bool(_) => {
+                self.line(place, value.to_string(), "word", place.comma);
+            }
+            Value::Number(_) | Value::String(_) if self.masking.hides(place.key) => {
+                let quote = if value.is_string() { "\"" } else { "" };
+                self.line(place, format!("{quote}{MASK}{quote}"), "mask", place.comma);
+            }
+            Value::Number(number) => self.line(place, number.to_string(), "number", place.comma),
+            Value::String(_) => {
+                self.line(place, shortened(&value.to_string()), "string", place.comma);
+            }
+        }
+    }
+
+    fn line(&mut self, place: &Place<'_>, value: String, class: &'static str, comma: &'static str) {
+        if self.document.lines.len() >= LINES_MAX {
+            self.document.is_cut = true;
+            return;
+        }
+        let key = place.key.map_or_else(String::new, |key| {
+            format!("{}: ", shortened(&Value::from(key).to_string()))
+        });
+        self.document.lines.push(Line {
+            indent: "  ".repeat(place.indent),
+            key,
+            value,
+            class,
+            comma,
+            is_marked: self.marked.as_deref() == Some(&place.path),
+        });
+    }
+
+    /// Closing lines are never marked.
+    fn close(&mut self, place: &Place<'_>, bracket: &str) {
+        if self.document.lines.len() >= LINES_MAX {
+            self.document.is_cut = true;
+            return;
+        }
+        self.document.lines.push(Line {
+            indent: "  ".repeat(place.indent),
+            value: bracket.to_owned(),
+            comma: place.comma,
+            ..Line::default()
+        });
+    }
+}
+
+impl Place<'_> {
+    fn inner<'a>(&self, step: &str, key: Option<&'a str>, is_last: bool) -> Place<'a> {
+        Place {
+            path: format!("{}/{step}", self.path),
+            key,
+            indent: self.indent + 1,
+            comma: if is_last { "" } else { "," },
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        None => text.to_owned(),
+        Some((end, _)) => {
+            format!("{}… ({} more bytes)", &text[..end], text.len() - end)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(document: &Document) -> String {
+        let line = |line: &Line| {
+            let mark = if line.is_marked { "> " } else { "" };
+            format!("{mark}{}{}{}{}\n", line.indent, line.key, line.value, line.comma)
+        };
+        document.lines.iter().map(line).collect()
+    }
+
+    const BODY: &[u8] = br#"{"linkCustomers":[{"customer":{"mobile":"9198","id":7},
+        "note":"ask Jane","linkToPartnerPrograms":[{"partnerProgramName":"Air"}]}]}"#;
+
+    #[test]
+    fn all_but_known_words_is_masked() {
+        let masked = text_of(&document(BODY, None, Masking::OfCommand));
+        for hidden in ["9198", "7", "Jane"] {
+            assert!(!masked.contains(hidden), "{masked}");
+        }
+        assert!(masked.contains("\"partnerProgramName\": \"Air\""), "{masked}");
+        let open = text_of(&document(BODY, None, Masking::Open));
+        assert_eq!(
+            serde_json::from_str::<Value>(&open).unwrap(),
+            serde_json::from_slice::<Value>(BODY).unwrap()
+        );
+    }
+
+    #[test]
+    fn the_faulty_place_is_marked_or_the_nearest_around_it() {
+        for (pointer, marked) in [
+            ("/linkCustomers/0/customer/id", "\"id\": 7"),
+            ("/linkCustomers/0/customer/gone/deeper", "\"customer\": {"),
+            ("", "{"),
+            ("/nowhere", "{"),
+        ] {
+            let shown = document(BODY, Some(pointer), Masking::Open);
+            let lines: Vec<&Line> = shown.lines.iter().filter(|line| line.is_marked).collect();
+            assert_eq!(lines.len(), 1, "{pointer}");
+            assert_eq!(format!("{}{}", lines[0].key, lines[0].value), marked, "{pointer}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_is_text_and_never_shown_masked() {
+        let broken = b"{\"mobile\":\n 9198 oops";
+        let masked = document(broken, None, Masking::OfCommand);
+        assert!(masked.lines.is_empty() && masked.problem.is_some());
+        let open = document(broken, None, Masking::Open);
+        assert!(open.lines[1].is_marked, "{open:?}");
+        let deep = "[".repeat(100_000);
+        assert!(document(deep.as_bytes(), None, Masking::Open).problem.is_some());
+        let long = format!("[{}1]", "1,".repeat(10_000));
+        assert!(document(long.as_bytes(), None, Masking::Open).is_cut);
+    }
+}

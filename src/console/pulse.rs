@@ -1,0 +1,261 @@
+//! How the system fares, looked at every few seconds and kept for whoever asks.
+//!
+//! Pages, probes and scrapers read what was seen last and cost the servers nothing, however many
+//! they are.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::connection::Connection as BrokerConnection;
+use crate::broker::depth::{self, Depth};
+use crate::broker::{self, topology};
+use crate::console::app::{App, Shared};
+use crate::store::connection::{self, Connection};
+use crate::store::lane_pauses::{self, Pause};
+use crate::store::vitals::{self, Letters};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(5);
+/// How long a look at one server may take.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+/// Looks that are kept: an hour of them.
+const LOOKS_KEPT: usize = 720;
+
+/// What was seen last.
+#[derive(Default)]
+pub(super) struct Pulse(Mutex<Beat>);
+
+/// What was seen at one moment.
+#[derive(Clone, Default)]
+pub(super) struct Beat {
+    pub(super) database: Server,
+    pub(super) broker: Server,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) pauses: Vec<Pause>,
+    pub(super) letters: Letters,
+    /// Dead letters that the archive has not taken yet.
+    pub(super) letters_waiting: Option<u32>,
+    /// Stored by all workers since the first.
+    pub(super) commands_stored: i64,
+    /// Commands a second, look by look, oldest first.
+    pub(super) throughput: VecDeque<f64>,
+}
+
+/// Whether a server answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Server {
+    /// Not looked at yet.
+    #[default]
+    Unknown,
+    Up,
+    Down(String),
+}
+
+/// A lane, as the database and the broker see it.
+#[derive(Clone)]
+pub(super) struct Lane {
+    pub(super) name: String,
+    /// Who took it last; `None`: nobody yet.
+    pub(super) held: Option<vitals::Lane>,
+    pub(super) depth: Option<Depth>,
+    /// Whether this worker's configuration has it.
+    pub(super) is_configured: bool,
+}
+
+impl Pulse {
+    pub(super) fn beat(&self) -> Beat {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Beat)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Beat {
+    /// The pause of the lane, if it stands still.
+    pub(super) fn pause(&self, lane: &str) -> Option<&Pause> {
+        self.pauses.iter().find(|pause| pause.lane == lane)
+    }
+
+    /// Commands a second, as of the last look.
+    pub(super) fn per_second(&self) -> Option<f64> {
+        self.throughput.back().copied()
+    }
+}
+
+/// Looks until `shutdown`.
+pub(super) async fn run(app: Shared, shutdown: CancellationToken) {
+    let mut watch = Watch { app, database: None, broker: None, stored: None };
+    while !shutdown.is_cancelled() {
+        tokio::select! {
+            () = watch.look() => {}
+            () = shutdown.cancelled() => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+    if let Some(broker) = &watch.broker {
+        broker.close().await;
+    }
+}
+
+struct Watch {
+    app: Shared,
+    database: Option<Connection>,
+    broker: Option<Arc<BrokerConnection>>,
+    /// The last number of commands, and when it was read.
+    stored: Option<(i64, DateTime<Utc>)>,
+}
+
+/// What the database says.
+struct Seen {
+    lanes: Vec<vitals::Lane>,
+    pauses: Vec<Pause>,
+    commands_stored: i64,
+    letters: Letters,
+}
+
+impl Watch {
+    async fn look(&mut self) {
+        let app = Arc::clone(&self.app);
+        let seen = bounded(self.ask_database()).await;
+        let database = match &seen {
+            Ok(_) => Server::Up,
+            Err(problem) => {
+                self.database = None;
+                Server::Down(problem.clone())
+            }
+        };
+        let names = lane_names(&app, seen.as_ref().ok());
+        let depths = bounded(self.ask_broker(&names)).await;
+        let broker = match &depths {
+            Ok(_) => Server::Up,
+            Err(problem) => {
+                self.broker = None;
+                Server::Down(problem.clone())
+            }
+        };
+        let sample = seen.as_ref().ok().and_then(|seen| self.sample(seen.commands_stored));
+        app.pulse.change(|beat| {
+            beat.database = database;
+            beat.broker = broker;
+            let held = match seen {
+                Ok(seen) => {
+                    beat.letters = seen.letters;
+                    beat.pauses = seen.pauses;
+                    beat.commands_stored = seen.commands_stored;
+                    seen.lanes
+                }
+                Err(_) => beat.lanes.iter().filter_map(|lane| lane.held.clone()).collect(),
+            };
+            let depths = depths.unwrap_or_default();
+            beat.letters_waiting = depths.letters;
+            beat.lanes = names
+                .iter()
+                .enumerate()
+                .map(|(place, name)| Lane {
+                    name: name.clone(),
+                    held: held.iter().find(|lane| lane.name == *name).cloned(),
+                    depth: depths.lanes.get(place).copied().flatten(),
+                    is_configured: app.config.lanes.iter().any(|lane| lane.name == *name),
+                })
+                .collect();
+            beat.throughput.extend(sample);
+            while beat.throughput.len() > LOOKS_KEPT {
+                beat.throughput.pop_front();
+            }
+        });
+    }
+
+    async fn ask_database(&mut self) -> Result<Seen, String> {
+        let config = &self.app.config;
+        let asking = async {
+            let connection = match &mut self.database {
+                Some(connection) => connection,
+                none => {
+                    let url = config.database_url().map_err(|error| error.to_string())?;
+                    let name = format!("partner-program pulse {}", config.worker_id);
+                    let opened = connection::connect(url, &name).await;
+                    none.insert(opened.map_err(|error| error.to_string())?)
+                }
+            };
+            let seen = async {
+                Ok::<_, crate::store::error::Error>(Seen {
+                    lanes: vitals::lanes(connection).await?,
+                    pauses: lane_pauses::paused(connection).await?,
+                    commands_stored: vitals::last_command(connection).await?,
+                    letters: vitals::letters(connection).await?,
+                })
+            };
+            seen.await.map_err(|error| error.to_string())
+        };
+        asking.await
+    }
+
+    async fn ask_broker(&mut self, lanes: &[String]) -> Result<Depths, String> {
+        let connection = if let Some(connection) = &self.broker {
+            Arc::clone(connection)
+        } else {
+            let config = &self.app.config;
+            let url = config.amqp_url().map_err(|error| error.to_string())?;
+            let name = format!("partner-program console {}", config.worker_id);
+            let opened = BrokerConnection::open(url, &name).await;
+            let opened = Arc::new(opened.map_err(|error| error.to_string())?);
+            Arc::clone(self.broker.insert(opened))
+        };
+        depths(&connection, lanes).await.map_err(|error| error.to_string())
+    }
+
+    fn sample(&mut self, stored: i64) -> Option<f64> {
+        let at = self.app.clock.now();
+        let (before, then) = self.stored.replace((stored, at))?;
+        let elapsed = (at - then).max(TimeDelta::milliseconds(1));
+        let grown = u32::try_from(stored - before).ok()?;
+        let seconds = elapsed.to_std().ok()?.as_secs_f64();
+        Some(f64::from(grown) / seconds)
+    }
+}
+
+#[derive(Default)]
+struct Depths {
+    lanes: Vec<Option<Depth>>,
+    letters: Option<u32>,
+}
+
+async fn depths(
+    connection: &BrokerConnection,
+    lanes: &[String],
+) -> Result<Depths, broker::error::Error> {
+    let mut found = Depths::default();
+    for lane in lanes {
+        found.lanes.push(depth::depth(connection, &topology::lane_queue(lane)).await?);
+    }
+    let letters = depth::depth(connection, topology::DEAD_LETTERS).await?;
+    found.letters = letters.map(|depth| depth.ready);
+    Ok(found)
+}
+
+/// Those of the configuration, then those that only the database knows.
+fn lane_names(app: &App, seen: Option<&Seen>) -> Vec<String> {
+    let mut names: Vec<String> = app.config.lanes.iter().map(|lane| lane.name.clone()).collect();
+    for lane in seen.into_iter().flat_map(|seen| &seen.lanes) {
+        if !names.contains(&lane.name) {
+            names.push(lane.name.clone());
+        }
+    }
+    names
+}
+
+async fn bounded<T>(look: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    match tokio::time::timeout(LOOK_MAX, look).await {
+        Ok(seen) => seen,
+        Err(_elapsed) => Err(format!("no answer within {LOOK_MAX:?}")),
+    }
+}

@@ -1,0 +1,76 @@
+//! Which address leads where, and what stands before all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::response::Redirect;
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::csrf::CsrfLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::console::app::Shared;
+use crate::console::failure::Failure;
+use crate::console::{
+    assets, audit, frame, guard, health, lanes, letters, login, lookup, metrics, operations,
+};
+
+/// Forms are small, but for the one that holds an edited letter.
+const FORM_BYTES_MAX: usize = 256 * 1024;
+/// A megabyte, and what writing it as a form makes of it.
+const LETTER_FORM_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+pub(super) fn of(app: Shared) -> Router {
+    let mut csrf = CsrfLayer::new();
+    if let Some(url) = &app.config.console.public_url {
+        // The setting is a site's address, which is what an origin is.
+        match csrf.clone().add_trusted_origin(url.origin().ascii_serialization()) {
+            Ok(trusting) => csrf = trusting,
+            Err(error) => tracing::warn!("public_url can't be trusted as an origin: {error}"),
+        }
+    }
+    let edit = post(letters::edit::save).get(letters::edit::form);
+    let pages = Router::new()
+        .route("/", get(|| async { Redirect::to("/letters") }))
+        .route("/letters", get(letters::page::list))
+        .route("/letters/find", post(letters::find::find))
+        .route("/letters/plan", post(letters::act::plan))
+        .route("/letters/act", post(letters::act::act))
+        .route("/letters/export", post(letters::act::export))
+        .route("/letters/{id}", get(letters::page::show))
+        .route("/letters/{id}/unmask", post(letters::page::unmask))
+        .route("/letters/{id}/edit", edit.layer(DefaultBodyLimit::max(LETTER_FORM_BYTES_MAX)))
+        .route("/operations", get(operations::list))
+        .route("/operations/{id}", get(operations::show))
+        .route("/operations/{id}/cancel", post(operations::cancel))
+        .route("/audit", get(audit::list))
+        .route("/lanes", get(lanes::list))
+        .route("/lanes/pause", post(lanes::pause))
+        .route("/lanes/resume", post(lanes::resume))
+        .route("/lookup", get(lookup::command).post(lookup::customer))
+        .route("/strip", get(frame::strip))
+        .route("/login", get(login::form).post(login::login))
+        .route("/logout", post(login::logout))
+        .route("/assets/{name}", get(assets::asset))
+        .fallback(|| async { Failure::NotFound("There is no such page.".to_owned()) })
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(csrf)
+        .layer(from_fn_with_state(Arc::clone(&app), guard::host));
+    // Probes and scrapers come by address, from other machines, and find no personal data.
+    let probes = Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics));
+    pages
+        .merge(probes)
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_MAX))
+        .layer(CatchPanicLayer::new())
+        .layer(from_fn_with_state(Arc::clone(&app), guard::headers))
+        .with_state(app)
+}

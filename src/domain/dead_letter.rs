@@ -1,0 +1,61 @@
+//! A dead letter's life, from its death to the last word on it.
+
+use std::fmt;
+
+/// Where a letter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum State {
+    /// Nobody has done anything about it.
+    Open,
+    /// An operation has claimed it and is about to publish it.
+    Replaying,
+    /// Published and confirmed; what came of it is not known yet.
+    Replayed,
+    /// Its command took effect.
+    Applied,
+    /// The replay died again, as another letter.
+    FailedAgain,
+    /// Put aside; it can be restored.
+    Discarded,
+    /// An edited copy stands for it.
+    Superseded,
+}
+
+impl State {
+    /// Every state, in the order of a letter's life.
+    pub const ALL: [Self; 7] = [
+        Self::Open,
+        Self::Replaying,
+        Self::Replayed,
+        Self::Applied,
+        Self::FailedAgain,
+        Self::Discarded,
+        Self::Superseded,
+    ];
+
+    /// The word in tables, filters and output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Replaying => "replaying",
+            Self::Replayed => "replayed",
+            Self::Applied => "applied",
+            Self::FailedAgain => "failed_again",
+            Self::Discarded => "discarded",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    /// The inverse of [`as_str`](Self::as_str).
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether a letter can be replayed, and as what message.
+//!
+//! What a worker would refuse again without looking at its data is not worth a replay: it needs an
+//! edited copy. Everything else is for the worker to decide anew.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::broker::topology;
+use crate::config::Config;
+use crate::domain::dead_letter::State;
+use crate::domain::rejection::Reason;
+use crate::message::{Message, Properties};
+use crate::store::dead_letters::show::Letter;
+use crate::wire::decode;
+use crate::wire::envelope::Envelope;
+use crate::wire::letter::REPLAY_OF;
+
+/// What is known beside the letter.
+pub struct Rules<'a> {
+    /// Who may publish for which org.
+    pub config: &'a Config,
+    /// Who will publish.
+    pub user: Option<String>,
+    /// The orgs of the catalogue.
+    pub orgs: BTreeSet<String>,
+}
+
+/// The message to publish, or why not. The reasons name no values, so that alike ones count alike.
+pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
+    if let Some(why) = unready(letter.state) {
+        return Err(why.to_owned());
+    }
+    if letter.reason == Reason::MessageIdReused.as_str() {
+        return Err("its id belongs to another command: edit a copy, which gets its own".to_owned());
+    }
+    let message = message(letter);
+    let dies = |why: &dyn std::fmt::Display| format!("would die again, edit a copy: {why}");
+    let envelope = Envelope::parse(&message).map_err(|rejection| dies(&rejection.reason))?;
+    decode::decode(&message.body, envelope.operation)
+        .map_err(|rejection| dies(&rejection.reason))?;
+    if !rules.orgs.contains(&envelope.org_code) {
+        return Err("its org is not in the catalogue: import it first, or edit a copy".to_owned());
+    }
+    if !rules.config.may_publish(rules.user.as_deref(), &envelope.org_code) {
+        let user = rules.user.as_deref().unwrap_or("the user of amqp_url");
+        return Err(format!("{user} may not publish for its org: see the setting `publishers`"));
+    }
+    Ok(message)
+}
+
+/// Why letters of that state are not replayed.
+const fn unready(state: State) -> Option<&'static str> {
+    match state {
+        State::Open => None,
+        State::Replaying => Some("another operation is replaying it"),
+        State::Replayed => Some("replayed, outcome awaited: restore it to replay it again"),
+        State::Applied => Some("its command took effect already"),
+        State::FailedAgain => Some("its replay died: replay that letter"),
+        State::Discarded => Some("discarded: restore it first"),
+        State::Superseded => Some("an edited copy stands for it"),
+    }
+}
+
+/// What the publisher sent, marked as a replay. A command without an id gets the letter's, so
+/// that replays of it count once as well.
+fn message(letter: &Letter) -> Message {
+    let property =
+        |name: &str| letter.properties.get(name).and_then(Value::as_str).map(str::to_owned);
+    let id = letter.id.to_string();
+    let mut properties = Properties {
+        message_id: letter.command_id.clone().or_else(|| Some(id.clone())),
+        correlation_id: letter.correlation_id.clone(),
+        reply_to: property("reply_to"),
+        kind: property("type"),
+        content_type: property("content_type"),
+        content_encoding: property("content_encoding"),
+        app_id: letter.app_id.clone(),
+        user_id: None,
+        timestamp: letter.sent_at,
+        headers: letter.headers.as_object().into_iter().flatten().map(owned).collect(),
+    };
+    properties.headers.insert(REPLAY_OF.to_owned(), id.into());
+    Message {
+        exchange: topology::COMMANDS.to_owned(),
+        routing_key: letter.routing_key.clone(),
+        properties,
+        body: letter.body.clone(),
+    }
+}
+
+fn owned((name, value): (&String, &Value)) -> (String, Value) {
+    (name.clone(), value.clone())
+}

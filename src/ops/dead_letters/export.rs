@@ -1,0 +1,96 @@
+//! Letters as lines of JSON, whole: for a ticket, another system, or a publisher to look into.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::ops::dead_letters::error::Error;
+use crate::ops::dead_letters::steps::portions;
+use crate::store::connection::Connection;
+use crate::store::dead_letters::audit::{self, Deed};
+use crate::store::dead_letters::claims;
+use crate::store::dead_letters::operations::{self, End, Operation, Order, Tally};
+use crate::store::dead_letters::show::{self, Letter};
+
+/// Letters that are looked up together.
+const PAGE: i64 = 200;
+
+/// A letter with its body, which may hold personal data: as `body` where it is text, else as
+/// `body_base64`.
+#[must_use]
+pub fn line(letter: &Letter) -> Value {
+    let mut line = json!({
+        "id": letter.id,
+        "state": letter.state.as_str(),
+        "org": letter.org,
+        "operation": letter.operation,
+        "lane": letter.lane,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "pointer": letter.pointer,
+        "fingerprint": letter.fingerprint,
+        "command_id": letter.command_id,
+        "correlation_id": letter.correlation_id,
+        "app_id": letter.app_id,
+        "user_id": letter.user_id,
+        "sent_at": letter.sent_at,
+        "exchange": letter.exchange,
+        "routing_key": letter.routing_key,
+        "properties": letter.properties,
+        "headers": letter.headers,
+        "provenance": letter.provenance,
+        "attempts": letter.attempts,
+        "deaths": letter.deaths,
+        "first_died_at": letter.first_died_at,
+        "last_died_at": letter.last_died_at,
+        "archived_at": letter.recorded_at,
+        "changed_at": letter.changed_at,
+        "replay_of": letter.replay_of,
+        "came_back_as": letter.came_back_as,
+        "edited_from": letter.edited_from,
+        "superseded_by": letter.superseded_by,
+    });
+    match std::str::from_utf8(&letter.body) {
+        Ok(body) => line["body"] = body.into(),
+        Err(_) => line["body_base64"] = STANDARD.encode(&letter.body).into(),
+    }
+    line
+}
+
+/// Writes the operation's letters, in the order of death.
+pub async fn export(
+    connection: &mut Connection,
+    operation: &Operation,
+    runner: &str,
+    mut write: impl FnMut(&Letter) -> std::io::Result<()>,
+    mut observe: impl FnMut(&Tally),
+) -> Result<Tally, Error> {
+    let Some(filter) = &operation.filter else {
+        return Err(Error::Conflict("another version of the program began it".to_owned()));
+    };
+    let mut tally = Tally::default();
+    loop {
+        if operations::beat(connection, operation.id, runner, &tally).await? != Order::GoOn {
+            operations::end(connection, operation.id, runner, End::Cancelled, None).await?;
+            return Ok(tally);
+        }
+        observe(&tally);
+        let limit = operation.letters_max.map_or(PAGE, |max| PAGE.min(max - tally.done));
+        let before = operation.started_at;
+        let page = claims::page(connection, filter, before, tally.cursor, limit.max(0)).await?;
+        let Some(last) = page.last() else { break };
+        for portion in portions(&page) {
+            let letters = show::letters(connection, &portion).await?;
+            let ids: Vec<Uuid> = letters.iter().map(|letter| letter.id).collect();
+            // Noted first: what somebody may have seen stands in the audit.
+            audit::note(connection, &ids, Deed::Export, &operation.actor, Some(operation.id))
+                .await?;
+            letters.iter().try_for_each(&mut write)?;
+            tally.done += i64::try_from(letters.len()).unwrap_or(i64::MAX);
+        }
+        tally.cursor = Some(last.cursor);
+    }
+    operations::end(connection, operation.id, runner, End::Done, None).await?;
+    Ok(tally)
+}

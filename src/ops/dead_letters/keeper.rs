@@ -1,0 +1,76 @@
+//! Runs operations that nobody runs: those that were begun without a runner, and those whose
+//! runner died.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::ops::dead_letters::error::Error;
+use crate::ops::dead_letters::run;
+use crate::retry::Backoff;
+use crate::store::connection::{self, Connection};
+use crate::store::dead_letters::operations;
+
+/// A runner that was silent for so long is taken for dead.
+pub const SILENT_S: i32 = 30;
+/// How often is looked.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The first and the longest pause after a fault.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Keeps operations going until `shutdown`, which ends one between two batches of letters: the
+/// next keeper goes on with it.
+pub async fn keep(config: &Config, shutdown: &CancellationToken) {
+    let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+    let mut connection = None;
+    while !shutdown.is_cancelled() {
+        let kept = tokio::select! {
+            kept = keep_one(config, &mut connection) => kept,
+            () = shutdown.cancelled() => return,
+        };
+        let waiting = async {
+            match kept {
+                Ok(true) => {}
+                Ok(false) => {
+                    pause.reset();
+                    tokio::time::sleep(INTERVAL).await;
+                }
+                Err(error) => {
+                    connection = None;
+                    tracing::warn!("an operation on dead letters is tried again later: {error}");
+                    pause.wait().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = waiting => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Whether there was one.
+async fn keep_one(config: &Config, open: &mut Option<Connection>) -> Result<bool, Error> {
+    let runner = &config.worker_id;
+    let connection = if let Some(connection) = open {
+        connection
+    } else {
+        let name = format!("partner-program operations {runner}");
+        open.insert(connection::connect_to_search(config.database_url()?, &name).await?)
+    };
+    let bound = config.database_timeout();
+    let taking = operations::take(connection, runner, SILENT_S, None);
+    let taken = crate::store::session::bounded(bound, taking).await?;
+    let Some(operation) = taken else { return Ok(false) };
+    tracing::info!(operation.id = %operation.id, "running operation {} on dead letters", operation.id);
+    let outcome = run::run(connection, config, operation, runner, |_| {}).await?;
+    tracing::info!(
+        operation.id = %outcome.operation_id,
+        done = outcome.tally.done,
+        skipped = outcome.tally.skipped,
+        failed = outcome.tally.failed,
+        "operation {} on dead letters has ended", outcome.operation_id
+    );
+    Ok(true)
+}

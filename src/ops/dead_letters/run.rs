@@ -1,0 +1,266 @@
+//! An operation from its beginning to its end.
+//!
+//! A runner says after each batch how far it is. One that dies in between leaves letters claimed
+//! and not settled; whoever takes the operation over publishes those first, for nobody knows
+//! whether they were sent, and a command that comes twice counts once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::broker::publisher::Receipt;
+use crate::config::Config;
+use crate::domain::dead_letter::State;
+use crate::message::Message;
+use crate::ops::dead_letters::eligible::{Rules, judge};
+use crate::ops::dead_letters::error::Error;
+use crate::ops::dead_letters::selection;
+use crate::ops::dead_letters::sender::Sender;
+use crate::ops::dead_letters::steps::{portions, unloadable};
+use crate::store::connection::Connection;
+use crate::store::dead_letters::audit::Deed;
+use crate::store::dead_letters::claims::{self, Change, Key};
+use crate::store::dead_letters::filter::Filter;
+use crate::store::dead_letters::operations::{self, End, Kind, Operation, Order, Plan, Tally};
+use crate::store::dead_letters::show;
+use crate::store::error::Error as StoreError;
+
+/// Letters that are gone through together.
+const BATCH: i64 = 100;
+/// Batches a second of an operation with a rate, so that a slow one does not come in bursts.
+const BATCHES_PER_SECOND: i64 = 10;
+
+const DISCARD: Change = Change { from: &[State::Open], to: State::Discarded, deed: Deed::Discard };
+/// Replayed ones, too: should their outcome never come, they can be replayed again.
+const RESTORE: Change =
+    Change { from: &[State::Discarded, State::Replayed], to: State::Open, deed: Deed::Restore };
+
+/// How an operation went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its id.
+    pub operation_id: Uuid,
+    /// Done, or cancelled.
+    pub end: End,
+    /// How far it came.
+    pub tally: Tally,
+    /// Letters that this runner left as they are, by the reason.
+    pub skipped: BTreeMap<String, u64>,
+}
+
+/// Begins an operation. With a `runner` the caller is to [`run`] it at once; without one a worker
+/// does.
+pub async fn begin(
+    connection: &mut Connection,
+    plan: Plan,
+    runner: Option<&str>,
+) -> Result<Operation, Error> {
+    let plan = Plan { filter: selection::meant(plan.kind, plan.filter), ..plan };
+    let matched = selection::count(connection, plan.kind, &plan.filter).await?.letters;
+    let id = operations::create(connection, &plan, matched, runner).await?;
+    let created = operations::find(connection, id).await?;
+    created.ok_or_else(|| Error::Store(StoreError::Refused(format!("operation {id} is gone"))))
+}
+
+/// Runs an operation that is this runner's, and tells `observe` how far it is. After an error it
+/// is as good as abandoned: a worker takes it over.
+pub async fn run(
+    connection: &mut Connection,
+    config: &Config,
+    operation: Operation,
+    runner: &str,
+    mut observe: impl FnMut(&Tally),
+) -> Result<Outcome, Error> {
+    let (Some(kind), Some(filter)) = (operation.kind(), operation.filter.clone()) else {
+        let problem = "another version of the program began it";
+        operations::end(connection, operation.id, runner, End::Failed, Some(problem)).await?;
+        return Err(Error::Conflict(format!("operation {}: {problem}", operation.id)));
+    };
+    let rules = selection::rules(connection, config).await?;
+    let sender = Sender::new(config, rules.user.clone());
+    let tally = operation.tally;
+    let mut running = Running {
+        operation,
+        kind,
+        filter,
+        rules,
+        sender,
+        tally,
+        skipped: BTreeMap::new(),
+        begun: Instant::now(),
+        begun_at: tally.done,
+    };
+    let end = running.go(connection, runner, &mut observe).await;
+    running.sender.close().await;
+    let end = end?;
+    operations::end(connection, running.operation.id, runner, end, None).await?;
+    let Running { operation, tally, skipped, .. } = running;
+    Ok(Outcome { operation_id: operation.id, end, tally, skipped })
+}
+
+struct Running<'a> {
+    operation: Operation,
+    kind: Kind,
+    filter: Filter,
+    rules: Rules<'a>,
+    sender: Sender<'a>,
+    tally: Tally,
+    skipped: BTreeMap<String, u64>,
+    begun: Instant,
+    /// What was done when this runner began.
+    begun_at: i64,
+}
+
+impl Running<'_> {
+    async fn go(
+        &mut self,
+        connection: &mut Connection,
+        runner: &str,
+        observe: &mut impl FnMut(&Tally),
+    ) -> Result<End, Error> {
+        self.settle_claims(connection).await?;
+        loop {
+            let id = self.operation.id;
+            match operations::beat(connection, id, runner, &self.tally).await? {
+                Order::GoOn => {}
+                Order::Stop => return Ok(End::Cancelled),
+                Order::GivenAway => return Err(Error::TakenOver(id)),
+            }
+            observe(&self.tally);
+            let left = self.operation.letters_max.map_or(i64::MAX, |max| max - self.tally.done);
+            let limit = left.min(self.batch_size());
+            if limit <= 0 {
+                return Ok(End::Done);
+            }
+            let before = self.operation.started_at;
+            let after = self.tally.cursor;
+            let page = claims::page(connection, &self.filter, before, after, limit).await?;
+            let Some(last) = page.last() else { return Ok(End::Done) };
+            let cursor = last.cursor;
+            match self.kind {
+                Kind::Replay => self.replay(connection, &page).await?,
+                Kind::Discard => self.change(connection, &page, &DISCARD).await?,
+                Kind::Restore => self.change(connection, &page, &RESTORE).await?,
+                Kind::Export => {
+                    return Err(Error::Conflict("an export has no other runner".to_owned()));
+                }
+            }
+            self.tally.cursor = Some(cursor);
+            self.keep_rate().await;
+        }
+    }
+
+    /// What a runner that died has claimed.
+    async fn settle_claims(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        let ids = claims::unsettled(connection, self.operation.id).await?;
+        for id in ids {
+            let Some(mut letter) = show::show(connection, id).await? else { continue };
+            letter.state = State::Open;
+            match judge(&letter, &self.rules) {
+                Ok(message) => self.publish(connection, &[id], &[message]).await?,
+                Err(why) => {
+                    self.skip(why, 1);
+                    claims::settle(connection, self.operation.id, &[], &[id]).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn replay(&mut self, connection: &mut Connection, page: &[Key]) -> Result<(), Error> {
+        let (large, page): (Vec<Key>, Vec<Key>) =
+            page.iter().cloned().partition(|key| unloadable(key).is_some());
+        large.iter().filter_map(unloadable).for_each(|why| self.skip(why, 1));
+        for portion in portions(&page) {
+            let mut messages = Vec::with_capacity(portion.len());
+            for letter in show::letters(connection, &portion).await? {
+                if letter.operation_id == Some(self.operation.id) {
+                    // Settled already, for a runner that died.
+                    continue;
+                }
+                match judge(&letter, &self.rules) {
+                    Ok(message) => messages.push((letter.id, message)),
+                    Err(why) => self.skip(why, 1),
+                }
+            }
+            let ids: Vec<Uuid> = messages.iter().map(|(id, _)| *id).collect();
+            let actor = &self.operation.actor;
+            let claimed: HashSet<Uuid> =
+                claims::change(connection, &ids, &claims::CLAIM, self.operation.id, actor)
+                    .await?
+                    .into_iter()
+                    .collect();
+            self.skip(FASTER.to_owned(), ids.len() - claimed.len());
+            messages.retain(|(id, _)| claimed.contains(id));
+            let (ids, messages): (Vec<Uuid>, Vec<Message>) = messages.into_iter().unzip();
+            self.publish(connection, &ids, &messages).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what is claimed, and settles the claims by what the broker says.
+    async fn publish(
+        &mut self,
+        connection: &mut Connection,
+        ids: &[Uuid],
+        messages: &[Message],
+    ) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let receipts = self.sender.send(messages).await?;
+        let (sent, unsent): (Vec<_>, Vec<_>) =
+            ids.iter().zip(receipts).partition(|(_, receipt)| *receipt == Receipt::Routed);
+        let of = |pairs: Vec<(&Uuid, Receipt)>| pairs.into_iter().map(|(id, _)| *id).collect();
+        let (sent, unsent): (Vec<Uuid>, Vec<Uuid>) = (of(sent), of(unsent));
+        claims::settle(connection, self.operation.id, &sent, &unsent).await?;
+        self.tally.done += count(sent.len());
+        self.tally.failed += count(unsent.len());
+        Ok(())
+    }
+
+    async fn change(
+        &mut self,
+        connection: &mut Connection,
+        page: &[Key],
+        change: &Change,
+    ) -> Result<(), Error> {
+        let ids: Vec<Uuid> = page.iter().map(|key| key.id).collect();
+        let Operation { id, actor, .. } = &self.operation;
+        let changed = claims::change(connection, &ids, change, *id, actor).await?;
+        self.tally.done += count(changed.len());
+        let from: Vec<&str> = change.from.iter().map(|state| state.as_str()).collect();
+        self.skip(format!("it is not {}", from.join(" or ")), ids.len() - changed.len());
+        Ok(())
+    }
+
+    fn skip(&mut self, why: String, letters: usize) {
+        if letters > 0 {
+            self.tally.skipped += count(letters);
+            *self.skipped.entry(why).or_default() += u64::try_from(letters).unwrap_or_default();
+        }
+    }
+
+    fn batch_size(&self) -> i64 {
+        self.operation
+            .letters_per_second
+            .map_or(BATCH, |rate| (i64::from(rate) / BATCHES_PER_SECOND).clamp(1, BATCH))
+    }
+
+    async fn keep_rate(&self) {
+        let done = u64::try_from(self.tally.done - self.begun_at).unwrap_or_default();
+        let rate = self.operation.letters_per_second.and_then(|rate| u32::try_from(rate).ok());
+        if let Some(rate) = rate.filter(|rate| *rate > 0) {
+            tokio::time::sleep_until(self.begun + Duration::from_secs(done) / rate).await;
+        }
+    }
+}
+
+/// Why a letter that was open a moment ago is not any more.
+const FASTER: &str = "another operation was faster";
+
+fn count(letters: usize) -> i64 {
+    i64::try_from(letters).unwrap_or(i64::MAX)
+}

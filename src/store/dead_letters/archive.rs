@@ -1,0 +1,255 @@
+//! Letters on their way into the archive, each once.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use crate::store::connection::Connection;
+use crate::store::dead_letters::filter::storable;
+use crate::store::error::Error;
+
+/// A letter to keep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewLetter {
+    /// Of the same letter always the same.
+    pub id: Uuid,
+    /// The org's code.
+    pub org: Option<String>,
+    /// `link`, `update`, `delink` or `unknown`.
+    pub operation: String,
+    /// The lane that it died in.
+    pub lane: Option<String>,
+    /// One word.
+    pub reason: String,
+    /// For people.
+    pub detail: String,
+    /// A JSON pointer.
+    pub pointer: Option<String>,
+    /// Its group.
+    pub fingerprint: String,
+    /// The publisher's message id.
+    pub command_id: Option<String>,
+    /// As the publisher set it.
+    pub correlation_id: Option<String>,
+    /// As the publisher set it.
+    pub app_id: Option<String>,
+    /// The publisher, as the broker authenticated it.
+    pub user_id: Option<String>,
+    /// When it was sent, as its publisher says.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// Where it was published to.
+    pub exchange: String,
+    /// As it was published.
+    pub routing_key: String,
+    /// The other properties.
+    pub properties: Value,
+    /// The publisher's headers.
+    pub headers: Value,
+    /// Headers that were added on the way.
+    pub provenance: Value,
+    /// Any bytes.
+    pub body: Vec<u8>,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// When it died.
+    pub died_at: DateTime<Utc>,
+    /// The letter that it says to be a replay of; believed if that one was replayed and has the
+    /// same command id.
+    pub replay_of: Option<Uuid>,
+    /// Hashes of customers' identifiers.
+    pub customer_keys: Vec<i64>,
+}
+
+impl NewLetter {
+    /// What is left if the database refuses a part of it: all that a replay needs.
+    #[must_use]
+    pub fn stripped(&self) -> Self {
+        let printable = |text: &str| text.escape_default().to_string();
+        Self {
+            detail: format!("{} (headers that the database refused are left out)", self.reason),
+            pointer: None,
+            correlation_id: None,
+            app_id: None,
+            user_id: None,
+            command_id: self.command_id.as_deref().map(printable),
+            exchange: printable(&self.exchange),
+            routing_key: printable(&self.routing_key),
+            properties: Value::Object(serde_json::Map::new()),
+            headers: Value::Object(serde_json::Map::new()),
+            provenance: Value::Object(serde_json::Map::new()),
+            customer_keys: Vec::new(),
+            ..self.clone()
+        }
+    }
+}
+
+/// Keeps the letters, in their order, and says of those whose replay they are that they failed
+/// again. A letter that is there already stays one letter: if it died anew since, it is open
+/// again unless a replay of it is under way. No two of `letters` have the same id.
+pub async fn add(connection: &mut Connection, letters: &[NewLetter]) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    // One at a time: so letters are numbered in the order of the queue.
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('partner_program.dead_letters')) as lock")
+        .fetch_one(&mut *transaction)
+        .await?;
+    mark_failed_again(&mut transaction, letters).await?;
+    insert(&mut transaction, letters).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn mark_failed_again(
+    connection: &mut Connection,
+    letters: &[NewLetter],
+) -> Result<(), Error> {
+    let (ids, commands): (Vec<Uuid>, Vec<String>) = letters
+        .iter()
+        .filter_map(|letter| letter.replay_of.zip(letter.command_id.as_deref().map(storable)))
+        .unzip();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "with came_back as (
+            update dead_letter letter set state = 'failed_again', changed_at = now()
+            from (select distinct * from unnest($1::uuid[], $2::text[]) as t(id, command_id)) replay
+            where letter.id = replay.id and letter.state in ('replaying', 'replayed')
+                and coalesce(letter.command_id, letter.id::text) = replay.command_id
+            returning letter.id, operation_id)
+        insert into dead_letter_action (dead_letter_id, action, actor, reason, source, operation_id)
+        select id, 'failed_again', 'worker', 'its replay died', 'worker', operation_id from came_back",
+        &ids,
+        &commands,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert(connection: &mut Connection, letters: &[NewLetter]) -> Result<(), Error> {
+    macro_rules! column {
+        ($letter:ident => $value:expr) => {
+            &letters.iter().map(|$letter| $value).collect::<Vec<_>>()[..]
+        };
+    }
+    let optional = |text: &Option<String>| text.as_deref().map(storable);
+    sqlx::query!(
+        "insert into dead_letter as letter (id, org_code, operation, lane, reason, detail, pointer,
+            fingerprint, command_id, correlation_id, app_id, user_id, sent_at, exchange, routing_key,
+            properties, headers, provenance, body, attempts, first_died_at, last_died_at, replay_of,
+            customer_keys)
+        select new.id, org_code, operation, lane, reason, detail, pointer, fingerprint, command_id,
+            correlation_id, app_id, user_id, sent_at, exchange, routing_key, properties, headers,
+            provenance, body, attempts, least(died_at, before.first_died_at), died_at, before.id,
+            customer_keys::bigint[]
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+            $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
+            $13::timestamptz[], $14::text[], $15::text[], $16::jsonb[], $17::jsonb[], $18::jsonb[],
+            $19::bytea[], $20::int[], $21::timestamptz[], $22::uuid[], $23::text[])
+            with ordinality as new (id, org_code, operation, lane, reason, detail, pointer,
+                fingerprint, command_id, correlation_id, app_id, user_id, sent_at, exchange,
+                routing_key, properties, headers, provenance, body, attempts, died_at, replay_of,
+                customer_keys, place)
+        -- Believed only of letters that were replayed under this command id.
+        left join lateral (select before.id, before.first_died_at from dead_letter before
+            where before.id = new.replay_of and before.state in ('failed_again', 'superseded')
+                and coalesce(before.command_id, before.id::text) = new.command_id) before on true
+        order by place
+        -- Written in any case: a commit that writes nothing would not wait for a standby, which
+        -- may not have the letter yet.
+        on conflict (id) do update set
+            deaths = letter.deaths + (excluded.last_died_at > letter.last_died_at)::int,
+            last_died_at = greatest(letter.last_died_at, excluded.last_died_at),
+            changed_at = case when excluded.last_died_at > letter.last_died_at then now()
+                else letter.changed_at end,
+            state = case when letter.state in ('replaying', 'replayed')
+                or excluded.last_died_at <= letter.last_died_at then letter.state else 'open' end",
+        column!(l => l.id),
+        column!(l => optional(&l.org)) as &[Option<String>],
+        column!(l => l.operation.clone()),
+        column!(l => optional(&l.lane)) as &[Option<String>],
+        column!(l => storable(&l.reason)),
+        column!(l => storable(&l.detail)),
+        column!(l => optional(&l.pointer)) as &[Option<String>],
+        column!(l => l.fingerprint.clone()),
+        column!(l => optional(&l.command_id)) as &[Option<String>],
+        column!(l => optional(&l.correlation_id)) as &[Option<String>],
+        column!(l => optional(&l.app_id)) as &[Option<String>],
+        column!(l => optional(&l.user_id)) as &[Option<String>],
+        column!(l => l.sent_at) as &[Option<DateTime<Utc>>],
+        column!(l => storable(&l.exchange)),
+        column!(l => storable(&l.routing_key)),
+        column!(l => storable_json(&l.properties)),
+        column!(l => storable_json(&l.headers)),
+        column!(l => storable_json(&l.provenance)),
+        column!(l => l.body.clone()),
+        column!(l => l.attempts),
+        column!(l => l.died_at),
+        column!(l => l.replay_of) as &[Option<Uuid>],
+        column!(l => array(&l.customer_keys)),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Looks whether the next `limit` letters behind `after` that were replayed `since` have taken
+/// effect, notes it of those that have, and returns the last one, if there may be more.
+pub async fn follow(
+    connection: &mut Connection,
+    since: DateTime<Utc>,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Option<Uuid>, Error> {
+    let looked_at = sqlx::query!(
+        r#"with awaited as materialized (
+            select letter.id, org.id as org_id, coalesce(command_id, letter.id::text) as command_id,
+                sha256(body) as body_hash
+            from dead_letter letter join org on org.code = letter.org_code
+            where state = 'replayed' and changed_at >= $1 and ($2::uuid is null or letter.id > $2)
+            order by letter.id limit $3),
+        -- One look by the key for each: the inbox is far too large for anything else.
+        settled as (
+            select awaited.id from awaited cross join lateral (
+                select from command_log command
+                where command.org_id = awaited.org_id and command.command_id = awaited.command_id
+                    and command.body_hash = awaited.body_hash
+                limit 1) command),
+        applied as (
+            update dead_letter letter set state = 'applied', changed_at = now()
+            where id in (select id from dead_letter where id in (select id from settled)
+                and state = 'replayed' order by id for update skip locked)
+            returning letter.id, operation_id),
+        noted as (
+            insert into dead_letter_action
+                (dead_letter_id, action, actor, reason, source, operation_id)
+            select id, 'applied', 'worker', 'its command took effect', 'worker', operation_id
+            from applied)
+        select count(*) as "letters!", (array_agg(id order by id desc))[1] as last from awaited"#,
+        since,
+        after,
+        limit,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(looked_at.last.filter(|_| looked_at.letters == limit))
+}
+
+/// An array literal: arrays of arrays can't be told apart once they are unnested.
+fn array(keys: &[i64]) -> String {
+    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    format!("{{{}}}", keys.join(","))
+}
+
+fn storable_json(value: &Value) -> Value {
+    match value {
+        Value::String(text) => storable(text).into(),
+        Value::Array(values) => values.iter().map(storable_json).collect(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            fields.map(|(name, value)| (storable(name), storable_json(value))).collect()
+        }
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,155 @@
+//! Letters that an operation goes through: in the order of death, each claimed by one.
+
+use chrono::{DateTime, Utc};
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use crate::domain::dead_letter::State;
+use crate::store::connection::Connection;
+use crate::store::dead_letters::audit::{self, Actor, Deed};
+use crate::store::dead_letters::filter::{Cursor, Filter};
+use crate::store::error::Error;
+
+/// A letter's place, and whether it is worth a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The letter.
+    pub id: Uuid,
+    /// Its place in the order of death.
+    pub cursor: Cursor,
+    /// The size of the body.
+    pub body_bytes: i32,
+}
+
+/// The next `limit` letters behind `after` that were archived before `before`, oldest first:
+/// those that come back while they are replayed are not met again.
+pub async fn page(
+    connection: &mut Connection,
+    filter: &Filter,
+    before: DateTime<Utc>,
+    after: Option<Cursor>,
+    limit: i64,
+) -> Result<Vec<Key>, Error> {
+    let filter = filter.resolve(connection).await?;
+    let rows = sqlx::query!(
+        r#"select id as "id!", last_died_at as "last_died_at!", sequence as "sequence!",
+            octet_length(body) as "body_bytes!"
+        from dead_letter_matching($1)
+        where (last_died_at, sequence)
+                > (coalesce($2, '-infinity'::timestamptz), coalesce($3, 0::bigint))
+            and recorded_at < $4
+        order by last_died_at, sequence limit $5"#,
+        filter,
+        after.map(|after| after.died_at),
+        after.map(|after| after.sequence),
+        before,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    let key = |row: (Uuid, DateTime<Utc>, i64, i32)| Key {
+        id: row.0,
+        cursor: Cursor { died_at: row.1, sequence: row.2 },
+        body_bytes: row.3,
+    };
+    let rows = rows.into_iter();
+    Ok(rows.map(|row| key((row.id, row.last_died_at, row.sequence, row.body_bytes))).collect())
+}
+
+/// From which states into which, and what that is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// Letters in other states stay as they are.
+    pub from: &'static [State],
+    /// Where they get.
+    pub to: State,
+    /// How the audit has it.
+    pub deed: Deed,
+}
+
+/// A claim: its letters are published by this operation and by no other.
+pub const CLAIM: Change = Change { from: &[State::Open], to: State::Replaying, deed: Deed::Replay };
+
+/// Changes those of `ids` that nobody else is changing at this moment, notes who does so, and
+/// returns them. A second operator finds none of them in the old state.
+pub async fn change(
+    connection: &mut Connection,
+    ids: &[Uuid],
+    change: &Change,
+    operation_id: Uuid,
+    actor: &Actor,
+) -> Result<Vec<Uuid>, Error> {
+    let from: Vec<String> = change.from.iter().map(|state| state.as_str().to_owned()).collect();
+    let mut transaction = connection.begin().await?;
+    let changed = sqlx::query_scalar!(
+        "update dead_letter set state = $3, operation_id = $4, changed_at = now()
+        where id in (select id from dead_letter where id = any($1) and state = any($2)
+            order by last_died_at, sequence for update skip locked)
+        returning id",
+        ids,
+        &from,
+        change.to.as_str(),
+        operation_id,
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    audit::note(&mut transaction, &changed, change.deed, actor, Some(operation_id)).await?;
+    transaction.commit().await?;
+    Ok(changed)
+}
+
+/// Where the letters stand that the operation touched last.
+pub async fn states(
+    connection: &mut Connection,
+    operation_id: Uuid,
+) -> Result<Vec<(State, i64)>, Error> {
+    let rows = sqlx::query!(
+        r#"select state as "state: State", count(*) as "letters!" from dead_letter
+        where operation_id = $1 group by state order by state"#,
+        operation_id
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.state, row.letters)).collect())
+}
+
+/// What the operation has claimed and not settled: a runner that died has left it so.
+pub async fn unsettled(
+    connection: &mut Connection,
+    operation_id: Uuid,
+) -> Result<Vec<Uuid>, Error> {
+    let ids = sqlx::query_scalar!(
+        "select id from dead_letter where operation_id = $1 and state = 'replaying'
+        order by last_died_at, sequence",
+        operation_id
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ids)
+}
+
+/// Settles claims: those that the broker has are replayed, the others are open again. One that
+/// has come back already stays as it is.
+pub async fn settle(
+    connection: &mut Connection,
+    operation_id: Uuid,
+    sent: &[Uuid],
+    unsent: &[Uuid],
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update dead_letter set changed_at = now(),
+            state = case when id = any($2) then 'replayed' else 'open' end
+        where id = any($2::uuid[] || $3::uuid[]) and state = 'replaying' and operation_id = $1",
+        operation_id,
+        sent,
+        unsent,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The database's clock, which says what was archived before an operation.
+pub async fn now(connection: &mut Connection) -> Result<DateTime<Utc>, Error> {
+    Ok(sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(connection).await?)
+}

@@ -1,0 +1,20 @@
+//! The archive of dead letters: found, shown, claimed and counted.
+//!
+//! What a filter means stands in one place, the database's function `dead_letter_matching`; counts
+//! of groups are kept as letters change. Connections that search are to come from
+//! [`connect_to_search`](super::connection::connect_to_search). Deliberately absent: what may be
+//! replayed, which `ops` decides, and any deletion.
+
+pub mod filter;
+mod state;
+
+pub mod groups;
+pub mod list;
+pub mod show;
+
+pub mod archive;
+
+pub mod audit;
+pub mod claims;
+pub mod edit;
+pub mod operations;

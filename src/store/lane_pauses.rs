@@ -1,0 +1,61 @@
+//! Lanes that operators let stand still.
+
+use chrono::{DateTime, Utc};
+
+use crate::store::connection::Connection;
+use crate::store::dead_letters::audit::Actor;
+use crate::store::dead_letters::filter::storable;
+use crate::store::error::Error;
+
+/// A lane that stands still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The lane.
+    pub lane: String,
+    /// Who wished so.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub paused_at: DateTime<Utc>,
+}
+
+/// The lanes that stand still, by name.
+pub async fn paused(connection: &mut Connection) -> Result<Vec<Pause>, Error> {
+    let pauses = sqlx::query_as!(
+        Pause,
+        "select lane, actor, reason, paused_at from lane_pause
+        where resumed_at is null order by lane",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(pauses)
+}
+
+/// Lets the lane stand still; `false` if it does already.
+pub async fn pause(connection: &mut Connection, lane: &str, actor: &Actor) -> Result<bool, Error> {
+    let paused = sqlx::query!(
+        "insert into lane_pause (lane, actor, reason, source) values ($1, $2, $3, $4)
+        on conflict (lane) where resumed_at is null do nothing",
+        storable(lane),
+        storable(&actor.name),
+        storable(&actor.reason),
+        storable(&actor.source),
+    )
+    .execute(connection)
+    .await?;
+    Ok(paused.rows_affected() == 1)
+}
+
+/// Lets it go on; `false` if it does already.
+pub async fn resume(connection: &mut Connection, lane: &str, actor: &str) -> Result<bool, Error> {
+    let resumed = sqlx::query!(
+        "update lane_pause set resumed_by = $2, resumed_at = now()
+        where lane = $1 and resumed_at is null",
+        storable(lane),
+        storable(actor),
+    )
+    .execute(connection)
+    .await?;
+    Ok(resumed.rows_affected() == 1)
+}

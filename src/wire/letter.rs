@@ -1,0 +1,308 @@
+//! A dead letter as it lies in its queue, read for the archive.
+//!
+//! Anything may lie there: letters of the worker, messages that the broker gave up by itself, and
+//! whatever somebody published by hand. Headers are believed only where the letter's id, which
+//! follows from its content, bears them out; nothing is refused.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::customer_keys;
+use super::envelope;
+use super::rejected::{DETAIL_BYTES_MAX, content_id, cut, dead_letter_id};
+use crate::domain::command::Operation;
+use crate::domain::rejection::Reason;
+use crate::message::Message;
+
+/// The header that names the letter which a message is a replay of.
+pub const REPLAY_OF: &str = "replay-of";
+
+/// Headers that the worker or the broker adds on a message's way. A replay goes without them.
+const INFRASTRUCTURE: [&str; 19] = [
+    REPLAY_OF,
+    "x-dead-letter-id",
+    "x-reason",
+    "x-detail",
+    "x-original-exchange",
+    "x-original-routing-key",
+    "x-lane",
+    "x-worker",
+    "x-attempts",
+    "x-dead-lettered-at",
+    "x-headers-dropped",
+    "x-user-id",
+    "x-delivery-count",
+    "x-acquired-count",
+    "x-death",
+    "x-opt-deaths",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+];
+const LAST_DEATH: &str = "x-last-death-";
+
+/// Longest word that is taken over from a header.
+const WORD_BYTES_MAX: usize = 64;
+/// How far ahead of this machine's clock a death may be.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::hours(1);
+
+/// What the archive keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    /// Of the same letter always the same.
+    pub id: Uuid,
+    /// The first word of the routing key, if it can be one.
+    pub org: Option<String>,
+    /// The second word of the routing key.
+    pub operation: Option<Operation>,
+    /// The lane that it died in.
+    pub lane: Option<String>,
+    /// A [`Reason`], or the broker's own word, or `unknown`.
+    pub reason: String,
+    /// For people.
+    pub detail: String,
+    /// The place in the body that the detail is about, as a JSON pointer.
+    pub pointer: Option<String>,
+    /// Shared by letters that failed alike.
+    pub fingerprint: String,
+    /// How often the worker tried it.
+    pub attempts: i32,
+    /// When it died.
+    pub died_at: DateTime<Utc>,
+    /// The letter that it says to be a replay of.
+    pub replay_of: Option<Uuid>,
+    /// The message as its publisher sent it; `user_id` as the broker authenticated it then.
+    pub original: Message,
+    /// The headers that were added on the way.
+    pub provenance: Map<String, Value>,
+    /// See [`customer_keys`].
+    pub customer_keys: Vec<i64>,
+}
+
+/// How a letter came to be one.
+struct Death {
+    id: Uuid,
+    lane: Option<String>,
+    reason: String,
+    detail: String,
+    attempts: i32,
+    died_at: Option<DateTime<Utc>>,
+    exchange: String,
+    routing_key: String,
+}
+
+/// Reads a letter. Lanes' queues begin with `lane_prefix`; `now` stands for a time of death that
+/// is unknown or impossible.
+#[must_use]
+pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Letter {
+    let death = by_worker(&message)
+        .or_else(|| by_broker(&message, lane_prefix))
+        .unwrap_or_else(|| by_nobody(&message));
+    let replay_of = header(&message, REPLAY_OF).and_then(|text| Uuid::parse_str(text).ok());
+    if message.properties.user_id.is_none() {
+        message.properties.user_id = header(&message, "x-user-id").map(str::to_owned);
+    }
+    let headers = std::mem::take(&mut message.properties.headers);
+    let (provenance, headers) = headers.into_iter().partition(|(name, _)| is_infrastructure(name));
+    let provenance: std::collections::BTreeMap<String, Value> = provenance;
+    message.properties.headers = headers;
+    message.exchange = death.exchange;
+    message.routing_key = death.routing_key;
+    let operation = envelope::operation(&message.routing_key);
+    Letter {
+        id: death.id,
+        org: envelope::org(&message.routing_key).map(str::to_owned),
+        operation,
+        lane: death.lane,
+        fingerprint: fingerprint(operation, &death.reason, &death.detail),
+        pointer: pointer(&death.detail),
+        reason: death.reason,
+        detail: death.detail,
+        attempts: death.attempts,
+        died_at: death.died_at.filter(|at| *at <= now + CLOCK_TOLERANCE).unwrap_or(now),
+        replay_of,
+        customer_keys: customer_keys::of_body(&message.body),
+        provenance: provenance.into_iter().collect(),
+        original: message,
+    }
+}
+
+/// A letter that a worker wrote: its id must be that of its content.
+fn by_worker(message: &Message) -> Option<Death> {
+    let claimed = Uuid::parse_str(header(message, "x-dead-letter-id")?).ok()?;
+    let reason = Reason::parse(header(message, "x-reason")?)?;
+    let routing_key = header(message, "x-original-routing-key")?;
+    let original = Message { routing_key: routing_key.to_owned(), ..message.clone() };
+    let id = dead_letter_id(&original, reason);
+    if id != claimed {
+        return None;
+    }
+    let attempts = message.properties.headers.get("x-attempts").and_then(Value::as_i64);
+    let died_at = header(message, "x-dead-lettered-at")
+        .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    Some(Death {
+        id,
+        lane: header(message, "x-lane").map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
+        reason: reason.as_str().to_owned(),
+        detail: cut(header(message, "x-detail").unwrap_or_default(), DETAIL_BYTES_MAX).to_owned(),
+        attempts: attempts.and_then(|count| i32::try_from(count).ok()).unwrap_or(1),
+        died_at: died_at.map(|at| at.to_utc()),
+        exchange: header(message, "x-original-exchange").unwrap_or_default().to_owned(),
+        routing_key: original.routing_key,
+    })
+}
+
+/// A message that the broker gave up: its latest death is the first in `x-death`.
+fn by_broker(message: &Message, lane_prefix: &str) -> Option<Death> {
+    let death = message.properties.headers.get("x-death")?.get(0)?;
+    let text = |name: &str| death.get(name).and_then(Value::as_str);
+    let reason = cut(text("reason")?, WORD_BYTES_MAX).replace('_', "-");
+    let queue = cut(text("queue")?, DETAIL_BYTES_MAX / 2);
+    let count = death.get("count").and_then(Value::as_i64).unwrap_or(1);
+    let routing_key = death.get("routing-keys").and_then(|keys| keys.get(0)?.as_str());
+    let routing_key = routing_key.unwrap_or(&message.routing_key).to_owned();
+    let original = Message { routing_key, ..message.clone() };
+    let seconds = death.get("time").and_then(Value::as_i64);
+    Some(Death {
+        id: content_id(&original, &reason),
+        lane: queue.strip_prefix(lane_prefix).map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
+        detail: format!("the broker gave it up in queue `{queue}`: {reason}"),
+        reason,
+        attempts: i32::try_from(count).unwrap_or(1),
+        died_at: seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
+        exchange: text("exchange").unwrap_or_default().to_owned(),
+        routing_key: original.routing_key,
+    })
+}
+
+fn by_nobody(message: &Message) -> Death {
+    Death {
+        id: content_id(message, "unknown"),
+        lane: None,
+        reason: "unknown".to_owned(),
+        detail: "neither a worker nor the broker says how it got among the dead letters".to_owned(),
+        attempts: 1,
+        died_at: None,
+        exchange: message.exchange.clone(),
+        routing_key: message.routing_key.clone(),
+    }
+}
+
+fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.properties.headers.get(name)?.as_str()
+}
+
+fn is_infrastructure(name: &str) -> bool {
+    INFRASTRUCTURE.contains(&name) || name.starts_with(LAST_DEATH)
+}
+
+/// The JSON pointer that a detail begins with.
+fn pointer(detail: &str) -> Option<String> {
+    let (pointer, _) = detail.split_once(": ")?;
+    (pointer.starts_with('/') && !pointer.contains(' ')).then(|| pointer.to_owned())
+}
+
+/// Of operation, reason and the detail without its numbers, as `dead_letter_normalised` has it.
+fn fingerprint(operation: Option<Operation>, reason: &str, detail: &str) -> String {
+    let mut normalised = String::with_capacity(detail.len());
+    for c in detail.chars().flat_map(char::to_lowercase) {
+        if !c.is_ascii_digit() {
+            normalised.push(c);
+        } else if !normalised.ends_with('#') {
+            normalised.push('#');
+        }
+    }
+    let operation = operation.map_or("unknown", Operation::as_str);
+    let digest: [u8; 32] = Sha256::digest(format!("{operation}\n{reason}\n{normalised}")).into();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    format!("{:016x}", u64::from_be_bytes(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::rejection::Rejection;
+    use crate::wire::rejected::{Origin, dead_letter};
+
+    const PREFIX: &str = "commands.";
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000, 0).unwrap()
+    }
+
+    fn original() -> Message {
+        let mut message = Message {
+            exchange: "commands".to_owned(),
+            routing_key: "acme.link".to_owned(),
+            body: br#"{"linkCustomers":[{"customer":{"id":7}}]}"#.to_vec(),
+            ..Message::default()
+        };
+        message.properties.message_id = Some("c-1".to_owned());
+        message.properties.headers.insert("own".to_owned(), "kept".into());
+        message
+    }
+
+    fn letter(original: &Message, detail: &str) -> Message {
+        let rejection = Rejection::new(Reason::WrongType, detail);
+        let origin = Origin { lane: "main", worker: "w-1", attempts: 2, at: now() };
+        let id = dead_letter_id(original, rejection.reason);
+        dead_letter("dead", original, &rejection, id, &origin)
+    }
+
+    #[test]
+    fn a_workers_letter_gives_its_message_back() {
+        let mut original = original();
+        original.properties.user_id = Some("upstream".to_owned());
+        let dead = letter(&original, "/linkCustomers/12/customer/id: expected a number");
+        let read = read(dead, PREFIX, now());
+        assert_eq!(read.original, original);
+        assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType));
+        assert_eq!(read.pointer.as_deref(), Some("/linkCustomers/12/customer/id"));
+        assert_eq!((read.lane.as_deref(), read.attempts, read.died_at), (Some("main"), 2, now()));
+        assert_eq!((read.org.as_deref(), read.operation), (Some("acme"), Some(Operation::Link)));
+    }
+
+    #[test]
+    fn only_numbers_do_not_tell_groups_apart() {
+        let of = |detail| read(letter(&original(), detail), PREFIX, now()).fingerprint;
+        assert_eq!(of("/a/12/b: line 3"), of("/a/7/b: line 10045"));
+        assert_ne!(of("/a/12/b: line 3"), of("/a/12/c: line 3"));
+    }
+
+    #[test]
+    fn the_brokers_reason_is_kept() {
+        let mut dead = original();
+        dead.exchange = "dead".to_owned();
+        let death = json!([{
+            "reason": "delivery_limit", "queue": "commands.main", "exchange": "commands",
+            "routing-keys": ["acme.update"], "count": 1, "time": 1_600_000_000,
+        }]);
+        dead.properties.headers.insert("x-death".to_owned(), death);
+        let read = read(dead.clone(), PREFIX, now());
+        assert_eq!((read.reason.as_str(), read.lane.as_deref()), ("delivery-limit", Some("main")));
+        assert_eq!(read.original.routing_key, "acme.update");
+        assert_eq!(read.original.exchange, "commands");
+        assert_eq!(read.died_at.timestamp(), 1_600_000_000);
+        assert_eq!(super::read(dead, PREFIX, now()), read, "always the same letter");
+    }
+
+    #[test]
+    fn a_forged_letter_is_not_taken_for_another() {
+        let genuine = letter(&original(), "/x: y");
+        let mut forged = genuine.clone();
+        forged.body = b"other".to_vec();
+        let (genuine, forged) = (read(genuine, PREFIX, now()), read(forged, PREFIX, now()));
+        assert_ne!(genuine.id, forged.id);
+        assert_eq!(forged.reason, "unknown");
+        for headers in [json!([]), json!({}), json!([{}]), json!([{"reason": 1}]), json!(null)] {
+            let mut odd = original();
+            odd.properties.headers.insert("x-death".to_owned(), headers);
+            assert_eq!(read(odd, PREFIX, now()).reason, "unknown");
+        }
+    }
+}

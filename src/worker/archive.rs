@@ -1,0 +1,211 @@
+//! Moves the dead letters from their queue into the database, where operators work with them.
+//!
+//! The ack comes after the commit, and the same letter has always the same id: so a letter is
+//! archived once, whatever dies in between. Every worker does this beside its lanes. Deliberately
+//! absent: any judgement of a letter. Whatever lies in the queue is kept.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::connection::Connection;
+use crate::broker::consumer::{Acknowledger, Consumer, Delivery};
+use crate::broker::topology;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::command::Operation;
+use crate::message::Message;
+use crate::retry::Backoff;
+use crate::store::dead_letters::archive::{self, NewLetter};
+use crate::store::error::Error as StoreError;
+use crate::store::session::{self, Session};
+use crate::wire::letter;
+use crate::worker::fault::Fault;
+use crate::worker::{Error, Places};
+
+/// Most letters that are in memory: each may be as large as the broker takes messages.
+const PREFETCH: u16 = 100;
+/// Bodies beyond so many bytes end a batch.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// How long a batch waits for more.
+const LINGER: Duration = Duration::from_millis(20);
+/// The first and the longest pause before the archive starts over.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Archives until `shutdown`. Faults are waited out: what was not acked comes again.
+pub(super) async fn run(
+    config: Arc<Config>,
+    places: Arc<Places>,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+    while !shutdown.is_cancelled() {
+        let mut archived = 0;
+        let Err(fault) = generation(&config, &places, &clock, &shutdown, &mut archived).await
+        else {
+            break;
+        };
+        if archived > 0 {
+            pause.reset();
+        }
+        tracing::warn!(archived, "the archive of dead letters starts over: {fault}");
+        tokio::select! {
+            () = pause.wait() => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+/// One connection to each server, until the first fault.
+async fn generation(
+    config: &Config,
+    places: &Places,
+    clock: &Clock,
+    shutdown: &CancellationToken,
+    archived: &mut usize,
+) -> Result<(), Fault> {
+    let name = format!("partner-program archive {}", config.worker_id);
+    let mut session =
+        Session::new(places.database_url.clone(), name.clone(), config.database_timeout());
+    // First: each closed channel counts a delivery for all that it held.
+    session::bounded(session.timeout(), async { session.connection().await.map(drop) }).await?;
+    let connection = tokio::select! {
+        opened = Connection::open(&places.amqp_url, &name) => opened?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let queue = topology::DEAD_LETTERS;
+    let mut consumer = Consumer::subscribe(&connection, queue, PREFETCH, &config.worker_id).await?;
+    let acknowledger = consumer.acknowledger();
+    let ended = tokio::select! {
+        ended = batches(&mut consumer, &acknowledger, &mut session, clock, shutdown, archived) => ended,
+        lost = connection.closed() => Err(lost.into()),
+    };
+    consumer.close().await;
+    connection.close().await;
+    ended
+}
+
+async fn batches(
+    consumer: &mut Consumer,
+    acknowledger: &Acknowledger,
+    session: &mut Session,
+    clock: &Clock,
+    shutdown: &CancellationToken,
+    archived: &mut usize,
+) -> Result<(), Fault> {
+    loop {
+        let first = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            first = consumer.next() => first?,
+        };
+        let batch = gather(consumer, first).await?;
+        let Some(last) = batch.last() else { continue };
+        let ack_through = last.tag;
+        let count = batch.len();
+        let now = clock.now();
+        let letters = distinct(batch.into_iter().map(|delivery| read(delivery.message, now)));
+        keep(session, &letters).await?;
+        acknowledger.ack_through(ack_through).await?;
+        *archived += count;
+    }
+}
+
+/// What has come already, or comes within moments.
+async fn gather(
+    consumer: &mut Consumer,
+    first: Delivery,
+) -> Result<Vec<Delivery>, crate::broker::error::Error> {
+    let end = Instant::now() + LINGER;
+    let mut bytes = first.message.body.len();
+    let mut batch = vec![first];
+    while batch.len() < usize::from(PREFETCH) && bytes < BATCH_BYTES_MAX {
+        let Ok(next) = timeout_at(end, consumer.next()).await else { break };
+        let next = next?;
+        bytes += next.message.body.len();
+        batch.push(next);
+    }
+    Ok(batch)
+}
+
+/// Each letter once: where it came first, as it came last.
+fn distinct(letters: impl Iterator<Item = NewLetter>) -> Vec<NewLetter> {
+    let mut distinct: Vec<NewLetter> = Vec::new();
+    let mut places = HashMap::new();
+    for letter in letters {
+        if let Some(place) = places.get(&letter.id) {
+            distinct[*place] = letter;
+        } else {
+            places.insert(letter.id, distinct.len());
+            distinct.push(letter);
+        }
+    }
+    distinct
+}
+
+/// Commits the letters. One that the database refuses holds up none of the others: it is kept
+/// without what is not needed for a replay.
+async fn keep(session: &mut Session, letters: &[NewLetter]) -> Result<(), Fault> {
+    match add(session, letters).await {
+        Err(StoreError::Refused(_)) => {}
+        other => return Ok(other?),
+    }
+    for letter in letters {
+        match add(session, std::slice::from_ref(letter)).await {
+            Err(StoreError::Refused(why)) => {
+                tracing::warn!(letter.id = %letter.id, "a dead letter is kept without its headers: {why}");
+                add(session, &[letter.stripped()]).await?;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+async fn add(session: &mut Session, letters: &[NewLetter]) -> Result<(), StoreError> {
+    session::bounded(session.timeout(), async {
+        archive::add(session.connection().await?, letters).await
+    })
+    .await
+}
+
+fn read(message: Message, now: chrono::DateTime<chrono::Utc>) -> NewLetter {
+    let letter = letter::read(message, &topology::lane_queue(""), now);
+    let Message { exchange, routing_key, properties, body } = letter.original;
+    NewLetter {
+        id: letter.id,
+        org: letter.org,
+        operation: letter.operation.map_or("unknown", Operation::as_str).to_owned(),
+        lane: letter.lane,
+        reason: letter.reason,
+        detail: letter.detail,
+        pointer: letter.pointer,
+        fingerprint: letter.fingerprint,
+        properties: json!({
+            "reply_to": properties.reply_to,
+            "type": properties.kind,
+            "content_type": properties.content_type,
+            "content_encoding": properties.content_encoding,
+        }),
+        command_id: properties.message_id.filter(|id| !id.is_empty()),
+        correlation_id: properties.correlation_id,
+        app_id: properties.app_id,
+        user_id: properties.user_id,
+        sent_at: properties.timestamp,
+        exchange,
+        routing_key,
+        headers: properties.headers.into_iter().collect(),
+        provenance: letter.provenance.into(),
+        body,
+        attempts: letter.attempts,
+        died_at: letter.died_at,
+        replay_of: letter.replay_of,
+        customer_keys: letter.customer_keys,
+    }
+}

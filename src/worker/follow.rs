@@ -1,0 +1,63 @@
+//! Finds out what came of replayed dead letters: a replay is done when its command took effect,
+//! not when it was sent. That it died again the archive sees by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::dead_letters::archive;
+use crate::store::error::Error as StoreError;
+use crate::store::session::{self, Session};
+use crate::worker::{Error, Places};
+
+/// How often is looked. Nothing is to be done as long as no letter was replayed.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How many letters a statement looks at.
+const LETTERS_MAX: i64 = 1_000;
+/// Letters that were replayed longer ago are looked at now and then only: most are of commands
+/// that were lost after all, or died in a way that the archive has not seen.
+const SOON: TimeDelta = TimeDelta::minutes(10);
+/// Every so many looks are at all of them.
+const NOW_AND_THEN: u64 = 60;
+
+/// Follows until `shutdown`.
+pub(super) async fn run(
+    config: Arc<Config>,
+    places: Arc<Places>,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let name = format!("partner-program follow {}", config.worker_id);
+    let mut session = Session::new(places.database_url.clone(), name, config.database_timeout());
+    let mut looks: u64 = 0;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+        let all = looks.is_multiple_of(NOW_AND_THEN);
+        let since = if all { DateTime::UNIX_EPOCH } else { clock.now() - SOON };
+        looks += 1;
+        if let Err(error) = follow(&mut session, since).await {
+            session.discard();
+            tracing::debug!("what came of replayed letters is looked at later: {error}");
+        }
+    }
+}
+
+async fn follow(session: &mut Session, since: DateTime<Utc>) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let looked = session::bounded(session.timeout(), async {
+            archive::follow(session.connection().await?, since, after, LETTERS_MAX).await
+        });
+        after = looked.await?;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Lets lanes stand still for as long as operators wish, in every worker.
+//!
+//! A paused lane is drained as at the worker's end: what was begun is finished, announced and
+//! acked, then its channel closes. So a pause costs no delivery, and the lane goes on where it
+//! stood. Each worker sees a pause for itself, within a second or so of the others; meanwhile the
+//! lane may change hands, as it may at any time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::store::error::Error as StoreError;
+use crate::store::lane_pauses;
+use crate::store::session::{self, Session};
+use crate::worker::lane::Lane;
+use crate::worker::{Error, Places};
+
+/// How often is looked.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The paused lanes, as seen last; `None` until they were seen once. While the database is away
+/// what was seen last holds: without it no lane gets anything done.
+pub(super) type Paused = Option<BTreeSet<String>>;
+
+/// Looks which lanes are paused, until `shutdown`.
+pub(super) async fn watch(
+    config: Arc<Config>,
+    places: Arc<Places>,
+    paused: watch::Sender<Paused>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let name = format!("partner-program pauses {}", config.worker_id);
+    let mut session = Session::new(places.database_url.clone(), name, config.database_timeout());
+    let mut told = false;
+    while !shutdown.is_cancelled() {
+        tokio::select! {
+            looked = look(&mut session) => match looked {
+                Ok(seen) => {
+                    told = false;
+                    paused.send_if_modified(|known| {
+                        let is_news = known.as_ref() != Some(&seen);
+                        *known = Some(seen);
+                        is_news
+                    });
+                }
+                Err(error) => {
+                    session.discard();
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!("which lanes are paused can't be seen for now: {error}");
+                    }
+                }
+            },
+            () = shutdown.cancelled() => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+async fn look(session: &mut Session) -> Result<BTreeSet<String>, StoreError> {
+    let looking = session::bounded(session.timeout(), async {
+        lane_pauses::paused(session.connection().await?).await
+    });
+    Ok(looking.await?.into_iter().map(|pause| pause.lane).collect())
+}
+
+/// Works the lane until `shutdown`, but for the times in which it is paused.
+pub(super) async fn work(
+    lane: Lane,
+    name: String,
+    mut paused: watch::Receiver<Paused>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            () = until(&mut paused, &name, false) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        let stop = shutdown.child_token();
+        let mut working = std::pin::pin!(lane.run(stop.clone()));
+        tokio::select! {
+            ended = &mut working => return ended,
+            () = until(&mut paused, &name, true) => {
+                tracing::warn!(lane = name, "lane {name} is paused: finishing what has begun");
+                stop.cancel();
+                working.await?;
+            }
+        }
+        tracing::warn!(lane = name, "lane {name} stands still until it is resumed");
+    }
+}
+
+async fn until(paused: &mut watch::Receiver<Paused>, lane: &str, wanted: bool) {
+    let is_so = |seen: &Paused| seen.as_ref().is_some_and(|seen| seen.contains(lane) == wanted);
+    if paused.wait_for(is_so).await.is_err() {
+        // Whoever looks has ended, and so does the worker.
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,10 @@
+//! The console as people use it: in a real browser, and by the requests that no browser sends.
+
+mod browser;
+mod stage;
+
+mod access;
+mod acting;
+mod hostile;
+mod looking;
+mod requests;

@@ -1,0 +1,187 @@
+//! Into the archive: once, whatever dies, and whatever it is.
+
+use lapin::options::BasicNackOptions;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+use futures_util::StreamExt;
+use partner_program_worker::message::{Message, Properties};
+
+use crate::dead_letters::{
+    DEADLINE, LANE_QUEUE, QUEUE, archived, broken, bury, dead_letters, rows, scene,
+};
+use crate::harness::collector::try_subscribe;
+use crate::harness::eventually;
+use crate::harness::journey;
+use crate::harness::rows::Rows;
+use crate::harness::worker::{Process, close_workers_connections};
+use crate::hostile::raw::{HEADERS, MESSAGE_ID, RawPublisher, Sent, long, short};
+
+const MANY: usize = 3_000;
+
+#[tokio::test]
+async fn each_letter_is_archived_once_though_workers_die_and_connections_break() {
+    let mut scene = scene("letters through faults").await;
+    let broken: Vec<Message> = (0..MANY).map(broken).collect();
+    scene.publisher.publish(&broken).await;
+    let mut worker = Process::start(&scene.settings, "worker-0");
+    for (death, progress) in (1..).zip([MANY / 8, MANY / 4, MANY / 2]) {
+        let rows = &mut scene.rows;
+        eventually(DEADLINE, "letters are archived", async || {
+            (rows.count("select count(*) from dead_letter").await >= progress).then_some(())
+        })
+        .await;
+        if death == 2 {
+            close_workers_connections(&scene.place).await;
+        } else {
+            worker.kill().await;
+            worker = Process::start(&scene.settings, &format!("worker-{death}"));
+        }
+    }
+    archived(&mut scene, MANY).await;
+    eventually(DEADLINE, "the lane is empty", async || {
+        super::is_empty(&scene.place, LANE_QUEUE).then_some(())
+    })
+    .await;
+    archived(&mut scene, MANY).await;
+    let commands = scene.rows.archived_commands().await;
+    assert_eq!(commands.len(), MANY, "letters");
+    assert_eq!(commands.iter().collect::<BTreeSet<_>>().len(), MANY, "commands");
+    // The kept counts are those of the letters.
+    let counted = "select sum(letters)::bigint from dead_letter_group where state = 'open'";
+    assert_eq!(scene.rows.count(counted).await, MANY, "counted");
+    let hours = "select sum(letters)::bigint from dead_letter_group_hour";
+    assert_eq!(scene.rows.count(hours).await, MANY, "by hour");
+}
+
+#[tokio::test]
+async fn a_letter_that_a_dying_worker_has_in_hand_is_not_lost() {
+    let mut scene = scene("a letter in hand").await;
+    let mut locking = Rows::of(&scene.place).await;
+    locking.execute("begin; lock table dead_letter in exclusive mode").await;
+    let mut worker = Process::start(&scene.settings, "dying");
+    scene.publisher.publish(&(0..10).map(broken).collect::<Vec<_>>()).await;
+    let rows = &mut scene.rows;
+    eventually(DEADLINE, "letters are about to be stored", async || {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() \
+                       and application_name like '%archive%' and wait_event_type = 'Lock'";
+        (rows.count(waiting).await > 0).then_some(())
+    })
+    .await;
+    worker.kill().await;
+    locking.execute("rollback").await;
+    let worker = Process::start(&scene.settings, "heir");
+    archived(&mut scene, 10).await;
+    drop(worker);
+    assert_eq!(scene.rows.archived_commands().await.len(), 10, "letters");
+}
+
+/// A message on its way past the worker, right among the dead letters.
+fn sent(properties: Vec<(u8, Vec<u8>)>, body: Vec<u8>) -> Sent {
+    Sent { routing_key: b"acme.link".to_vec(), properties, body }
+}
+
+fn header(name: &[u8], value: &[u8]) -> Vec<u8> {
+    [&short(name), &b"S"[..], &long(value)].concat()
+}
+
+#[tokio::test]
+async fn whatever_lies_in_the_queue_is_archived_as_it_is() {
+    let mut scene = scene("hostile letters").await;
+    let headers = |fields: &[Vec<u8>]| vec![(HEADERS, long(&fields.concat()))];
+    let deep = b"A\0\0\0\x05A\0\0\0\0".to_vec();
+    let bodies: Vec<Sent> = vec![
+        sent(vec![], b"no properties at all".to_vec()),
+        sent(vec![], b"\xff\xfe\0 no text".to_vec()),
+        sent(vec![], vec![b'x'; 3 << 20]),
+        sent(vec![(MESSAGE_ID, short(b"nul \0 in \xff it"))], b"odd id".to_vec()),
+        sent(headers(&[header(b"nul\0name", b"nul \0 value \xc3")]), b"odd header".to_vec()),
+        sent(headers(&[header(b"long", &vec![b'h'; 100_000])]), b"long header".to_vec()),
+        sent(
+            headers(&[header(b"x-detail", &vec![b'd'; 50_000]), header(b"x-reason", b"not-json")]),
+            b"long detail".to_vec(),
+        ),
+        sent(
+            headers(&[
+                header(b"x-dead-letter-id", b"0e5ad0a4-5a54-8d7b-9c62-6f0d7d7c3b0a"),
+                header(b"x-reason", b"not-json"),
+            ]),
+            b"forged id".to_vec(),
+        ),
+        sent(
+            headers(&[header(b"x-death", b"forged"), header(b"replay-of", b"nobody")]),
+            b"forged death".to_vec(),
+        ),
+        sent(headers(&[[&short(b"x-death"), &deep[..]].concat()]), b"odd death".to_vec()),
+        Sent { routing_key: vec![b'.'; 255], properties: vec![], body: b"odd key".to_vec() },
+        Sent {
+            routing_key: b"\0\xff.link".to_vec(),
+            properties: vec![],
+            body: b"odd org".to_vec(),
+        },
+    ];
+    let mut raw = RawPublisher::open(&scene.place.amqp_url).await;
+    for sent in &bodies {
+        raw.publish_to(QUEUE, sent).await;
+    }
+    bury(&mut scene, &[broken(1)]).await;
+    archived(&mut scene, bodies.len() + 1).await;
+    let kept: BTreeSet<Vec<u8>> = scene.rows.archived_bodies().await.into_iter().collect();
+    let mut given: BTreeSet<Vec<u8>> = bodies.into_iter().map(|sent| sent.body).collect();
+    given.insert(broken(1).body);
+    assert_eq!(kept, given);
+    let unknown =
+        rows(&dead_letters(&scene.settings, &["list", "--cause", "unknown"]).await.expect(0));
+    assert_eq!(unknown.len(), given.len() - 1, "nobody said why these died");
+    for letter in unknown {
+        let detail = letter["detail"].as_str().expect("a detail");
+        assert!(!detail.contains("refused"), "all of it is kept: {detail}");
+        let id = letter["id"].as_str().expect("an id");
+        dead_letters(&scene.settings, &["show", id]).await.expect(0);
+    }
+}
+
+#[tokio::test]
+async fn a_letter_of_the_broker_keeps_the_brokers_reason() {
+    let mut scene = scene("letters of the broker").await;
+    let mut expiring = journey::step(1);
+    expiring.properties.message_id = Some("rejected".to_owned());
+    scene.publisher.publish(&[expiring.clone()]).await;
+    let (connection, mut consumer) =
+        try_subscribe(&scene.place.amqp_url, LANE_QUEUE).await.expect("the broker answers");
+    let delivery = consumer.next().await.expect("it comes").expect("it comes");
+    delivery.nack(BasicNackOptions::default()).await.expect("it is rejected");
+    drop(connection);
+    let worker = Process::start(&scene.settings, "archivist");
+    archived(&mut scene, 1).await;
+    drop(worker);
+    let letters = rows(&dead_letters(&scene.settings, &["list"]).await.expect(0));
+    let letter = &letters[0];
+    assert_eq!(letter["reason"], "rejected");
+    assert_eq!((&letter["lane"], &letter["org"]), (&json!("main"), &json!("acme")));
+    assert_eq!(letter["command_id"], "rejected");
+    let shown =
+        dead_letters(&scene.settings, &["show", letter["id"].as_str().expect("an id")]).await;
+    assert_eq!(shown.expect(0).json()["routing_key"], json!(expiring.routing_key));
+}
+
+#[tokio::test]
+async fn the_same_letter_that_dies_again_stays_one_and_is_open_again() {
+    let mut scene = scene("the same letter").await;
+    let mut same = broken(7);
+    same.properties = Properties::default();
+    bury(&mut scene, &[same.clone()]).await;
+    dead_letters(&scene.settings, &["discard", "--all", "--yes", "--reason", "test"])
+        .await
+        .expect(0);
+    let worker = Process::start(&scene.settings, "again");
+    scene.publisher.publish(&[same]).await;
+    let rows_of = &mut scene.rows;
+    eventually(DEADLINE, "it is open again", async || {
+        (rows_of.count("select count(*) from dead_letter where state = 'open'").await == 1)
+            .then_some(())
+    })
+    .await;
+    drop(worker);
+    assert_eq!(scene.rows.count("select deaths::bigint from dead_letter").await, 2, "deaths");
+}

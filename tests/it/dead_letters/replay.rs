@@ -1,0 +1,192 @@
+//! Replays: followed to their outcome, in the order of death, each once.
+
+use serde_json::json;
+
+use crate::dead_letters::{
+    DEADLINE, LANE_QUEUE, archived, bury, dead_letters, found_the_org, link, rows, scene,
+    scene_without_the_org,
+};
+use crate::harness::collector::Collector;
+use crate::harness::eventually;
+use crate::harness::journey::steps;
+use crate::harness::worker::Process;
+
+#[tokio::test]
+async fn a_replay_is_followed_to_applied_or_failed_again() {
+    let mut scene = scene("outcomes").await;
+    scene
+        .rows
+        .execute(
+            "create table poison (membership_id text); \
+             insert into poison values ('bad'), ('worse'); \
+             create function refuse() returns trigger language plpgsql as $$ begin \
+                 if exists (select from poison where membership_id = new.membership_id) then \
+                     raise exception 'refused' using errcode = '22000'; end if; \
+                 return new; \
+             end $$; \
+             create trigger refuse before insert on enrolment for each row execute function refuse();",
+        )
+        .await;
+    bury(&mut scene, &[link("c-1", 1, "bad"), link("c-2", 2, "worse")]).await;
+    // Only one of them was put right.
+    scene.rows.execute("delete from poison where membership_id = 'bad'").await;
+    let worker = Process::start(&scene.settings, "worker");
+    let replay = [
+        "replay",
+        "--cause",
+        "processing-failed",
+        "--yes",
+        "--reason",
+        "put right",
+        "--wait",
+        "100",
+    ];
+    let report = dead_letters(&scene.settings, &replay).await.expect(6).json();
+    assert_eq!(
+        (&report["done"], &report["applied"], &report["failed_again"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
+
+    let state = |id: &'static str| {
+        let settings = scene.settings.clone();
+        async move { rows(&dead_letters(&settings, &["list", "--command-id", id]).await.expect(0)) }
+    };
+    let applied = state("c-1").await;
+    assert_eq!((applied.len(), &applied[0]["state"]), (1, &json!("applied")));
+    let failed = state("c-2").await;
+    assert_eq!(failed.len(), 2);
+    let (new, old) = (&failed[0], &failed[1]);
+    assert_eq!((&new["state"], &old["state"]), (&json!("open"), &json!("failed_again")));
+    assert_eq!(new["replay_of"], old["id"]);
+    assert_eq!(new["first_died_at"], old["first_died_at"]);
+    let groups = rows(&dead_letters(&scene.settings, &["groups"]).await.expect(0));
+    assert_eq!(groups.len(), 1, "the letter that came back is of the same group");
+    assert_eq!(
+        (&groups[0]["replayed"], &groups[0]["came_back"], &groups[0]["open"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
+
+    // Its last obstacle goes, and so does it.
+    scene.rows.execute("delete from poison").await;
+    let id = new["id"].as_str().expect("an id");
+    let again = ["replay", id, "--reason", "all is well", "--wait", "100"];
+    let report = dead_letters(&scene.settings, &again).await.expect(0).json();
+    assert_eq!(report["applied"], json!(1));
+    let shown = dead_letters(&scene.settings, &["show", id]).await.expect(0).json();
+    let deeds: Vec<_> = shown["timeline"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|deed| {
+            (
+                deed["action"].as_str().unwrap_or_default(),
+                deed["actor"].as_str().unwrap_or_default(),
+            )
+        })
+        .collect();
+    assert_eq!(deeds, [("replay", "olivia"), ("applied", "worker")]);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn replays_are_in_the_order_of_death_and_without_what_was_added() {
+    let mut scene = scene_without_the_org("order of death").await;
+    let mut steps = steps(0..300);
+    steps[0].properties.headers.insert("own".to_owned(), "kept".into());
+    steps[0].properties.correlation_id = Some("c".to_owned());
+    bury(&mut scene, &steps).await;
+    found_the_org(&mut scene).await;
+    let replay = ["replay", "--all", "--yes", "--reason", "the org is known", "--limit", "299"];
+    let report = dead_letters(&scene.settings, &replay).await.expect(0).json();
+    assert_eq!(report["done"], json!(299));
+    let mut lane = Collector::of_queue(&scene.place.amqp_url, LANE_QUEUE);
+    let replayed = lane.read(299, DEADLINE).await;
+    let of = |message: &partner_program_worker::message::Message| {
+        (message.properties.message_id.clone(), message.body.clone())
+    };
+    let sent: Vec<_> = steps.iter().take(299).map(of).collect();
+    let got: Vec<_> = replayed.iter().map(|m| (m.message_id.clone(), m.body.clone())).collect();
+    assert!(got == sent, "other commands, or in another order");
+    let first = &replayed[0];
+    let names: Vec<String> = first.headers.inner().keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["own", "replay-of"]);
+    assert_eq!(first.correlation_id.as_deref(), Some("c"));
+    assert_eq!(first.routing_key, steps[0].routing_key);
+}
+
+#[tokio::test]
+async fn a_command_without_an_id_counts_once_however_often_it_is_replayed() {
+    let mut scene = scene_without_the_org("no id").await;
+    let mut nameless = link("", 1, "m-1");
+    nameless.properties.message_id = None;
+    bury(&mut scene, &[nameless]).await;
+    found_the_org(&mut scene).await;
+    let letters = rows(&dead_letters(&scene.settings, &["list"]).await.expect(0));
+    let id = letters[0]["id"].as_str().expect("an id").to_owned();
+    for _ in 0..2 {
+        dead_letters(&scene.settings, &["replay", &id, "--reason", "test"]).await.expect(0);
+        dead_letters(&scene.settings, &["restore", &id, "--reason", "nothing heard"])
+            .await
+            .expect(0);
+    }
+    let worker = Process::start(&scene.settings, "worker");
+    let replay = ["replay", &id, "--reason", "once more", "--wait", "100"];
+    let report = dead_letters(&scene.settings, &replay).await.expect(0).json();
+    assert_eq!(report["applied"], json!(1));
+    drop(worker);
+    assert_eq!(scene.rows.history_count().await, 1, "effects");
+    assert_eq!(
+        scene.rows.inbox().await.keys().next().map(|(_, command)| command.clone()),
+        Some(id)
+    );
+}
+
+#[tokio::test]
+async fn where_publishers_are_bound_to_orgs_replays_go_out_as_the_user_of_the_broker() {
+    let mut scene = scene("publishers").await;
+    let bound = |user: &str| scene.settings.clone().with("PUBLISHERS", format!("{user}=acme"));
+    let (ours, others) = (bound("guest"), bound("upstream"));
+    scene.settings = ours;
+    // It says nobody's name.
+    bury(&mut scene, &[link("c-1", 1, "m-1")]).await;
+    dead_letters(&others, &["replay", "--all", "--yes", "--reason", "test"]).await.expect(5);
+    let worker = Process::start(&scene.settings, "worker");
+    let replay = ["replay", "--all", "--yes", "--reason", "by us", "--wait", "100"];
+    let report = dead_letters(&scene.settings, &replay).await.expect(0).json();
+    assert_eq!(report["applied"], json!(1));
+    drop(worker);
+}
+
+#[tokio::test]
+async fn what_a_worker_would_refuse_again_is_left_alone() {
+    let mut scene = scene_without_the_org("dry run").await;
+    let mut unknown = link("c-1", 1, "m-1");
+    unknown.routing_key = "nobody.link".to_owned();
+    bury(&mut scene, &[super::broken(1), super::broken(2), link("c-2", 1, "m-1"), unknown]).await;
+    found_the_org(&mut scene).await;
+    let before = scene.rows.archive_digest().await;
+    let forecast =
+        dead_letters(&scene.settings, &["replay", "--all", "--dry-run"]).await.expect(0).json();
+    assert_eq!(forecast["eligible"], json!(1));
+    let skipped: u64 = forecast["skipped"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|skipped| skipped["letters"].as_u64().unwrap_or_default())
+        .sum();
+    assert_eq!(skipped, 3);
+    assert!(forecast.to_string().contains("not-json"), "{forecast}");
+    assert!(forecast.to_string().contains("catalogue"), "{forecast}");
+    assert_eq!(scene.rows.archive_digest().await, before, "a dry run changes nothing");
+    assert!(super::is_empty(&scene.place, LANE_QUEUE));
+
+    let report =
+        dead_letters(&scene.settings, &["replay", "--all", "--yes", "--reason", "test"]).await;
+    let report = report.expect(6).json();
+    assert_eq!((&report["done"], &report["skipped"]), (&json!(1), &json!(3)));
+    eventually(DEADLINE, "it is queued", async || {
+        scene.place.broker.depth(LANE_QUEUE).filter(|depth| depth.ready == 1)
+    })
+    .await;
+    archived(&mut scene, 4).await;
+}
