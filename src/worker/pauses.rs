@@ -50,7 +50,7 @@ pub(super) async fn watch(
                 Err(error) => {
                     session.discard();
                     if !std::mem::replace(&mut told, true) {
-                        tracing::warn!("which lanes are paused can't be seen for now: {error}");
+                        tracing::warn!("which lanes are paused can't be seen for now, and none is begun meanwhile: {error}");
                     }
                 }
             },
@@ -80,25 +80,36 @@ pub(super) async fn work(
 ) -> Result<(), Error> {
     loop {
         tokio::select! {
-            () = until(&mut paused, &name, false) => {}
+            () = until_resumed(&mut paused, &name) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
         let stop = shutdown.child_token();
         let mut working = std::pin::pin!(lane.run(stop.clone()));
         tokio::select! {
             ended = &mut working => return ended,
-            () = until(&mut paused, &name, true) => {
+            () = until(&mut paused, |seen| is_paused(seen, &name) == Some(true)) => {
                 tracing::warn!(lane = name, "lane {name} is paused: finishing what has begun");
                 stop.cancel();
                 working.await?;
             }
         }
-        tracing::warn!(lane = name, "lane {name} stands still until it is resumed");
     }
 }
 
-async fn until(paused: &mut watch::Receiver<Paused>, lane: &str, wanted: bool) {
-    let is_so = |seen: &Paused| seen.as_ref().is_some_and(|seen| seen.contains(lane) == wanted);
+async fn until_resumed(paused: &mut watch::Receiver<Paused>, lane: &str) {
+    until(paused, Option::is_some).await;
+    if is_paused(&paused.borrow(), lane) == Some(true) {
+        tracing::warn!(lane, "lane {lane} stands still until it is resumed");
+    }
+    until(paused, |seen| is_paused(seen, lane) == Some(false)).await;
+}
+
+/// `None` as long as nobody knows.
+fn is_paused(seen: &Paused, lane: &str) -> Option<bool> {
+    seen.as_ref().map(|seen| seen.contains(lane))
+}
+
+async fn until(paused: &mut watch::Receiver<Paused>, is_so: impl FnMut(&Paused) -> bool) {
     if paused.wait_for(is_so).await.is_err() {
         // Whoever looks has ended, and so does the worker.
         std::future::pending::<()>().await;

@@ -58,6 +58,7 @@ faults! {
     workers_join_and_leave: new, Fault::Worker(Worker::JoinedAndLeft), Briefly;
     workers_are_rolled: new, Fault::Worker(Worker::Rolled), Briefly;
     a_worker_is_disconnected_by_an_operator: new, Fault::Worker(Worker::Disconnected), Briefly;
+    a_lane_is_paused_and_resumed: new, Fault::Worker(Worker::LanePaused), AWhile;
     a_lane_is_taken_from_its_worker: new, Fault::Worker(Worker::LaneTaken), Briefly;
 
     postgres_is_killed: on_own_servers, Fault::Database(Database::Killed), AWhile;

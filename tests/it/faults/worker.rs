@@ -1,7 +1,12 @@
 //! What happens to workers.
 
-use crate::faults::trial::{SOME, Trial};
+use crate::faults::trial::{DEADLINE, SOME, Trial};
+use crate::harness::eventually;
 use crate::harness::worker::close_workers_connections;
+
+const PAUSED: &str = "insert into lane_pause (lane, actor, reason, source) \
+     values ('main', 'somebody', 'a trial', 'tests')";
+const RESUMED: &str = "update lane_pause set resumed_at = now(), resumed_by = 'somebody'";
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Worker {
@@ -23,6 +28,8 @@ pub(crate) enum Worker {
     Disconnected,
     /// Somebody else takes its lane in the database, and does nothing with it.
     LaneTaken,
+    /// An operator lets the lane stand still, at two workers, and then go on.
+    LanePaused,
 }
 
 impl Worker {
@@ -77,6 +84,16 @@ impl Worker {
             Self::LaneTaken => {
                 trial.rows.execute("update lane set epoch = epoch + 1, holder = 'nobody'").await;
             }
+            Self::LanePaused => {
+                trial.start_worker("");
+                trial.rows.execute(PAUSED).await;
+                for worker in &trial.workers {
+                    eventually(DEADLINE, "the worker has drained the lane", async || {
+                        worker.words().contains("stands still").then_some(())
+                    })
+                    .await;
+                }
+            }
         }
     }
 
@@ -95,6 +112,7 @@ impl Worker {
                     trial.progress(SOME).await;
                 }
             }
+            Self::LanePaused => trial.rows.execute(RESUMED).await,
             Self::KilledWithStandby
             | Self::StoppedAtOnce
             | Self::Rolled
