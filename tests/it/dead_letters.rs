@@ -88,26 +88,26 @@ fn link(id: &str, customer: i64, membership: &str) -> Message {
 }
 
 /// What the program answered.
-struct Answer {
+pub(crate) struct Answer {
     code: i32,
     out: String,
     err: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("{}\n{}", self.out, self.err))
     }
 
     /// The answer, which must have this exit code.
-    fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
         self
     }
 }
 
 /// Runs `dead-letters` with these arguments, and answers in JSON.
-async fn dead_letters(settings: &Settings, arguments: &[&str]) -> Answer {
+pub(crate) async fn dead_letters(settings: &Settings, arguments: &[&str]) -> Answer {
     let all = [&["dead-letters"], arguments, &["-o", "json"]].concat();
     let running = settings.command(&all).env("USER", "olivia").output();
     let output = tokio::time::timeout(DEADLINE, running).await.expect("it ends in time");

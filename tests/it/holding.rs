@@ -12,6 +12,7 @@ use partner_program_worker::store::holds;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::dead_letters::dead_letters;
 use crate::harness::collector::Received;
 use crate::harness::eventually;
 use crate::harness::journey::{self, ORG, PROGRAM};
@@ -65,6 +66,14 @@ impl Held {
 
     async fn parked(&mut self) -> usize {
         self.scene.rows.count("select count(*) from parked_command").await
+    }
+
+    async fn archived(&mut self, letters: usize) {
+        let rows = &mut self.scene.rows;
+        eventually(DEADLINE, "the letters are archived", async || {
+            (rows.count("select count(*) from dead_letter").await == letters).then_some(())
+        })
+        .await;
     }
 
     async fn nothing_waits(&mut self) {
@@ -307,4 +316,39 @@ async fn a_follower_that_fails_holds_those_behind_it() {
     assert_eq!(held.announced(), expected);
     worker.signal("TERM").await;
     assert!(worker.ended().await.success());
+}
+
+#[tokio::test]
+async fn those_who_discard_and_edit_letters_release_whom_they_hold() {
+    let mut held = Held::new("hold-commands", 100).await;
+    held.scene.settings = held.scene.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
+    held.publish(&poison_and_followers()).await;
+    let mut worker = held.start(POISONED);
+    let letter = held.letter("poison").await;
+    held.archived(1).await;
+    worker.kill().await;
+    let _worker = held.start("evaluate=return(panic leaves)");
+    let settings = held.scene.settings.clone();
+    let discard = ["discard", &letter.to_string(), "--yes", "--reason", "never mind"];
+    dead_letters(&settings, &discard).await.expect(0);
+
+    // The first of the followers fails in its turn, and is put right.
+    let letter = held.letter("leaves").await;
+    held.archived(2).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("body.json");
+    std::fs::write(&file, about("", true, &[1]).body).expect("it is written");
+    let path = file.to_str().expect("text");
+    let edit =
+        ["edit", &letter.to_string(), "--file", path, "--reason", "it was meant the other way"];
+    let edited = dead_letters(&settings, &edit).await.expect(0).json();
+    held.hear("second").await;
+    held.nothing_waits().await;
+    let applied = held.applied().await;
+    assert_eq!(
+        (applied.len(), &applied[0][..], &applied[2..]),
+        (4, "free", &["both".to_owned(), "second".to_owned()][..])
+    );
+    let copy = dead_letters(&settings, &["show", edited["copy"].as_str().expect("an id")]).await;
+    assert_eq!(copy.expect(0).json()["command_id"], applied[1]);
 }

@@ -9,6 +9,7 @@ use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, Actor, Deed};
 use crate::store::dead_letters::filter::{Cursor, Filter};
 use crate::store::error::Error;
+use crate::store::holds;
 
 /// A letter's place, and whether it is worth a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +72,8 @@ pub struct Change {
 pub const CLAIM: Change = Change { from: &[State::Open], to: State::Replaying, deed: Deed::Replay };
 
 /// Changes those of `ids` that nobody else is changing at this moment, notes who does so, and
-/// returns them. A second operator finds none of them in the old state.
+/// returns them. A second operator finds none of them in the old state. Whoever waits behind a
+/// letter that is discarded waits no longer.
 pub async fn change(
     connection: &mut Connection,
     ids: &[Uuid],
@@ -93,6 +95,9 @@ pub async fn change(
     )
     .fetch_all(&mut *transaction)
     .await?;
+    if change.to == State::Discarded {
+        holds::release(&mut transaction, &changed).await?;
+    }
     audit::note(&mut transaction, &changed, change.deed, actor, Some(operation_id)).await?;
     transaction.commit().await?;
     Ok(changed)

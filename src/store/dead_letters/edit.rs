@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, Actor, Deed};
 use crate::store::error::Error;
+use crate::store::holds;
 
 /// What is different about a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,7 @@ pub async fn supersede(
     )
     .execute(&mut *transaction)
     .await?;
+    holds::supersede(&mut transaction, copy.original, id, &copy.command_id).await?;
     audit::note(&mut transaction, &[copy.original], Deed::Superseded, actor, None).await?;
     audit::note(&mut transaction, &[id], Deed::Edit, actor, None).await?;
     transaction.commit().await?;
