@@ -337,10 +337,9 @@ async fn those_who_discard_and_edit_letters_release_whom_they_hold() {
     held.archived(2).await;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("body.json");
-    std::fs::write(&file, about("", true, &[1]).body).expect("it is written");
+    std::fs::write(&file, about("", false, &[1]).body).expect("it is written");
     let path = file.to_str().expect("text");
-    let edit =
-        ["edit", &letter.to_string(), "--file", path, "--reason", "it was meant the other way"];
+    let edit = ["edit", &letter.to_string(), "--file", path, "--reason", "sound after all"];
     let edited = dead_letters(&settings, &edit).await.expect(0).json();
     held.hear("second").await;
     held.nothing_waits().await;
