@@ -42,7 +42,7 @@ pub struct Config {
     pub window_items: usize,
     /// How long a window that is not full waits for more, in milliseconds.
     pub linger_ms: u64,
-    /// Most unacknowledged deliveries of a lane; at least `window`. Default: two and a half windows.
+    /// Most unacknowledged deliveries of a lane; at least `window`. Default: four windows, at most 1,999.
     pub prefetch: u16,
     /// Connections to the database that store a lane's windows, each a part of them; from two on
     /// one more looks ahead.
