@@ -122,6 +122,8 @@ pub(super) async fn replay(
     if args.dry_run {
         return dry_run(args, filter, connection, context).await;
     }
+    // Asked before anything is begun.
+    context.config.amqp_url()?;
     let rate = args.rate.map(|rate| i32::try_from(rate.get()).unwrap_or(i32::MAX));
     let acted = act(Kind::Replay, &args.what, filter, rate, connection, context).await?;
     let Some((outcome, mut report)) = acted else { return Ok(Exit::Success) };

@@ -56,6 +56,9 @@ pub(super) async fn run(
     context: &mut Context,
 ) -> anyhow::Result<Exit> {
     let actor = args.who.with_reason()?;
+    if !args.keep {
+        context.config.amqp_url()?;
+    }
     let letter = show::show(connection, args.id).await?.ok_or(Error::NotFound(args.id))?;
     if letter.state != State::Open {
         let text =
