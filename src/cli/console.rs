@@ -5,7 +5,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::output::note;
+use super::output::{Output, note};
 use super::run::Signals;
 use super::{Context, Exit, Refusal};
 use crate::console::{self, token};
@@ -22,11 +22,11 @@ Examples:
   partner-program console token --name ana --role operator")]
 pub(super) struct Args {
     #[command(subcommand)]
-    action: Option<Action>,
+    pub(super) action: Option<Action>,
 }
 
 #[derive(Subcommand)]
-enum Action {
+pub(super) enum Action {
     Token(TokenArgs),
 }
 
@@ -40,7 +40,7 @@ discards and restores; an admin sees personal data, edits and exports, too.
 Examples:
   partner-program console token --name ana --role operator
   partner-program console token --name bo --role viewer -o json")]
-struct TokenArgs {
+pub(super) struct TokenArgs {
     /// Whom the audit names
     #[arg(long, value_name = "NAME")]
     name: String,
@@ -57,14 +57,13 @@ struct Made {
     sha256: String,
 }
 
-pub(super) async fn run(args: &Args, context: &mut Context) -> anyhow::Result<Exit> {
-    match &args.action {
-        Some(Action::Token(args)) => make(args, context),
-        None => serve(context).await,
-    }
+/// What comes before there are settings, and needs none: those that lack a token are refused.
+pub(super) fn prepare(action: &Action, mut output: Output) -> anyhow::Result<Exit> {
+    let Action::Token(args) = action;
+    make(args, &mut output)
 }
 
-async fn serve(context: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let config = &context.config;
     config.database_url()?;
     config.amqp_url()?;
@@ -89,7 +88,7 @@ async fn serve(context: &Context) -> anyhow::Result<Exit> {
     }
 }
 
-fn make(args: &TokenArgs, context: &mut Context) -> anyhow::Result<Exit> {
+fn make(args: &TokenArgs, output: &mut Output) -> anyhow::Result<Exit> {
     let role = crate::config::console::Role::parse(&args.role).ok_or_else(|| {
         let text = format!("--role: `{}` is no role: write viewer, operator or admin", args.role);
         Refusal::Usage(text)
@@ -101,8 +100,8 @@ fn make(args: &TokenArgs, context: &mut Context) -> anyhow::Result<Exit> {
         sha256: token::hexadecimal(&token::hash(&token)),
         token,
     };
-    if !context.output.is_for_people() {
-        context.output.document(&serde_json::to_value(&made)?)?;
+    if !output.is_for_people() {
+        output.document(&serde_json::to_value(&made)?)?;
         return Ok(Exit::Success);
     }
     let name = toml::Value::from(made.name.as_str());
@@ -111,8 +110,8 @@ fn make(args: &TokenArgs, context: &mut Context) -> anyhow::Result<Exit> {
         made.role, made.sha256
     );
     note("the token, shown this once:");
-    context.output.raw(format!("{}\n", made.token).as_bytes()).context("the token")?;
+    output.raw(format!("{}\n", made.token).as_bytes()).context("the token")?;
     note("\nand for the configuration:");
-    context.output.raw(lines.as_bytes()).context("the settings")?;
+    output.raw(lines.as_bytes()).context("the settings")?;
     Ok(Exit::Success)
 }

@@ -180,6 +180,9 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
     match command {
         Command::Completions(args) => return completions::run(&args, output),
         Command::Man(args) => return man::run(&args, output),
+        Command::Console(console::Args { action: Some(action) }) => {
+            return console::prepare(&action, output);
+        }
         _ => {}
     }
     let env = std::env::vars_os()
@@ -205,7 +208,7 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
         Command::Show(action) => show::run(action, &mut context).await,
         Command::DeadLetters(action) => Box::pin(dead_letters::run(action, &mut context)).await,
         Command::Demo(args) => demo::run(&args, &mut context).await,
-        Command::Console(args) => console::run(&args, &mut context).await,
+        Command::Console(_) => console::run(&context).await,
         Command::Doctor(args) => doctor::run(&args, &mut context).await,
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Success),
     }

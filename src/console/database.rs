@@ -47,7 +47,7 @@ impl Database {
         let turn = tokio::time::timeout(TURN, self.turns.acquire()).await;
         let turn = turn.map_err(|_elapsed| busy())?.map_err(|_closed| busy())?;
         while let Some(mut idle) = self.take() {
-            if connection::answers(&mut idle).await {
+            if connection::is_good(&mut idle).await {
                 return Ok(Lent { connection: idle, database: self, _turn: turn });
             }
         }

@@ -177,6 +177,11 @@ impl Watch {
     async fn ask_database(&mut self) -> Result<Seen, String> {
         let config = &self.app.config;
         let asking = async {
+            if let Some(connection) = &mut self.database
+                && !connection::is_good(connection).await
+            {
+                self.database = None;
+            }
             let connection = match &mut self.database {
                 Some(connection) => connection,
                 none => {

@@ -82,22 +82,23 @@ fn path_and_query(parts: &Parts) -> String {
     if parts.method.is_safe() { asked.to_owned() } else { "/".to_owned() }
 }
 
-fn identify(app: &App, headers: &HeaderMap, address: IpAddr) -> Result<Option<Identity>, Failure> {
-    let identity = |name: String, role, has_session| Identity { name, role, address, has_session };
+fn identify(app: &App, headers: &HeaderMap, peer: IpAddr) -> Result<Option<Identity>, Failure> {
     let console = &app.config.console;
+    let address = client(console, headers, peer);
+    let identity = |name: String, role, has_session| Identity { name, role, address, has_session };
     if !console.asks_who() {
         return Ok(Some(identity(NOBODY_ASKED.to_owned(), Role::Operator, false)));
     }
-    if let Some((name, role)) = of_proxy(console, headers, address) {
+    if let Some((name, role)) = of_proxy(console, headers, peer) {
         return Ok(Some(identity(name, role, false)));
     }
     if let Some(given) = bearer(headers) {
-        if let Some(wait) = app.attempts.wait(address, Instant::now()) {
+        if let Some(wait) = app.attempts.wait(peer, Instant::now()) {
             return Err(Failure::TooManyAttempts(wait));
         }
         let known = of_token(console, given);
         if known.is_none() {
-            app.attempts.failed(address, Instant::now());
+            app.attempts.failed(peer, Instant::now());
         }
         return Ok(known.map(|(name, role)| identity(name, role, false)));
     }
@@ -124,6 +125,17 @@ fn of_proxy(console: &Console, headers: &HeaderMap, address: IpAddr) -> Option<(
     Some((name.to_owned(), role))
 }
 
+/// From where somebody asks: as the proxy says, if it is one that is believed. What a client may
+/// have put there itself stands before what the proxy adds.
+fn client(console: &Console, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    if !console.proxy.as_ref().is_some_and(|proxy| proxy.from.contains(&peer)) {
+        return peer;
+    }
+    let last = headers.get_all("x-forwarded-for").iter().next_back();
+    last.and_then(|addresses| addresses.to_str().ok()?.rsplit(',').next()?.trim().parse().ok())
+        .unwrap_or(peer)
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
@@ -137,4 +149,34 @@ pub(super) fn session_secret(headers: &HeaderMap) -> Option<&str> {
         .flat_map(|cookies| cookies.split(';'))
         .filter_map(|cookie| cookie.trim().split_once('='))
         .find_map(|(name, value)| (name == SESSION_COOKIE).then_some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::config::console::Proxy;
+
+    #[test]
+    fn only_a_proxy_says_from_where_somebody_asks() {
+        let proxy = IpAddr::from([10, 0, 0, 5]);
+        let console = Console {
+            proxy: Some(Proxy {
+                header: "x-user".to_owned(),
+                from: BTreeSet::from([proxy]),
+                role: None,
+                roles: BTreeMap::new(),
+            }),
+            ..Console::default()
+        };
+        let mut headers = HeaderMap::new();
+        assert_eq!(client(&console, &headers, proxy), proxy);
+        headers.append("x-forwarded-for", "6.6.6.6".parse().unwrap());
+        headers.append("x-forwarded-for", "6.6.6.6, 192.0.2.7".parse().unwrap());
+        let client_of = |peer| client(&console, &headers, peer);
+        assert_eq!(client_of(proxy), IpAddr::from([192, 0, 2, 7]));
+        let stranger = IpAddr::from([10, 0, 0, 6]);
+        assert_eq!(client_of(stranger), stranger);
+    }
 }

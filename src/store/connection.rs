@@ -45,12 +45,16 @@ pub async fn connect_to_search(database_url: &str, name: &str) -> Result<Connect
     Ok(connection)
 }
 
-/// How long an idle connection may take to say that it is there.
+/// How long a connection may take to say that it is good.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether an idle connection is still good for something.
-pub async fn answers(connection: &mut Connection) -> bool {
-    matches!(tokio::time::timeout(ANSWER_TIMEOUT, connection.ping()).await, Ok(Ok(())))
+/// Whether a connection is still good: it answers, and its server takes writes. One that a failover
+/// has left behind may go on answering whoever only reads.
+pub async fn is_good(connection: &mut Connection) -> bool {
+    let asking =
+        sqlx::query_scalar!(r#"select current_setting('transaction_read_only')::bool as "is!""#)
+            .fetch_one(connection);
+    matches!(tokio::time::timeout(ANSWER_TIMEOUT, asking).await, Ok(Ok(false)))
 }
 
 /// Like [`connect`], for those who have less time. A host that swallows what it is sent gets its share of

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::store::connection;
 use crate::store::error::Error as StoreError;
 use crate::store::lane_pauses;
 use crate::store::session::{self, Session};
@@ -66,7 +67,11 @@ pub(super) async fn watch(
 
 async fn look(session: &mut Session) -> Result<BTreeSet<String>, StoreError> {
     let looking = session::bounded(session.timeout(), async {
-        lane_pauses::paused(session.connection().await?).await
+        let connection = session.connection().await?;
+        if !connection::is_good(connection).await {
+            return Err(StoreError::Outage("its server takes no writes any more".into()));
+        }
+        lane_pauses::paused(connection).await
     });
     Ok(looking.await?.into_iter().map(|pause| pause.lane).collect())
 }

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use partner_program_worker::console::token;
+
 fn partner_program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_partner-program"));
     command.args(arguments).env_clear();
@@ -70,6 +72,23 @@ fn completions_and_manual_pages_are_printed() {
     assert_eq!(output.status.code(), Some(0));
     assert!(folder.path().join("partner-program-run.1").exists());
     assert!(text(&run(&["man"]).stdout).contains(".TH partner-program"));
+}
+
+#[test]
+fn a_token_is_made_where_the_settings_still_lack_one() {
+    let arguments = ["console", "token", "--name", "ana", "--role", "operator", "-o", "json"];
+    let output = partner_program(&arguments)
+        .env("PARTNER_PROGRAM_OPS_LISTEN", "0.0.0.0:8080")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let hash = token::hexadecimal(&token::hash(made["token"].as_str().unwrap()));
+    assert_eq!(made["sha256"], hash);
+    assert_eq!(
+        run(&["console", "token", "--name", "ana", "--role", "boss"]).status.code(),
+        Some(2)
+    );
 }
 
 #[test]
