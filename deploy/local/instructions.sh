@@ -8,7 +8,7 @@ cd "$repository"
 
 command -v valgrind >/dev/null || die 'valgrind is missing: apt-get install valgrind'
 program=$(SQLX_OFFLINE=true cargo bench --locked --quiet --bench hot --no-run --message-format json |
-    grep -o '"executable":"[^"]*"' | tail -n 1 | cut -d '"' -f 4)
+    grep -o '"executable":"[^"]*/hot-[^"]*"' | cut -d '"' -f 4)
 
 # counted STEP TIMES: the instructions of the whole process.
 counted() {
