@@ -51,4 +51,5 @@ mod import;
 mod demo;
 
 #[cfg(test)]
+mod plans;
 mod protocol;
