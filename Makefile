@@ -2,7 +2,7 @@
 # `deploy/local/install.sh` installs what is missing when run as root on Debian 12.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak lint doc prepare
+.PHONY: help demo test faults soak bench instructions lint doc prepare
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,12 @@ faults: ## run the fault suite alone and write what came of it to tests/FAULTS.m
 MINUTES ?= 10
 soak: ## let faults strike at random for MINUTES=10 under load
 	@deploy/local/faults.sh soak "$(MINUTES)"
+
+bench: ## measure the worker beside its peers and the machine's limits; writes benches/RESULTS.md
+	@deploy/local/bench.sh
+
+instructions: ## count what a command of one item takes, in instructions (valgrind)
+	@deploy/local/instructions.sh
 
 lint: ## run every other gate: format, clippy, documentation, dependencies, queries
 	@deploy/local/install.sh

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the demo and the tests need on Debian 12: the server binaries of Postgres and
-# RabbitMQ, a C compiler, make and curl, and with BROWSER=yes a Chromium for the tests of the
-# console. Starts no system service, makes no database cluster, and does nothing when all of it is
-# there. The Rust toolchain is yours to bring.
+# RabbitMQ, a C compiler, make and curl, with BROWSER=yes a Chromium for the tests of the console,
+# and with VALGRIND=yes what counts instructions. Starts no system service, makes no database
+# cluster, and does nothing when all of it is there. The Rust toolchain is yours to bring.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -18,6 +18,7 @@ if [ "${BROWSER:-no}" = yes ]; then
     command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
     command -v chromedriver >/dev/null || missing+=(chromium-driver)
 fi
+[ "${VALGRIND:-no}" = no ] || command -v valgrind >/dev/null || missing+=(valgrind)
 
 [ "${#missing[@]}" -gt 0 ] || exit 0
 

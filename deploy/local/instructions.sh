@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 
-command -v valgrind >/dev/null || die 'valgrind is missing: apt-get install valgrind'
+VALGRIND=yes "$local_scripts/install.sh"
 program=$(SQLX_OFFLINE=true cargo bench --locked --quiet --bench hot --no-run --message-format json |
     grep -o '"executable":"[^"]*/hot-[^"]*"' | cut -d '"' -f 4)
 
