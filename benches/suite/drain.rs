@@ -28,8 +28,17 @@ pub(crate) async fn drain(
     messages: &[Message],
 ) -> Drained {
     fill(stage, messages).await;
-    let running = contender.start(stage, "bench", messages.len());
-    let per_second = answered(stage, messages.len()).await;
+    drain_filled(stage, contender, messages.len()).await
+}
+
+/// Likewise, of a lane that is full already.
+pub(crate) async fn drain_filled(
+    stage: &mut Stage,
+    contender: &Contender,
+    count: usize,
+) -> Drained {
+    let running = contender.start(stage, "bench", count);
+    let per_second = answered(stage, count).await;
     let peak_mib = running.peak_mib();
     stage.drained().await;
     running.stop().await;
@@ -37,7 +46,8 @@ pub(crate) async fn drain(
     Drained { per_second, peak_mib }
 }
 
-async fn fill(stage: &mut Stage, messages: &[Message]) {
+/// Fills the lane.
+pub(crate) async fn fill(stage: &mut Stage, messages: &[Message]) {
     stage.reset().await;
     Publisher::open(&stage.place.amqp_url).await.publish(messages).await;
 }

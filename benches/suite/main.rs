@@ -42,7 +42,7 @@ async fn main() {
         asked = SECTIONS.map(str::to_owned).to_vec();
     }
     let rounds = std::env::var(ROUNDS_VARIABLE).map_or(5, |n| n.parse().expect("a number"));
-    let mut stage = Stage::start(3 * MANY).await;
+    let mut stage = Stage::start(4 * MANY).await;
     let fewer = rounds.min(3);
     for section in &asked {
         match section.as_str() {
@@ -50,7 +50,7 @@ async fn main() {
             "steady" => sections::steady(&mut stage, fewer).await,
             "shapes" => sections::shapes(&mut stage, fewer).await,
             "growth" => {
-                sections::growth(&mut stage, "3,000,000", &[10_000, 100_000, 300_000]).await;
+                sections::growth(&mut stage, "4,000,000", &[10_000, 100_000, MANY]).await;
             }
             "huge" => {
                 let mut huge = Stage::start(VERY_MANY).await;

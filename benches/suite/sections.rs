@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::commands;
 use crate::contender::{Contender, Running, WORKER};
-use crate::drain::drain;
+use crate::drain::{drain, drain_filled, fill};
 use crate::flow::{Flow, Pace, flow};
 use crate::harness::eventually;
 use crate::harness::rows::Rows;
@@ -163,6 +163,15 @@ pub(crate) async fn shapes(stage: &mut Stage, rounds: usize) {
         }
         add(format!("commands of {orgs} orgs, 40,000 queued"), drained);
     }
+    let mut drained = Vec::new();
+    for round in 0..rounds {
+        let messages = commands::singles(stage, &format!("cold-{round}"), 40_000, 1);
+        fill(stage, &messages).await;
+        stage.cool_down().await;
+        let one = drain_filled(stage, &WORKER, messages.len()).await;
+        drained.push((one.per_second, one.peak_mib));
+    }
+    add("commands of 1 org, Postgres just started".to_owned(), drained);
     let mut drained = Vec::new();
     for round in 0..rounds {
         let messages = commands::batches(stage, &format!("batch-{round}"), 800);

@@ -28,7 +28,7 @@ const TUNING: &str = "alter system set shared_buffers = '2GB'; \
 
 /// See the module.
 pub(crate) struct Stage {
-    _servers: OwnServers,
+    servers: OwnServers,
     pub(crate) place: Place,
     pub(crate) settings: Settings,
     pub(crate) rows: Rows,
@@ -56,7 +56,7 @@ impl Stage {
         let connection = connect(&place.amqp_url, "bench").await.expect("the broker answers");
         let channel = connection.create_channel().await.expect("a channel");
         let stage = Self {
-            _servers: servers,
+            servers,
             place,
             settings,
             rows,
@@ -88,6 +88,13 @@ impl Stage {
             .expect("the results are purged");
         self.rows.execute("checkpoint").await;
         self.drained().await;
+    }
+
+    /// Postgres starts anew, with nothing in its own buffers.
+    pub(crate) async fn cool_down(&mut self) {
+        self.servers.postgres.stop().await;
+        self.servers.postgres.start().await;
+        self.rows.reconnect(&self.place).await;
     }
 
     /// Waits until nothing is left in the lane.

@@ -28,7 +28,7 @@ page() {
 
 		Written by \`make bench\` on $(date -u +%Y-%m-%d): $(machine).
 		Broker, database, contender and the bench itself share the machine. All is durable: fsync and
-		synchronous_commit, quorum queues, persistent messages, confirms, acks last. 3,000,000
+		synchronous_commit, quorum queues, persistent messages, confirms, acks last. 4,000,000
 		customers with two enrolments each; each command names one customer and one program and
 		succeeds: half are links, three in ten updates, two in ten delinks. Figures are medians, from
 		the least to the most in brackets; contenders take turns, round by round. [README.md](README.md)
