@@ -36,6 +36,8 @@ mod model_based;
 #[cfg(test)]
 mod ordering;
 #[cfg(test)]
+mod plans;
+#[cfg(test)]
 mod smoke;
 
 #[cfg(test)]
@@ -51,5 +53,4 @@ mod import;
 mod demo;
 
 #[cfg(test)]
-mod plans;
 mod protocol;
