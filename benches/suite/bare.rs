@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use partner_program_worker::broker::connection::Connection;
 use partner_program_worker::broker::consumer::{Consumer, Delivery};
 use partner_program_worker::broker::publisher::{Confirming, Publisher};
@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::drain::per_second;
 use crate::stage::LANE;
 
 const WINDOW: usize = 512;
@@ -78,6 +79,30 @@ pub(crate) async fn run((database, amqp): (String, String), connections: usize, 
     drop(sender);
     acking.await.expect("all are acked");
     consumer.close().await;
+}
+
+/// What Postgres alone takes of the same statements, over so many connections; a second.
+pub(crate) async fn store(database: String, connections: usize, messages: Vec<Message>) -> f64 {
+    let first = Session::new(database, "bare".to_owned(), TIMEOUT);
+    let mut sessions: Vec<Session> = (1..connections).map(|_| first.another()).collect();
+    sessions.push(first);
+    let connection = sessions[0].connection().await.expect("a connection");
+    let fence = store::fence::take(connection, "main", "bare").await.expect("the lane");
+    let catalogue = sessions[0].catalogue().await.expect("the catalogue");
+    let count = messages.len();
+    let deliveries = messages.into_iter();
+    let deliveries: Vec<Delivery> =
+        deliveries.map(|message| Delivery { tag: 0, redelivered: false, message }).collect();
+    let share = count.div_ceil(connections);
+    let began = std::time::Instant::now();
+    let storing = sessions.iter_mut().zip(deliveries.chunks(share));
+    let storing = storing.map(async |(session, share)| {
+        for window in share.chunks(WINDOW) {
+            apply(session, &fence, &catalogue, window).await.expect("it is stored");
+        }
+    });
+    join_all(storing).await;
+    per_second(count, began.elapsed())
 }
 
 async fn gather(consumer: &mut Consumer) -> Vec<Delivery> {

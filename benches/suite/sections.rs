@@ -1,7 +1,9 @@
 //! What is measured, a table each.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::bare;
 use crate::commands;
 use crate::contender::{Contender, Running, WORKER};
 use crate::drain::{drain, drain_filled, fill};
@@ -16,6 +18,8 @@ use crate::stage::Stage;
 /// So many commands are on their way where a contender shows the most that it can do.
 const SATURATED: usize = 4000;
 const SHARES: [(f64, &str); 3] = [(0.25, "25 %"), (0.5, "50 %"), (0.8, "80 %")];
+/// Connections over which Postgres alone is measured.
+const STORED_OVER: [usize; 3] = [1, 2, 4];
 const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 /// Before the worker is killed.
 const UNDISTURBED: Duration = Duration::from_secs(3);
@@ -43,11 +47,20 @@ pub(crate) async fn drains(stage: &mut Stage, rounds: usize) {
     let mut speeds = Rounds::new();
     let mut peaks = Rounds::new();
     let mut broker = (Series::default(), Series::default());
+    let mut database_alone = BTreeMap::<usize, Series>::new();
     for round in 0..rounds {
         eprintln!("drain, round {} of {rounds}", round + 1);
         let limits = limits::broker(stage, 40_000).await;
         broker.0.add(limits.published);
         broker.1.add(limits.consumed);
+        for connections in STORED_OVER {
+            let run = format!("stored-{round}-{connections}");
+            let messages = commands::singles(stage, &run, 20_000, 1);
+            let (database, _) = stage.place_urls();
+            let stored = bare::store(database, connections, messages).await;
+            eprintln!("Postgres alone, {connections} connections: {stored:.0}/s");
+            database_alone.entry(connections).or_default().add(stored);
+        }
         let mut order = contenders();
         let count = order.len();
         order.rotate_left(round * 3 % count);
@@ -73,9 +86,13 @@ pub(crate) async fn drains(stage: &mut Stage, rounds: usize) {
         table.row(&[name.clone(), speed.show(0), ratios(ours, &speeds[&name]).show(2), peak]);
     }
     table.print();
-    let mut table = Table::new("The broker alone", &["what", "messages/s"]);
-    table.row(&["publish with confirms, one channel".to_owned(), broker.0.show(0)]);
-    table.row(&["consume with acks".to_owned(), broker.1.show(0)]);
+    let mut table = Table::new("The servers alone", &["what", "a second"]);
+    table.row(&["RabbitMQ: publish with confirms, one channel".to_owned(), broker.0.show(0)]);
+    table.row(&["RabbitMQ: consume with acks".to_owned(), broker.1.show(0)]);
+    for (connections, stored) in database_alone {
+        let what = format!("Postgres: the worker's statements, {connections} connections");
+        table.row(&[what, stored.show(0)]);
+    }
     table.print();
 }
 

@@ -11,7 +11,7 @@ mod counters;
 mod dead_letter;
 mod direct_reply;
 mod fault;
-mod follow;
+
 mod followers;
 mod hands;
 mod holding;
@@ -19,6 +19,7 @@ mod intake;
 mod isolate;
 mod lane;
 mod pauses;
+mod replays;
 mod retention;
 mod scout;
 mod tenure;
@@ -92,7 +93,7 @@ pub async fn run(
             clock.clone(),
             shutdown.clone(),
         ));
-        tasks.spawn(follow::run(Arc::clone(&config), places, clock, shutdown.clone()));
+        tasks.spawn(replays::run(Arc::clone(&config), places, clock, shutdown.clone()));
     }
 
     let deadline = async {
