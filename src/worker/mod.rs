@@ -11,7 +11,6 @@ mod counters;
 mod dead_letter;
 mod direct_reply;
 mod fault;
-
 mod followers;
 mod hands;
 mod holding;
