@@ -64,16 +64,22 @@ async fn a_worker_that_drains_hands_the_lane_over_in_order() {
 async fn a_worker_that_stops_at_once_hands_the_lane_over_in_order() {
     let Scene { place, settings, mut rows, mut results, publisher } = scene("at_once", 16).await;
     let messages = steps(0..6000);
-    publisher.publish(&messages).await;
+    let (first, rest) = messages.split_at(50);
+    publisher.publish(first).await;
     let worker = InProcess::start(&settings, Clock::system());
     eventually(DEADLINE, "it has the lane", async || {
-        (rows.history_count().await > 100).then_some(())
+        (rows.history_count().await > 10).then_some(())
     })
     .await;
     let standby = Process::start(&settings, "standby");
     let name = "partner-program main standby consuming";
     eventually(DEADLINE, "another stands by", async || {
         place.broker.channels().iter().any(|connection| connection == name).then_some(())
+    })
+    .await;
+    publisher.publish(rest).await;
+    eventually(DEADLINE, "it is at work", async || {
+        (rows.history_count().await > 100).then_some(())
     })
     .await;
     assert!(rows.history_count().await < 6000, "the load was too light to show anything");
