@@ -45,6 +45,12 @@ impl Held {
         Process::start(&self.scene.settings.clone().failing(points), &format!("w{}", self.started))
     }
 
+    /// Lets it ack what it has done: a poison that comes again dies again, and holds anew.
+    async fn stop(&self, worker: &mut Process) {
+        worker.signal("TERM").await;
+        assert!(worker.ended().await.success(), "{}", worker.words());
+    }
+
     async fn publish(&self, messages: &[Message]) {
         self.scene.publisher.publish(messages).await;
     }
@@ -298,7 +304,7 @@ async fn beyond_the_bound_followers_are_dead_letters_that_keep_their_places() {
 #[tokio::test]
 async fn a_follower_that_fails_holds_those_behind_it() {
     let (mut held, mut worker, letter) = held("hold-second").await;
-    worker.kill().await;
+    held.stop(&mut worker).await;
     held.release(letter).await;
     let mut worker = held.start("evaluate=return(panic leaves)");
     let letter = held.letter("leaves").await;
@@ -326,7 +332,7 @@ async fn those_who_discard_and_edit_letters_release_whom_they_hold() {
     let mut worker = held.start(POISONED);
     let letter = held.letter("poison").await;
     held.archived(1).await;
-    worker.kill().await;
+    held.stop(&mut worker).await;
     let _worker = held.start("evaluate=return(panic leaves)");
     let settings = held.scene.settings.clone();
     let discard = ["discard", &letter.to_string(), "--yes", "--reason", "never mind"];
