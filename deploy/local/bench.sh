@@ -43,6 +43,8 @@ if [ $# -gt 0 ]; then
     run "$@"
 else
     results=$(run)
-    page printf '%s\n' "$results" >benches/RESULTS.md
+    instructions=$("$local_scripts/instructions.sh")
+    page printf '%s\n\n## Instructions of a command of one item\n\n%s\n' "$results" "$instructions" \
+        >benches/RESULTS.md
     cat benches/RESULTS.md
 fi
