@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::uri::AMQPUri;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::error::Error;
-use crate::config::hosts::each_host;
+use crate::config::hosts::each_in_turn;
 
 /// Bounds the whole handshake, over all hosts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -39,15 +39,13 @@ impl Connection {
     /// Connects under a `name` that the broker's management shows, to the first of the hosts of
     /// `url` that answers. Bounded by 15 s.
     pub async fn open(url: &str, name: &str) -> Result<Self, Error> {
-        let end = Instant::now() + CONNECT_TIMEOUT;
-        let hosts = each_host(url);
+        let hosts = each_in_turn(url, CONNECT_TIMEOUT);
+        let is_alone = hosts.len() == 1;
         let mut failed = Vec::new();
-        for (left, host) in (1..=u32::try_from(hosts.len()).unwrap_or(u32::MAX)).rev().zip(&hosts) {
-            // A silent host must leave time for the others.
-            let share = end.saturating_duration_since(Instant::now()) / left;
-            match Self::open_one(host, name, share).await {
+        for (host, share) in hosts {
+            match Self::open_one(&host, name, share).await {
                 Ok(connection) => return Ok(connection),
-                Err(error) if hosts.len() == 1 => return Err(error),
+                Err(error) if is_alone => return Err(error),
                 Err(error) => failed.push(error.to_string()),
             }
         }

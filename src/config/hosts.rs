@@ -1,5 +1,7 @@
 //! Addresses with several hosts, the way libpq writes them: `postgres://user@one:5432,two/name`.
 
+use std::time::{Duration, Instant};
+
 /// The addresses, each of one host, that an address stands for; they are tried in this order.
 /// Each has the scheme, the user, the path and the query of the whole.
 #[must_use]
@@ -8,6 +10,21 @@ pub fn each_host(url: &str) -> Vec<String> {
         return vec![url.to_owned()];
     };
     hosts.split(',').map(|host| format!("{scheme}://{user}{host}{tail}")).collect()
+}
+
+/// Likewise, each with its share of what is left of the time when its turn comes: one that swallows
+/// what it is sent, as a machine without power does, leaves time for those behind it.
+#[must_use]
+pub fn each_in_turn(
+    url: &str,
+    within: Duration,
+) -> impl ExactSizeIterator<Item = (String, Duration)> {
+    let end = Instant::now() + within;
+    let hosts = each_host(url);
+    let behind = (0..u32::try_from(hosts.len()).unwrap_or(u32::MAX)).rev();
+    hosts.into_iter().zip(behind).map(move |(host, behind)| {
+        (host, end.saturating_duration_since(Instant::now()) / (behind + 1))
+    })
 }
 
 /// Host and port as they are written: nothing of an address that is secret, for messages.

@@ -1,11 +1,11 @@
 //! One dedicated connection, opened within a bound.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::config::hosts::{each_host, host_of};
+use crate::config::hosts::{each_in_turn, host_of};
 use crate::store::error::Error;
 
 /// What the functions of this room work on.
@@ -57,22 +57,20 @@ pub async fn is_good(connection: &mut Connection) -> bool {
     matches!(tokio::time::timeout(ANSWER_TIMEOUT, asking).await, Ok(Ok(false)))
 }
 
-/// Like [`connect`], for those who have less time. A host that swallows what it is sent gets its share of
-/// it and no more: a machine that has lost its power says nothing, and the next one is to be tried.
+/// Like [`connect`], for those who have less time.
 pub(super) async fn connect_within(
     timeout: Duration,
     database_url: &str,
     name: &str,
 ) -> Result<Connection, Error> {
-    let end = Instant::now() + timeout.min(CONNECT_TIMEOUT);
-    let hosts = each_host(database_url);
+    let hosts = each_in_turn(database_url, timeout.min(CONNECT_TIMEOUT));
+    let is_alone = hosts.len() == 1;
     let mut failed = Vec::new();
-    for (left, host) in (1..=u32::try_from(hosts.len()).unwrap_or(u32::MAX)).rev().zip(&hosts) {
-        let share = end.saturating_duration_since(Instant::now()) / left;
-        match connect_to(host, name, share).await {
+    for (host, share) in hosts {
+        match connect_to(&host, name, share).await {
             Ok(connection) => return Ok(connection),
-            Err(error) if hosts.len() == 1 => return Err(error),
-            Err(error) => failed.push(format!("{}: {error}", host_of(host))),
+            Err(error) if is_alone => return Err(error),
+            Err(error) => failed.push(format!("{}: {error}", host_of(&host))),
         }
     }
     Err(Error::Outage(failed.join("; ")))
