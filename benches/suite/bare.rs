@@ -48,12 +48,7 @@ pub(crate) async fn run((database, amqp): (String, String), connections: usize, 
     let mut consumer =
         Consumer::subscribe(&consuming, LANE, PREFETCH, "bare").await.expect("the lane");
     let acknowledger = consumer.acknowledger();
-    let first = Session::new(database, "bare".to_owned(), TIMEOUT);
-    let mut sessions: Vec<Session> = (1..connections).map(|_| first.another()).collect();
-    sessions.push(first);
-    let connection = sessions[0].connection().await.expect("a connection");
-    let fence = store::fence::take(connection, "main", "bare").await.expect("the lane");
-    let catalogue = sessions[0].catalogue().await.expect("the catalogue");
+    let (mut sessions, fence, catalogue) = sessions(database, connections).await;
     let (sender, mut sent) = mpsc::channel::<(Confirming, u64)>(IN_FLIGHT);
     let acking = AbortOnDropHandle::new(tokio::spawn(async move {
         while let Some((confirming, tag)) = sent.recv().await {
@@ -83,12 +78,7 @@ pub(crate) async fn run((database, amqp): (String, String), connections: usize, 
 
 /// What Postgres alone takes of the same statements, over so many connections; a second.
 pub(crate) async fn store(database: String, connections: usize, messages: Vec<Message>) -> f64 {
-    let first = Session::new(database, "bare".to_owned(), TIMEOUT);
-    let mut sessions: Vec<Session> = (1..connections).map(|_| first.another()).collect();
-    sessions.push(first);
-    let connection = sessions[0].connection().await.expect("a connection");
-    let fence = store::fence::take(connection, "main", "bare").await.expect("the lane");
-    let catalogue = sessions[0].catalogue().await.expect("the catalogue");
+    let (mut sessions, fence, catalogue) = sessions(database, connections).await;
     let count = messages.len();
     let deliveries = messages.into_iter();
     let deliveries: Vec<Delivery> =
@@ -103,6 +93,17 @@ pub(crate) async fn store(database: String, connections: usize, messages: Vec<Me
     });
     join_all(storing).await;
     per_second(count, began.elapsed())
+}
+
+/// So many sessions, the right to commit, and what they all know.
+async fn sessions(database: String, connections: usize) -> (Vec<Session>, Fence, Arc<Catalogue>) {
+    let first = Session::new(database, "bare".to_owned(), TIMEOUT);
+    let mut sessions: Vec<Session> = (1..connections).map(|_| first.another()).collect();
+    sessions.push(first);
+    let connection = sessions[0].connection().await.expect("a connection");
+    let fence = store::fence::take(connection, "main", "bare").await.expect("the lane");
+    let catalogue = sessions[0].catalogue().await.expect("the catalogue");
+    (sessions, fence, catalogue)
 }
 
 async fn gather(consumer: &mut Consumer) -> Vec<Delivery> {

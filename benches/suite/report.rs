@@ -6,6 +6,14 @@ use std::collections::BTreeMap;
 #[derive(Clone, Default)]
 pub(crate) struct Series(Vec<f64>);
 
+impl FromIterator<f64> for Series {
+    fn from_iter<I: IntoIterator<Item = f64>>(figures: I) -> Self {
+        let mut series = Self::default();
+        figures.into_iter().for_each(|figure| series.add(figure));
+        series
+    }
+}
+
 impl Series {
     pub(crate) fn add(&mut self, figure: f64) {
         self.0.push(figure);
@@ -25,11 +33,7 @@ impl Series {
 
 /// Of each round's pair, how many times the other one.
 pub(crate) fn ratios(ours: &[f64], theirs: &[f64]) -> Series {
-    let mut series = Series::default();
-    for (our, their) in ours.iter().zip(theirs) {
-        series.add(our / their);
-    }
-    series
+    ours.iter().zip(theirs).map(|(our, their)| our / their).collect()
 }
 
 /// A table, with its heading.

@@ -78,10 +78,8 @@ pub(crate) async fn drains(stage: &mut Stage, rounds: usize) {
     let ours = &speeds[&WORKER.name()];
     for (contender, _) in contenders() {
         let name = contender.name();
-        let mut speed = Series::default();
-        speeds[&name].iter().for_each(|figure| speed.add(*figure));
-        let mut peak = Series::default();
-        peaks[&name].iter().for_each(|figure| peak.add(*figure));
+        let speed: Series = speeds[&name].iter().copied().collect();
+        let peak: Series = peaks[&name].iter().copied().collect();
         let peak = if peak.median().is_nan() { String::new() } else { peak.show(0) };
         table.row(&[name.clone(), speed.show(0), ratios(ours, &speeds[&name]).show(2), peak]);
     }
@@ -163,12 +161,9 @@ async fn under(
 pub(crate) async fn shapes(stage: &mut Stage, rounds: usize) {
     let mut table =
         Table::new("The worker, other loads", &["load", "a second", "peak memory, MiB"]);
-    let mut add = |label: String, drained: Vec<(f64, f64)>| {
-        let (mut speed, mut peak) = (Series::default(), Series::default());
-        for (per_second, mib) in drained {
-            speed.add(per_second);
-            peak.add(mib);
-        }
+    let mut add = |label: String, drained: &[(f64, f64)]| {
+        let speed: Series = drained.iter().map(|(per_second, _)| *per_second).collect();
+        let peak: Series = drained.iter().map(|(_, mib)| *mib).collect();
         table.row(&[label, speed.show(0), peak.show(0)]);
     };
     for orgs in [1, 10, 100] {
@@ -178,7 +173,7 @@ pub(crate) async fn shapes(stage: &mut Stage, rounds: usize) {
             let one = drain(stage, &WORKER, &messages).await;
             drained.push((one.per_second, one.peak_mib));
         }
-        add(format!("commands of {orgs} orgs, 40,000 queued"), drained);
+        add(format!("commands of {orgs} orgs, 40,000 queued"), &drained);
     }
     let mut drained = Vec::new();
     for round in 0..rounds {
@@ -188,7 +183,7 @@ pub(crate) async fn shapes(stage: &mut Stage, rounds: usize) {
         let one = drain_filled(stage, &WORKER, messages.len()).await;
         drained.push((one.per_second, one.peak_mib));
     }
-    add("commands of 1 org, Postgres just started".to_owned(), drained);
+    add("commands of 1 org, Postgres just started".to_owned(), &drained);
     let mut drained = Vec::new();
     for round in 0..rounds {
         let messages = commands::batches(stage, &format!("batch-{round}"), 800);
@@ -196,7 +191,7 @@ pub(crate) async fn shapes(stage: &mut Stage, rounds: usize) {
         let items = f64::from(u32::try_from(commands::BATCH).expect("few"));
         drained.push((one.per_second * items, one.peak_mib));
     }
-    add(format!("items, in commands of {} customers", commands::BATCH), drained);
+    add(format!("items, in commands of {} customers", commands::BATCH), &drained);
     table.print();
 }
 
