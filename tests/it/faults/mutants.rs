@@ -18,6 +18,10 @@ use crate::harness::subscriber::QUEUE;
 const RESULTS: &str = "partner-program.results";
 /// Trials that a loss has to show in.
 const CHANCES: usize = 8;
+/// How often two lanes take their locks at the same moment.
+const MEETINGS: usize = 20;
+/// How long one lane waits there for the other, which may have run empty.
+const ACQUAINTANCE: Duration = Duration::from_secs(5);
 /// Rounds of publishing in which confirms may be swapped.
 const REFUSALS: usize = 4;
 
@@ -158,14 +162,52 @@ async fn two_lanes(name: &str, points: &str) -> Outcome {
     let mut trial = Trial::new(name).await;
     trial.add_second_lane().await;
     // A deadlock has to be found before the wait for a lock is given up.
-    trial.settings = trial.settings.clone().with("DATABASE_TIMEOUT_MS", 20_000).with("WINDOW", 100);
+    trial.settings = trial
+        .settings
+        .clone()
+        .with("DATABASE_TIMEOUT_MS", 20_000)
+        .with("WINDOW", 100)
+        .with("CONNECTIONS_PER_LANE", 1);
     // So long that the lanes meet each other between two statements.
     let delay = Line::Delayed(Duration::from_millis(10));
     trial.database.set(delay, delay);
     trial.queue_up().await;
     trial.start_worker(points);
+    for _ in 0..MEETINGS {
+        if !meet(&mut trial).await {
+            break;
+        }
+    }
     assert!(trial.drained().await, "both lanes run empty");
     trial.end().await
+}
+
+/// Lets both lanes take their locks at the same moment; false if they no longer come to it.
+async fn meet(trial: &mut Trial) -> bool {
+    trial.rows.execute("begin").await;
+    // Who queued for the lock would stand between the locks of a lane.
+    trial
+        .rows
+        .execute(
+            "do $$ begin loop begin \
+                 lock table enrolment in exclusive mode nowait; exit; \
+             exception when lock_not_available then perform pg_sleep(0.001); \
+             end; end loop; end $$",
+        )
+        .await;
+    let rows = &mut trial.rows;
+    let both = eventually(DEADLINE, "both lanes wait", async || {
+        let waiting = rows
+            .count(
+                "select count(*) from pg_locks \
+                 where relation = 'enrolment'::regclass and not granted",
+            )
+            .await;
+        (waiting == 2).then_some(())
+    });
+    let met = tokio::time::timeout(ACQUAINTANCE, both).await.is_ok();
+    trial.rows.execute("commit").await;
+    met
 }
 
 #[tokio::test]
