@@ -11,8 +11,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, maybe_done};
+use futures_util::{FutureExt, poll};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, ConnectionStatus, PublisherConfirm};
@@ -172,9 +172,19 @@ async fn send(
     if failpoint::is_without(Protection::OnePublisher) {
         return Ok(by_many_tasks(channel.clone(), messages.to_vec()).boxed());
     }
-    let mut confirms = Vec::with_capacity(messages.len());
+    // lapin takes a message when it is first polled, and is done when the socket has it: who waits
+    // for that before the next pays a wake-up of another thread and back for each message.
+    let mut sending = Vec::with_capacity(messages.len());
     for message in messages {
-        confirms.push(send_one(channel, message, user_id).await?);
+        let mut one = Box::pin(maybe_done(send_one(channel, message, user_id)));
+        // What it comes to is looked at below.
+        let _begun = poll!(one.as_mut());
+        sending.push(one);
+    }
+    let mut confirms = Vec::with_capacity(messages.len());
+    for mut one in sending {
+        one.as_mut().await;
+        confirms.extend(one.as_mut().take_output().transpose()?);
     }
     failpoint::reach(Point::BeforeConfirm);
     let all = async move {
