@@ -4,6 +4,7 @@
 //! it. In between later commands see what earlier ones did. Customers never change here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::enrolment::{Enrolment, EnrolmentKey};
 use super::identity::{Customer, CustomerId};
@@ -13,14 +14,20 @@ use super::program::{OrgId, ProgramId};
 /// that the window's commands can ask.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    customers: HashMap<(OrgId, CustomerId), Customer>,
-    by_mobile: HashMap<(OrgId, String), CustomerId>,
-    by_email: HashMap<(OrgId, String), CustomerId>,
-    by_external_id: HashMap<(OrgId, String), CustomerId>,
+    /// Shared by its clones.
+    customers: Arc<Customers>,
     enrolments: HashMap<EnrolmentKey, Enrolment>,
     holders: HashMap<(OrgId, ProgramId), HashMap<String, CustomerId>>,
     /// How the enrolments that have changed were loaded; `None` where there was no row.
     loaded: BTreeMap<EnrolmentKey, Option<Enrolment>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Customers {
+    known: HashMap<(OrgId, CustomerId), Customer>,
+    mobiles: HashMap<(OrgId, String), CustomerId>,
+    emails: HashMap<(OrgId, String), CustomerId>,
+    external_ids: HashMap<(OrgId, String), CustomerId>,
 }
 
 /// The net change of one enrolment over a window.
@@ -40,16 +47,17 @@ pub struct Change<'a> {
 impl Snapshot {
     /// Adds a customer as registered.
     pub fn add_customer(&mut self, org_id: OrgId, customer: Customer) {
+        let customers = Arc::make_mut(&mut self.customers);
         if let Some(mobile) = &customer.mobile {
-            self.by_mobile.insert((org_id, mobile.clone()), customer.id);
+            customers.mobiles.insert((org_id, mobile.clone()), customer.id);
         }
         if let Some(email) = &customer.email {
-            self.by_email.insert((org_id, email.to_lowercase()), customer.id);
+            customers.emails.insert((org_id, email.to_lowercase()), customer.id);
         }
         if let Some(external_id) = &customer.external_id {
-            self.by_external_id.insert((org_id, external_id.clone()), customer.id);
+            customers.external_ids.insert((org_id, external_id.clone()), customer.id);
         }
-        self.customers.insert((org_id, customer.id), customer);
+        customers.known.insert((org_id, customer.id), customer);
     }
 
     /// Adds an enrolment as it stands in the database.
@@ -92,19 +100,19 @@ impl Snapshot {
     }
 
     pub(super) fn customer(&self, org_id: OrgId, id: CustomerId) -> Option<&Customer> {
-        self.customers.get(&(org_id, id))
+        self.customers.known.get(&(org_id, id))
     }
 
     pub(super) fn by_mobile(&self, org_id: OrgId, mobile: String) -> Option<CustomerId> {
-        self.by_mobile.get(&(org_id, mobile)).copied()
+        self.customers.mobiles.get(&(org_id, mobile)).copied()
     }
 
     pub(super) fn by_email(&self, org_id: OrgId, lower_case: String) -> Option<CustomerId> {
-        self.by_email.get(&(org_id, lower_case)).copied()
+        self.customers.emails.get(&(org_id, lower_case)).copied()
     }
 
     pub(super) fn by_external_id(&self, org_id: OrgId, id: String) -> Option<CustomerId> {
-        self.by_external_id.get(&(org_id, id)).copied()
+        self.customers.external_ids.get(&(org_id, id)).copied()
     }
 
     pub(super) fn enrolment(&self, key: EnrolmentKey) -> Option<&Enrolment> {

@@ -5,6 +5,7 @@
 //! does its command leave the line. What a crash leaves applied is found in the inbox and announced
 //! again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -69,7 +70,7 @@ pub(super) async fn apply(
         if next.is_empty() {
             break;
         }
-        let window = Scouted::unseen(next);
+        let window = Arc::new(Scouted::unseen(next));
         let settled = hands.settle(&window).await?;
         let is_done = settled.iter().map(|settled| !matches!(settled, Settled::Parked));
         let with_place = window.taken.iter().filter_map(|taken| taken.parked).zip(is_done);

@@ -7,16 +7,19 @@
 //! counted as tried each time that it kills the process.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::domain::groups::Membership;
 use crate::domain::identity::CustomerId;
 use crate::worker::fault::Fault;
 use crate::worker::intake::Taken;
 use crate::worker::isolate::Isolation;
-use crate::worker::scout::{self, Scouted};
-use crate::worker::window::Settled;
+use crate::worker::scout::{self, Part, Scouted};
+use crate::worker::window::{Applied, Settled};
 
 /// A part of fewer commands is not worth a transaction of its own.
 const PART_MIN: usize = 8;
@@ -24,7 +27,7 @@ const PART_MIN: usize = 8;
 /// See the module.
 pub(super) struct Hands {
     first: Isolation,
-    others: Vec<Isolation>,
+    others: Vec<Helper>,
     /// Who came to hold what in the windows that were settled while the next was looked at; the
     /// latest first.
     recent: VecDeque<HashMap<Membership, CustomerId>>,
@@ -32,6 +35,7 @@ pub(super) struct Hands {
 
 impl Hands {
     pub(super) fn of(first: Isolation, others: Vec<Isolation>) -> Self {
+        let others = others.into_iter().map(Helper::start).collect();
         Self { first, others, recent: VecDeque::with_capacity(scout::AHEAD) }
     }
 
@@ -41,22 +45,26 @@ impl Hands {
     }
 
     /// Settles every delivery of the window.
-    pub(super) async fn settle(&mut self, window: &Scouted) -> Result<Vec<Settled>, Fault> {
+    pub(super) async fn settle(&mut self, window: &Arc<Scouted>) -> Result<Vec<Settled>, Fault> {
         let all: Vec<&Taken> = window.taken.iter().collect();
         let attempts = self.first.known_attempts(&all).await?;
         let is_alone = attempts > 0 || self.first.parked_max.is_some();
         let hands = if is_alone { 1 } else { 1 + self.others.len() };
         let most = all.len().div_ceil(PART_MIN).min(hands);
-        let parts = window.parts(self.recent.make_contiguous(), most);
-        let hands = std::iter::once(&mut self.first).chain(&mut self.others);
-        let settling = hands.zip(&parts).map(async |(hand, part)| {
-            let taken: Vec<&Taken> = part.places.iter().map(|place| all[*place]).collect();
-            hand.settle(&taken, part.acquaintances.as_ref(), attempts).await
+        let mut parts = window.parts(self.recent.make_contiguous(), most).into_iter().map(Arc::new);
+        let Some(own) = parts.next() else { return Ok(Vec::new()) };
+        let others: Vec<Arc<Part>> = parts.collect();
+        let helping = others.iter().zip(&self.others).map(|(part, helper)| {
+            helper.settle(Job { window: Arc::clone(window), part: Arc::clone(part), attempts })
         });
-        let done = try_join_all(settling).await?;
+        let (own_applied, others_applied) = tokio::try_join!(
+            settle(&mut self.first, window, &own, attempts),
+            try_join_all(helping),
+        )?;
+        let parts = std::iter::once(own).chain(others);
         let mut holders = HashMap::new();
         let mut settled: Vec<(usize, Settled)> = Vec::with_capacity(all.len());
-        for (part, applied) in parts.iter().zip(done) {
+        for (part, applied) in parts.zip(std::iter::once(own_applied).chain(others_applied)) {
             settled.extend(part.places.iter().copied().zip(applied.settled));
             holders.extend(applied.holders);
         }
@@ -65,4 +73,50 @@ impl Hands {
         self.recent.push_front(holders);
         Ok(settled.into_iter().map(|(_, settled)| settled).collect())
     }
+}
+
+/// A hand at work on a task of its own, so that evaluating takes as many cores as there are hands.
+struct Helper {
+    jobs: mpsc::Sender<(Job, oneshot::Sender<Result<Applied, Fault>>)>,
+    _working: AbortOnDropHandle<()>,
+}
+
+/// A part of a window to settle.
+struct Job {
+    window: Arc<Scouted>,
+    part: Arc<Part>,
+    attempts: u32,
+}
+
+impl Helper {
+    fn start(mut hand: Isolation) -> Self {
+        let (jobs, mut given) = mpsc::channel::<(Job, oneshot::Sender<_>)>(1);
+        let working = tokio::spawn(async move {
+            while let Some((Job { window, part, attempts }, done)) = given.recv().await {
+                let applied = settle(&mut hand, &window, &part, attempts).await;
+                // Whoever does not wait any longer has given the window up.
+                if done.send(applied).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { jobs, _working: AbortOnDropHandle::new(working) }
+    }
+
+    async fn settle(&self, job: Job) -> Result<Applied, Fault> {
+        let stopped = || Fault::TaskStopped("a hand of the lane panicked".into());
+        let (done, applied) = oneshot::channel();
+        self.jobs.send((job, done)).await.map_err(|_closed| stopped())?;
+        applied.await.map_err(|_closed| stopped())?
+    }
+}
+
+async fn settle(
+    hand: &mut Isolation,
+    window: &Scouted,
+    part: &Part,
+    attempts: u32,
+) -> Result<Applied, Fault> {
+    let taken: Vec<&Taken> = part.places.iter().map(|place| &window.taken[*place]).collect();
+    hand.settle(&taken, part.acquaintances.as_ref(), attempts).await
 }

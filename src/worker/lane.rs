@@ -247,7 +247,7 @@ impl Lane {
             if is_first || self.parked_max().is_some() {
                 followers::apply(self, hands, &announcements, is_first).await?;
             }
-            let Some(window) = window else { continue };
+            let Some(window) = window.map(Arc::new) else { continue };
             let ack_through = window.taken.last().map(|last| last.tag);
             let settled = hands.settle(&window).await?;
             let outgoing = self.outgoing(&window.taken, settled);

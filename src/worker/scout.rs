@@ -35,7 +35,7 @@ pub(super) struct Scouted {
 
 struct Known {
     catalogue: Arc<Catalogue>,
-    customers: Arc<Snapshot>,
+    customers: Snapshot,
     holders: HashMap<Membership, CustomerId>,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Acquaintances {
     /// By which the window was cut into parts, and so by which they are evaluated.
     pub(super) catalogue: Arc<Catalogue>,
     /// Those of the whole window.
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Snapshot,
     /// Those that the part may mean.
     pub(super) customers: Vec<(OrgId, CustomerId)>,
 }
@@ -87,8 +87,7 @@ impl Scouted {
         let window: Vec<_> = self.taken.iter().map(|taken| known.member(taken)).collect();
         let parts = groups::parts(&window, &known.customers, &holders, most);
         let part = |groups::Part { places, customers }| {
-            let (catalogue, snapshot) =
-                (Arc::clone(&known.catalogue), Arc::clone(&known.customers));
+            let (catalogue, snapshot) = (Arc::clone(&known.catalogue), known.customers.clone());
             Part { places, acquaintances: Some(Acquaintances { catalogue, snapshot, customers }) }
         };
         parts.into_iter().map(part).collect()
@@ -165,6 +164,6 @@ impl Scout {
             store::load::customers(connection, &needs, &mut customers).await?;
         }
         let holders = store::load::holders(connection, &needs).await?.into_iter().collect();
-        Ok(Known { catalogue, customers: Arc::new(customers), holders })
+        Ok(Known { catalogue, customers, holders })
     }
 }

@@ -121,7 +121,7 @@ pub(super) async fn apply(
     let snapshot = match known {
         None => store::load::load(connection, &needs).await?,
         Some(Acquaintances { snapshot, customers, .. }) => {
-            let mut snapshot = (**snapshot).clone();
+            let mut snapshot = snapshot.clone();
             store::load::load_for(connection, &needs, customers, &mut snapshot).await?;
             snapshot
         }
