@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -143,11 +143,16 @@ impl Lane {
         };
         let mut announcer = AbortOnDropHandle::new(tokio::spawn(announcer.run(announcements)));
         let (window_sender, windows) = mpsc::channel(WINDOWS_WAITING);
-        let scout = Scout { config: Arc::clone(&self.config), session: session.another() };
+        let wanted = Arc::new(Notify::new());
+        let scout = Scout {
+            config: Arc::clone(&self.config),
+            session: session.another(),
+            wanted: Arc::clone(&wanted),
+        };
         let _scout = AbortOnDropHandle::new(tokio::spawn(scout.run(taken, window_sender)));
 
         let ended = tokio::select! {
-            worked = self.windows(session, &channel, windows, announcement_sender, &stop) => worked,
+            worked = self.windows(session, &channel, (windows, &wanted), announcement_sender, &stop) => worked,
             ended = &mut announcer => Err(unexpected(ended)),
             lost = consuming.closed() => Err(lost.into()),
             lost = publishing.closed() => Err(lost.into()),
@@ -215,7 +220,7 @@ impl Lane {
         &self,
         session: Session,
         channel: &Acknowledger,
-        mut windows: mpsc::Receiver<Scouted>,
+        (mut windows, wanted): (mpsc::Receiver<Scouted>, &Notify),
         announcements: mpsc::Sender<Announcement>,
         stop: &CancellationToken,
     ) -> Result<(), Fault> {
@@ -223,6 +228,9 @@ impl Lane {
         let mut session = Some(session);
         let mut hands: Option<Hands> = None;
         loop {
+            if windows.is_empty() {
+                wanted.notify_one();
+            }
             let window = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),

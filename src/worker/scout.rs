@@ -5,11 +5,12 @@
 //! id may change meanwhile; whoever uses the answer adds what the windows in between have done.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
 use crate::domain::groups::{self, Member, Membership};
@@ -98,6 +99,8 @@ impl Scouted {
 pub(super) struct Scout {
     pub(super) config: Arc<Config>,
     pub(super) session: Session,
+    /// Told when a window would be settled at once.
+    pub(super) wanted: Arc<Notify>,
 }
 
 impl Scout {
@@ -120,18 +123,26 @@ impl Scout {
         }
     }
 
-    /// The next window: as much as is there, up to the bounds; empty when the intake is gone.
+    /// The next window: what has come until it is wanted, up to the bounds; empty when the intake is
+    /// gone. While the last one is being settled, a window that is not full can as well grow: it
+    /// would only wait, and others would come after it.
     async fn gather(&self, taken: &mut mpsc::Receiver<Taken>) -> Vec<Taken> {
         let mut window = Vec::with_capacity(self.config.window);
-        let mut items = 0;
         let Some(first) = taken.recv().await else { return window };
         let linger_until = Instant::now() + Duration::from_millis(self.config.linger_ms);
-        items += first.item_count();
+        let mut wanted = pin!(async {
+            self.wanted.notified().await;
+            sleep_until(linger_until).await;
+        });
+        let mut items = first.item_count();
         window.push(first);
-        // What is there already is taken even when the time is up: `timeout_at` looks at the
-        // channel first.
         while window.len() < self.config.window && items < self.config.window_items {
-            let Ok(Some(next)) = timeout_at(linger_until, taken.recv()).await else { break };
+            let next = tokio::select! {
+                biased;
+                next = taken.recv() => next,
+                () = &mut wanted => None,
+            };
+            let Some(next) = next else { break };
             items += next.item_count();
             window.push(next);
         }
