@@ -40,7 +40,8 @@ pub struct Config {
     pub window: usize,
     /// Most program items in one transaction; a command may hold 2,500.
     pub window_items: usize,
-    /// How long a window that is not full waits for more, in milliseconds.
+    /// How long a window that is not full waits for more, in milliseconds, even if it could be settled
+    /// at once.
     pub linger_ms: u64,
     /// Most unacknowledged deliveries of a lane; at least `window`. Default: four windows, at most 1,999.
     pub prefetch: u16,

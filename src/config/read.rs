@@ -93,7 +93,7 @@ impl Config {
             worker_id: String::new(),
             window: 512,
             window_items: 4_096,
-            linger_ms: 2,
+            linger_ms: 0,
             prefetch: 0,
             connections_per_lane: 2,
             shutdown_deadline_ms: 25_000,

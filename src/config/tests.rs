@@ -20,7 +20,7 @@ fn nothing_set_gives_the_defaults() {
     let config = read("", &[]).unwrap();
     assert_eq!(
         (config.window, config.window_items, config.linger_ms, config.prefetch),
-        (512, 4_096, 2, 1_999)
+        (512, 4_096, 0, 1_999)
     );
     assert_eq!((config.attempts_limit, config.retention_days), (5, 30));
     assert_eq!(config.lanes.iter().map(|lane| lane.name.as_str()).collect::<Vec<_>>(), ["main"]);

@@ -21,9 +21,6 @@ use crate::worker::isolate::Isolation;
 use crate::worker::scout::{self, Part, Scouted};
 use crate::worker::window::{Applied, Settled};
 
-/// A part of fewer commands is not worth a transaction of its own.
-const PART_MIN: usize = 8;
-
 /// See the module.
 pub(super) struct Hands {
     first: Isolation,
@@ -49,8 +46,7 @@ impl Hands {
         let all: Vec<&Taken> = window.taken.iter().collect();
         let attempts = self.first.known_attempts(&all).await?;
         let is_alone = attempts > 0 || self.first.parked_max.is_some();
-        let hands = if is_alone { 1 } else { 1 + self.others.len() };
-        let most = all.len().div_ceil(PART_MIN).min(hands);
+        let most = if is_alone { 1 } else { scout::parts_at_most(&self.first.config, all.len()) };
         let mut parts = window.parts(self.recent.make_contiguous(), most).into_iter().map(Arc::new);
         let Some(own) = parts.next() else { return Ok(Vec::new()) };
         let others: Vec<Arc<Part>> = parts.collect();

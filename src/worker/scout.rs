@@ -26,11 +26,21 @@ use crate::worker::intake::Taken;
 /// Windows that are looked at ahead of the one that is being settled: one waits, one is looked at.
 pub(super) const AHEAD: usize = 2;
 
+/// A part is worth a transaction of its own from this share of a full window on: a smaller one gets
+/// no faster by it, and each commit waits for the disk.
+const PARTS_OF_A_FULL_WINDOW: usize = 8;
+
+/// In how many parts a window of so many deliveries is settled, at most.
+pub(super) fn parts_at_most(config: &Config, deliveries: usize) -> usize {
+    let worth_a_part = (config.window / PARTS_OF_A_FULL_WINDOW).max(1);
+    deliveries.div_ceil(worth_a_part).min(config.connections_per_lane)
+}
+
 /// A window before it is settled.
 pub(super) struct Scouted {
     /// In the order of the queue.
     pub(super) taken: Vec<Taken>,
-    /// Nothing, if the database did not tell: the window is then settled in one piece.
+    /// Nothing, if nobody looked or the database did not tell: the window is settled in one piece.
     known: Option<Known>,
 }
 
@@ -115,8 +125,8 @@ impl Scout {
             if window.is_empty() {
                 return;
             }
-            let known =
-                if self.config.connections_per_lane > 1 { self.look(&window).await } else { None };
+            let in_parts = parts_at_most(&self.config, window.len()) > 1;
+            let known = if in_parts { self.look(&window).await } else { None };
             if windows.send(Scouted { taken: window, known }).await.is_err() {
                 return;
             }
