@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use futures_util::FutureExt;
 use futures_util::future::{join_all, try_join_all};
 use partner_program_worker::broker::connection::Connection;
 use partner_program_worker::broker::consumer::{Consumer, Delivery};
@@ -25,7 +26,6 @@ use partner_program_worker::store::fence::Fence;
 use partner_program_worker::store::session::Session;
 use partner_program_worker::wire::decode;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::drain::per_second;
@@ -33,7 +33,6 @@ use crate::stage::LANE;
 
 const WINDOW: usize = 512;
 const PREFETCH: u16 = 1999;
-const LINGER: Duration = Duration::from_millis(2);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Windows whose confirms are out.
 const IN_FLIGHT: usize = 2;
@@ -59,16 +58,27 @@ pub(crate) async fn run((database, amqp): (String, String), connections: usize, 
     let mut done = 0;
     while done < count {
         let window = gather(&mut consumer).await;
-        let part = window.len().div_ceil(connections);
-        let storing = sessions
-            .iter_mut()
-            .zip(window.chunks(part))
-            .map(async |(session, part)| apply(session, &fence, &catalogue, part).await);
-        let results: Vec<Vec<Message>> = try_join_all(storing).await.expect("it is stored");
-        let results = results.concat();
-        let confirming = publisher.send(&results).await.expect("it is sent");
         done += window.len();
         let tag = window.last().expect("one at least").tag;
+        let size = window.len().div_ceil(connections);
+        let mut window = window.into_iter();
+        let storing = sessions.drain(..).map(|mut session| {
+            let part: Vec<Delivery> = window.by_ref().take(size).collect();
+            let (fence, catalogue) = (fence.clone(), Arc::clone(&catalogue));
+            tokio::spawn(async move {
+                let results = match part.as_slice() {
+                    [] => Vec::new(),
+                    part => {
+                        apply(&mut session, &fence, &catalogue, part).await.expect("it is stored")
+                    }
+                };
+                (session, results)
+            })
+        });
+        let stored = try_join_all(storing).await.expect("no part panics");
+        let (back, results): (Vec<Session>, Vec<Vec<Message>>) = stored.into_iter().unzip();
+        sessions = back;
+        let confirming = publisher.send(&results.concat()).await.expect("it is sent");
         sender.send((confirming, tag)).await.expect("acks go on");
     }
     drop(sender);
@@ -108,9 +118,8 @@ async fn sessions(database: String, connections: usize) -> (Vec<Session>, Fence,
 
 async fn gather(consumer: &mut Consumer) -> Vec<Delivery> {
     let mut window = vec![consumer.next().await.expect("a delivery")];
-    let until = Instant::now() + LINGER;
     while window.len() < WINDOW {
-        let Ok(next) = timeout_at(until, consumer.next()).await else { break };
+        let Some(next) = consumer.next().now_or_never() else { break };
         window.push(next.expect("a delivery"));
     }
     window

@@ -1,16 +1,16 @@
 //! What the broker alone does with messages of the same size: publish with confirms, consume with
 //! acks.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-    ConfirmSelectOptions,
-};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Confirmation, PublisherConfirm};
-use std::collections::VecDeque;
+use partner_program_worker::broker::connection::Connection;
+use partner_program_worker::broker::publisher::{Confirming, Publisher};
+use partner_program_worker::message::Message;
 
 use crate::drain::per_second;
 use crate::harness::connect;
@@ -18,8 +18,10 @@ use crate::stage::{RESULTS, Stage};
 
 /// As large as a result of one item.
 const BODY: [u8; 300] = [b'x'; 300];
-/// Unconfirmed at a time: beyond it, more gains nothing.
-const IN_FLIGHT: usize = 2000;
+/// Published at a time, and such batches unconfirmed: beyond it, more gains nothing.
+const BATCH: usize = 500;
+const IN_FLIGHT: usize = 3;
+const TIMEOUT: Duration = Duration::from_secs(30);
 const ACK_EVERY: u64 = 500;
 const PREFETCH: u16 = 1999;
 
@@ -32,26 +34,9 @@ pub(crate) struct Limits {
 /// Publishes `count` messages to the results' queue over one channel, then consumes them.
 pub(crate) async fn broker(stage: &mut Stage, count: usize) -> Limits {
     stage.reset().await;
+    let published = publish(&stage.place.amqp_url, count).await;
     let connection = connect(&stage.place.amqp_url, "limits").await.expect("the broker answers");
     let channel = connection.create_channel().await.expect("a channel");
-    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
-    let began = Instant::now();
-    let mut in_flight: VecDeque<PublisherConfirm> = VecDeque::with_capacity(IN_FLIGHT);
-    for _ in 0..count {
-        if in_flight.len() == IN_FLIGHT {
-            confirmed(in_flight.pop_front()).await;
-        }
-        let properties = BasicProperties::default().with_delivery_mode(2);
-        let options = BasicPublishOptions::default();
-        let sending =
-            channel.basic_publish("".into(), RESULTS.into(), options, &BODY, properties).await;
-        in_flight.push_back(sending.expect("it is sent"));
-    }
-    while !in_flight.is_empty() {
-        confirmed(in_flight.pop_front()).await;
-    }
-    let published = per_second(count, began.elapsed());
-
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.expect("a prefetch");
     let options = BasicConsumeOptions::default();
     let consuming =
@@ -68,7 +53,29 @@ pub(crate) async fn broker(stage: &mut Stage, count: usize) -> Limits {
     Limits { published, consumed: per_second(count, began.elapsed()) }
 }
 
-async fn confirmed(confirm: Option<PublisherConfirm>) {
-    let confirmed = confirm.expect("one is in flight").await.expect("the broker confirms");
-    assert!(matches!(confirmed, Confirmation::Ack(None)), "{confirmed:?}");
+async fn publish(url: &str, count: usize) -> f64 {
+    let connection = Connection::open(url, "limits").await.expect("the broker answers");
+    let mut publisher = Publisher::open(&Arc::new(connection), TIMEOUT).await.expect("a channel");
+    let batch: Vec<Message> = (0..BATCH).map(|_| message()).collect();
+    let began = Instant::now();
+    let mut in_flight: VecDeque<Confirming> = VecDeque::with_capacity(IN_FLIGHT);
+    for _ in 0..count / BATCH {
+        if in_flight.len() == IN_FLIGHT {
+            confirmed(in_flight.pop_front()).await;
+        }
+        in_flight.push_back(publisher.send(&batch).await.expect("it is sent"));
+    }
+    while !in_flight.is_empty() {
+        confirmed(in_flight.pop_front()).await;
+    }
+    per_second(count, began.elapsed())
+}
+
+fn message() -> Message {
+    Message { routing_key: RESULTS.to_owned(), body: BODY.to_vec(), ..Message::default() }
+}
+
+async fn confirmed(batch: Option<Confirming>) {
+    let batch = batch.expect("one is in flight");
+    drop(batch.await.expect("the broker confirms"));
 }

@@ -96,8 +96,13 @@ pub(crate) async fn drains(stage: &mut Stage, rounds: usize) {
 
 /// A steady load, at shares of what each contender bears.
 pub(crate) async fn steady(stage: &mut Stage, rounds: usize) {
-    let contenders =
-        [(WORKER, 30_000), (Contender::Peer("rust"), 8_000), (Contender::Peer("node"), 6_000)];
+    let contenders = [
+        (WORKER, 30_000),
+        (Contender::Bare { connections: 2 }, 30_000),
+        (Contender::Peer("rust"), 8_000),
+        (Contender::Peer("node"), 6_000),
+    ];
+    let mut peers_half = Vec::new();
     let columns = ["contender", "load", "commands/s", "p50, ms", "p99, ms", "p99.9, ms"];
     let mut table = Table::new("A steady load: from the publish to the result", &columns);
     for (contender, count) in contenders {
@@ -127,19 +132,31 @@ pub(crate) async fn steady(stage: &mut Stage, rounds: usize) {
             blank(),
             blank(),
         ]);
-        for ((share, label), [p50, p99, p999]) in SHARES.iter().zip(&at) {
-            let rate = format!("{:.0}", most.median() * share);
-            table.row(&[
-                name.clone(),
-                (*label).to_owned(),
-                rate,
-                p50.show(1),
-                p99.show(1),
-                p999.show(1),
-            ]);
+        for ((share, label), latencies) in SHARES.iter().zip(&at) {
+            latency_row(&mut table, &name, label, most.median() * share, latencies);
+        }
+        if matches!(contender, Contender::Peer(_)) {
+            peers_half.push((format!("50 % of {name}'s"), most.median() / 2.0, count));
         }
     }
+    for (label, rate, count) in peers_half {
+        let mut latencies = [(); 3].map(|()| Series::default());
+        for round in 0..rounds {
+            eprintln!("steady, worker at {label}, round {} of {rounds}", round + 1);
+            let run = format!("peers-{round}-{rate:.0}");
+            let flow = under(stage, &WORKER, &run, count, Pace::PerSecond(rate)).await;
+            for (series, figure) in latencies.iter_mut().zip(flow.latencies(QUANTILES)) {
+                series.add(figure);
+            }
+        }
+        latency_row(&mut table, &WORKER.name(), &label, rate, &latencies);
+    }
     table.print();
+}
+
+fn latency_row(table: &mut Table, name: &str, load: &str, rate: f64, latencies: &[Series; 3]) {
+    let [p50, p99, p999] = latencies.each_ref().map(|series| series.show(1));
+    table.row(&[name.to_owned(), load.to_owned(), format!("{rate:.0}"), p50, p99, p999]);
 }
 
 async fn under(
