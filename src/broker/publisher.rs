@@ -172,8 +172,8 @@ async fn send(
     if failpoint::is_without(Protection::OnePublisher) {
         return Ok(by_many_tasks(channel.clone(), messages.to_vec()).boxed());
     }
-    // lapin takes a message when it is first polled, and is done when the socket has it: who waits
-    // for that before the next pays a wake-up of another thread and back for each message.
+    // lapin takes a message, and numbers it, when it is first polled, and is done when the socket has
+    // it: who waits for that before the next pays a wake-up of another thread and back for each.
     let mut sending = Vec::with_capacity(messages.len());
     for message in messages {
         let mut one = Box::pin(maybe_done(send_one(channel, message, user_id)));
