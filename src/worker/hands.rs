@@ -7,6 +7,7 @@
 //! counted as tried each time that it kills the process.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
@@ -50,7 +51,7 @@ impl Hands {
         let mut parts = window.parts(self.recent.make_contiguous(), most).into_iter().map(Arc::new);
         let Some(own) = parts.next() else { return Ok(Vec::new()) };
         let others: Vec<Arc<Part>> = parts.collect();
-        let helping = others.iter().zip(&self.others).map(|(part, helper)| {
+        let helping = others.iter().zip(&mut self.others).map(|(part, helper)| {
             helper.settle(Job { window: Arc::clone(window), part: Arc::clone(part), attempts })
         });
         let (own_applied, others_applied) = tokio::try_join!(
@@ -74,7 +75,7 @@ impl Hands {
 /// A hand at work on a task of its own, so that evaluating takes as many cores as there are hands.
 struct Helper {
     jobs: mpsc::Sender<(Job, oneshot::Sender<Result<Applied, Fault>>)>,
-    _working: AbortOnDropHandle<()>,
+    working: AbortOnDropHandle<()>,
 }
 
 /// A part of a window to settle.
@@ -96,14 +97,21 @@ impl Helper {
                 }
             }
         });
-        Self { jobs, _working: AbortOnDropHandle::new(working) }
+        Self { jobs, working: AbortOnDropHandle::new(working) }
     }
 
-    async fn settle(&self, job: Job) -> Result<Applied, Fault> {
-        let stopped = || Fault::TaskStopped("a hand of the lane panicked".into());
+    async fn settle(&mut self, job: Job) -> Result<Applied, Fault> {
         let (done, applied) = oneshot::channel();
-        self.jobs.send((job, done)).await.map_err(|_closed| stopped())?;
-        applied.await.map_err(|_closed| stopped())?
+        if self.jobs.send((job, done)).await.is_ok()
+            && let Ok(applied) = applied.await
+        {
+            return applied;
+        }
+        // Only a panic ends the task before its time: a defect of the worker, as on any other task.
+        match (&mut self.working).await {
+            Err(ended) if ended.is_panic() => resume_unwind(ended.into_panic()),
+            _ => Err(Fault::TaskStopped("a hand of the lane ended early".into())),
+        }
     }
 }
 
