@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 /// How long one answer of the management API may take.
 const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
-
+/// How often the API may trip over one question, and the pause before it is asked again.
+const TRIPS_MAX: u32 = 20;
+const AFTER_A_TRIP: Duration = Duration::from_millis(100);
 /// `guest:guest`, as HTTP basic authentication has it.
 const GUEST: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";
 
@@ -168,13 +170,22 @@ impl Broker {
     }
 
     fn get(&self, path: &str) -> Option<Value> {
-        let answer = self.agent.get(self.url(path)).header("authorization", GUEST).call();
-        match answer {
-            Ok(mut answer) => {
-                Some(answer.body_mut().read_json().expect("the management API answers with JSON"))
+        let mut tripped = 0;
+        loop {
+            let answer = self.agent.get(self.url(path)).header("authorization", GUEST).call();
+            match answer {
+                Ok(mut answer) => {
+                    let answer = answer.body_mut().read_json();
+                    return Some(answer.expect("the management API answers with JSON"));
+                }
+                Err(ureq::Error::StatusCode(404)) => return None,
+                // It trips over a channel or a connection that is just going.
+                Err(ureq::Error::StatusCode(500)) if tripped < TRIPS_MAX => {
+                    tripped += 1;
+                    std::thread::sleep(AFTER_A_TRIP);
+                }
+                Err(error) => panic!("management API, get {path}: {error}"),
             }
-            Err(ureq::Error::StatusCode(404)) => None,
-            Err(error) => panic!("management API, get {path}: {error}"),
         }
     }
 
