@@ -9,6 +9,7 @@ use super::output::{Output, note};
 use super::run::Signals;
 use super::{Context, Exit, Refusal};
 use crate::console::{self, token};
+use crate::worker::counters::LaneCounters;
 
 /// Serve the web console alone, or make a token for it
 #[derive(clap::Args)]
@@ -73,7 +74,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
         return Err(Refusal::Usage(text.to_owned()).into());
     };
     let shutdown = CancellationToken::new();
-    let serving = console::serve(listener, config, shutdown.clone());
+    let serving = console::serve(listener, config, LaneCounters::default(), shutdown.clone());
     let stopping = async {
         signals.next().await;
         shutdown.cancel();

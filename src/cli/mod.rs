@@ -4,12 +4,14 @@
 //! only. Deliberately absent: any rule of the domain and any SQL; the subcommands call `ops`,
 //! `worker` and the rooms below, and this room decides only how that is asked for and shown.
 
+mod ask;
 mod completions;
 mod console;
 mod dead_letters;
 mod demo;
 mod doctor;
 mod import;
+mod lanes;
 mod man;
 mod migrate;
 mod output;
@@ -94,6 +96,8 @@ enum Command {
     Console(console::Args),
     #[command(subcommand)]
     DeadLetters(dead_letters::Action),
+    #[command(subcommand)]
+    Lanes(lanes::Action),
     Doctor(doctor::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -207,6 +211,7 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
         Command::Results(action) => results::run(action, &mut context).await,
         Command::Show(action) => show::run(action, &mut context).await,
         Command::DeadLetters(action) => Box::pin(dead_letters::run(action, &mut context)).await,
+        Command::Lanes(action) => lanes::run(&action, &mut context).await,
         Command::Demo(args) => demo::run(&args, &mut context).await,
         Command::Console(_) => console::run(&context).await,
         Command::Doctor(args) => doctor::run(&args, &mut context).await,

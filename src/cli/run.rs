@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::console;
 use crate::ops::dead_letters::keeper;
 use crate::worker;
+use crate::worker::counters::LaneCounters;
 
 /// Work: take commands off the lanes, apply them, announce the results
 #[derive(clap::Args)]
@@ -43,8 +44,10 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     );
     let shutdown = CancellationToken::new();
     let kill = CancellationToken::new();
+    let counters = LaneCounters::of(config);
     let working = async {
-        let worked = worker::run(config, Clock::system(), shutdown.clone(), kill.clone()).await;
+        let worked =
+            worker::run(config, Clock::system(), &counters, shutdown.clone(), kill.clone()).await;
         shutdown.cancel();
         worked
     };
@@ -53,7 +56,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
             Box::pin(keeper::keep(config, &shutdown)).await;
         }
     };
-    let showing = console::run_beside_worker(config, shutdown.clone());
+    let showing = console::run_beside_worker(config, counters.clone(), shutdown.clone());
     let stopping = async {
         signals.next().await;
         tracing::info!("finishing what has begun; a second signal exits at once");

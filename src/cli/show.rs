@@ -3,10 +3,9 @@
 mod views;
 
 use anyhow::Context as _;
-use chrono::SecondsFormat;
 use clap::Subcommand;
 
-use super::output::note;
+use super::output::{moment, note};
 use super::{Context, Exit, Refusal};
 use crate::domain::identity::{CustomerId, Email, ExternalId, Lookup, Mobile};
 use crate::store::command_log::CommandKey;
@@ -124,7 +123,7 @@ async fn command(
             return Err(Refusal::NotFound(format!(
                 "command `{id}` is not applied yet: it is parked since {} behind a dead letter of \
                  its customer, until that one is replayed or discarded",
-                since.to_rfc3339_opts(SecondsFormat::Secs, true)
+                moment(since)
             ))
             .into());
         }

@@ -10,10 +10,13 @@ use crate::console::database::Database;
 use crate::console::limit::Attempts;
 use crate::console::pulse::Pulse;
 use crate::console::sessions::Sessions;
+use crate::worker::counters::LaneCounters;
 
 /// What every request has at hand.
 pub(super) struct App {
     pub(super) config: Config,
+    /// What the worker beside the console has done, if there is one.
+    pub(super) counters: LaneCounters,
     pub(super) clock: Clock,
     pub(super) database: Database,
     pub(super) pulse: Pulse,
@@ -25,9 +28,10 @@ pub(super) struct App {
 pub(super) type Shared = Arc<App>;
 
 impl App {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, counters: LaneCounters) -> Self {
         Self {
             config: config.clone(),
+            counters,
             clock: Clock::system(),
             database: Database::new(config),
             pulse: Pulse::default(),

@@ -7,15 +7,23 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
-use crate::console::app::Shared;
+use crate::console::app::{App, Shared};
 use crate::console::pulse::{Beat, Server};
+use crate::worker::counters::{BUCKETS_MS, Histogram, LaneCounters};
 
 pub(super) async fn metrics(State(app): State<Shared>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text(&app.pulse.beat(), &app.config.worker_id))
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text(&app))
 }
 
-fn text(beat: &Beat, worker: &str) -> String {
+fn text(app: &App) -> String {
     let mut page = Page(String::new());
+    seen(&app.pulse.beat(), &app.config.worker_id, &mut page);
+    counted(&app.counters, &mut page);
+    page.0
+}
+
+/// What the database and the broker say of all workers.
+fn seen(beat: &Beat, worker: &str, page: &mut Page) {
     let up = |server: &Server| u8::from(*server == Server::Up);
     page.family("database_up", "gauge", "Whether the database answers.");
     page.sample("database_up", None, up(&beat.database));
@@ -48,7 +56,25 @@ fn text(beat: &Beat, worker: &str) -> String {
     for lane in held() {
         page.sample("lane_held", Some(&lane.name), u8::from(lane.holder == worker));
     }
-    page.0
+}
+
+/// What the worker in this process has done, lane by lane.
+fn counted(counters: &LaneCounters, page: &mut Page) {
+    let lanes: Vec<_> = counters.iter().map(|(lane, counters)| (lane, counters.each())).collect();
+    let Some((_, first)) = lanes.first() else { return };
+    for (place, (name, what, _)) in first.iter().enumerate() {
+        let name = format!("worker_{name}_total");
+        page.family(&name, "counter", what);
+        for (lane, each) in &lanes {
+            let (_, _, value) = each[place];
+            page.sample(&name, Some(lane), value);
+        }
+    }
+    let name = "worker_answer_seconds";
+    page.family(name, "histogram", "From a delivery's arrival to the confirm of its answer.");
+    for (lane, counters) in counters.iter() {
+        page.histogram(name, lane, counters.answered());
+    }
 }
 
 struct Page(String);
@@ -63,10 +89,26 @@ impl Page {
     }
 
     fn sample(&mut self, name: &str, lane: Option<&str>, value: impl Display) {
-        let labels = lane.map_or_else(String::new, |lane| {
-            let lane = lane.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            format!("{{lane=\"{lane}\"}}")
-        });
+        let labels = lane.map_or_else(String::new, |lane| format!("{{lane=\"{}\"}}", label(lane)));
         let _infallible = writeln!(self.0, "partner_program_{name}{labels} {value}");
     }
+
+    fn histogram(&mut self, name: &str, lane: &str, histogram: &Histogram) {
+        let bounds = BUCKETS_MS.iter().map(|bound| (f64::from(*bound) / 1000.0).to_string());
+        let lane_label = label(lane);
+        let cumulative = histogram.cumulative();
+        for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(cumulative) {
+            let _infallible = writeln!(
+                self.0,
+                "partner_program_{name}_bucket{{lane=\"{lane_label}\",le=\"{bound}\"}} {count}"
+            );
+        }
+        self.sample(&format!("{name}_sum"), Some(lane), histogram.sum().as_secs_f64());
+        self.sample(&format!("{name}_count"), Some(lane), cumulative[BUCKETS_MS.len()]);
+    }
+}
+
+/// The text within the quotes of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

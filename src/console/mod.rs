@@ -46,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::console::app::App;
+use crate::worker::counters::LaneCounters;
 
 /// How often a console without its port looks whether it is free by now.
 const PORT_RETRY: Duration = Duration::from_secs(5);
@@ -75,13 +76,14 @@ pub async fn listen(config: &Config) -> Result<Option<TcpListener>, Error> {
     listener.map(Some).map_err(|source| Error::Listen { address, source })
 }
 
-/// Answers requests until `shutdown`.
+/// Answers requests until `shutdown`. `counters` are those of the worker beside it, if there is one.
 pub async fn serve(
     listener: TcpListener,
     config: &Config,
+    counters: LaneCounters,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let app = Arc::new(App::new(config));
+    let app = Arc::new(App::new(config, counters));
     let address = listener.local_addr().map_err(Error::Stopped)?;
     tracing::info!(console.address = %address, "the console is at http://{address}");
     let sampling = tokio::spawn(pulse::run(Arc::clone(&app), shutdown.clone()));
@@ -105,15 +107,21 @@ pub async fn serve(
 ///
 /// Of several workers on a machine one gets the port. The others say so, and look again from
 /// time to time: when it ends, the next one answers.
-pub async fn run_beside_worker(config: &Config, shutdown: CancellationToken) {
+pub async fn run_beside_worker(
+    config: &Config,
+    counters: LaneCounters,
+    shutdown: CancellationToken,
+) {
     let mut told = false;
     while !shutdown.is_cancelled() {
         match listen(config).await {
             Ok(None) => return,
-            Ok(Some(listener)) => match serve(listener, config, shutdown.clone()).await {
-                Ok(()) => return,
-                Err(error) => tracing::error!("{error}"),
-            },
+            Ok(Some(listener)) => {
+                match serve(listener, config, counters.clone(), shutdown.clone()).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::error!("{error}"),
+                }
+            }
             Err(error) if !told => {
                 told = true;
                 tracing::warn!(

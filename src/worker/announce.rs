@@ -31,6 +31,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// All that a window has to say, and the ack that follows.
 pub(super) struct Announcement {
     pub(super) outgoing: Vec<Outgoing>,
+    /// When the deliveries arrived that it answers.
+    pub(super) arrivals: Vec<Instant>,
     /// The delivery tag up to which everything is settled; nothing, if it was acked before.
     pub(super) ack_through: Option<u64>,
     /// Who waits for the confirms.
@@ -69,6 +71,7 @@ pub(super) struct Announcer {
 struct Batch {
     messages: Vec<Message>,
     needs: Vec<Need>,
+    arrivals: Vec<Instant>,
     ack_through: Option<u64>,
     confirmed: Option<oneshot::Sender<()>>,
 }
@@ -107,7 +110,7 @@ impl Announcer {
         in_flight: &mut InFlight,
         announcement: Announcement,
     ) -> Result<(), Fault> {
-        let Announcement { outgoing, ack_through, confirmed } = announcement;
+        let Announcement { outgoing, arrivals, ack_through, confirmed } = announcement;
         if failpoint::is_without(Protection::AckAfterConfirm)
             && let Some(tag) = ack_through
         {
@@ -132,7 +135,7 @@ impl Announcer {
             Err(error) => std::future::ready(Err(error)).boxed(),
         };
         in_flight.confirming.push_back(confirming);
-        in_flight.batches.push_back(Batch { messages, needs, ack_through, confirmed });
+        in_flight.batches.push_back(Batch { messages, needs, arrivals, ack_through, confirmed });
         if alone { self.settle_all(in_flight).await } else { Ok(()) }
     }
 
@@ -213,6 +216,9 @@ impl Announcer {
             && confirmed.send(()).is_err()
         {
             tracing::debug!(lane = self.lane, "nobody waits for the confirms any longer");
+        }
+        for arrival in batch.arrivals {
+            self.counters.answered.observe(arrival.elapsed());
         }
         Counters::add(&self.counters.acked_windows, 1);
         Ok(())

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ pub(super) struct Taken {
     /// As delivered: a dead letter keeps it whole.
     pub(super) message: Message,
     pub(super) read: Result<Read, Rejection>,
+    pub(super) arrived_at: Instant,
 }
 
 /// A well-formed command and where it came from.
@@ -83,7 +85,7 @@ pub(super) async fn run(
 fn take(delivery: Delivery, publishers: &BTreeMap<String, BTreeSet<String>>) -> Taken {
     let Delivery { tag, redelivered, message } = delivery;
     let read = read(&message, publishers);
-    Taken { tag, redelivered, parked: None, message, read }
+    Taken { tag, redelivered, parked: None, message, read, arrived_at: Instant::now() }
 }
 
 /// Takes a parked command up again. Its tries count as those of a redelivered one: nobody else
@@ -95,7 +97,14 @@ pub(super) fn take_up(
     publishers: &BTreeMap<String, BTreeSet<String>>,
 ) -> Taken {
     let read = read(&message, publishers).map(|read| Read { command_id, ..read });
-    Taken { tag: 0, redelivered: true, parked: Some(sequence), message, read }
+    Taken {
+        tag: 0,
+        redelivered: true,
+        parked: Some(sequence),
+        message,
+        read,
+        arrived_at: Instant::now(),
+    }
 }
 
 fn read(

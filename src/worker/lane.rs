@@ -68,8 +68,9 @@ impl Lane {
         config: Arc<Config>,
         places: Arc<Places>,
         clock: Clock,
+        counters: Arc<Counters>,
     ) -> Self {
-        Self { name, config, places, clock, counters: Arc::default() }
+        Self { name, config, places, clock, counters }
     }
 
     /// Works until `shutdown`, then drains. Only a database that may lose what it has committed
@@ -259,7 +260,8 @@ impl Lane {
             let ack_through = window.taken.last().map(|last| last.tag);
             let settled = hands.settle(&window).await?;
             let outgoing = self.outgoing(&window.taken, settled);
-            let announcement = Announcement { outgoing, ack_through, confirmed: None };
+            let arrivals = window.taken.iter().map(|taken| taken.arrived_at).collect();
+            let announcement = Announcement { outgoing, arrivals, ack_through, confirmed: None };
             if announcements.send(announcement).await.is_err() {
                 // The announcer has failed, and its own fault is the one to report.
                 std::future::pending::<()>().await;
@@ -310,6 +312,9 @@ impl Lane {
             attempts: 1,
         };
         let mut outgoing = Vec::with_capacity(settled.len());
+        let redelivered =
+            window.iter().filter(|taken| taken.redelivered && taken.parked.is_none()).count();
+        Counters::add(&self.counters.redelivered, redelivered);
         for (taken, settled) in window.iter().zip(settled) {
             match settled {
                 Settled::Answered(answer) => {

@@ -7,7 +7,7 @@
 
 mod announce;
 mod archive;
-mod counters;
+pub mod counters;
 mod dead_letter;
 mod direct_reply;
 mod fault;
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::worker::counters::LaneCounters;
 use crate::worker::lane::Lane;
 
 /// Why the worker as a whole ended without being asked to.
@@ -64,10 +65,11 @@ struct Places {
 /// Runs all lanes of the configuration until `shutdown`, and drains them.
 ///
 /// `kill` ends the drain at once. Faults of the broker or the database never end the worker:
-/// its lanes wait them out.
+/// its lanes wait them out. `counters` are those of the same configuration.
 pub async fn run(
     config: &Config,
     clock: Clock,
+    counters: &LaneCounters,
     shutdown: CancellationToken,
     kill: CancellationToken,
 ) -> Result<(), Error> {
@@ -80,7 +82,8 @@ pub async fn run(
     let (paused, seen) = watch::channel(None);
     for lane in &config.lanes {
         let (name, seen) = (lane.name.clone(), seen.clone());
-        let lane = Lane::new(name.clone(), Arc::clone(&config), Arc::clone(&places), clock.clone());
+        let (config, places) = (Arc::clone(&config), Arc::clone(&places));
+        let lane = Lane::new(name.clone(), config, places, clock.clone(), counters.lane(&name));
         tasks.spawn(pauses::work(lane, name, seen, shutdown.clone()));
     }
     tasks.spawn(pauses::watch(Arc::clone(&config), Arc::clone(&places), paused, shutdown.clone()));

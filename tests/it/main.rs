@@ -32,6 +32,8 @@ mod holding;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod lanes;
+#[cfg(test)]
 mod model_based;
 #[cfg(test)]
 mod ordering;

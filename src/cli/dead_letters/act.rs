@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::ask::{WhoArgs, confirm};
 use super::filter::FilterArgs;
+use crate::cli::ask::{WhoArgs, confirm};
 use crate::cli::output::{Progress, Row, note};
 use crate::cli::{Context, Exit, Refusal};
 use crate::config::Config;

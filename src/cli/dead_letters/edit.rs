@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::ask::WhoArgs;
+use crate::cli::ask::WhoArgs;
 use crate::cli::output::note;
 use crate::cli::{Context, Exit, Refusal};
 use crate::domain::dead_letter::State;

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use uuid::Uuid;
 
-use super::ask::WhoArgs;
 use super::filter::FilterArgs;
+use crate::cli::ask::WhoArgs;
 use crate::cli::output::{Progress, note};
 use crate::cli::{Context, Exit, Refusal};
 use crate::ops::dead_letters::export::{export, line};

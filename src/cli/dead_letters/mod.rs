@@ -1,7 +1,6 @@
 //! `partner-program dead-letters`
 
 mod act;
-mod ask;
 mod edit;
 mod export;
 mod filter;

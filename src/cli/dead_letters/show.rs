@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::ask::WhoArgs;
-use super::views::{ActionRow, moment};
-use crate::cli::output::{note, or_dash};
+use super::views::ActionRow;
+use crate::cli::ask::WhoArgs;
+use crate::cli::output::{moment, note, or_dash};
 use crate::cli::{Context, Exit};
 use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::export;

@@ -1,10 +1,10 @@
 //! Letters, groups and operations as rows. No view but that of one letter holds personal data.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::cli::output::{Row, or_dash};
+use crate::cli::output::{Row, moment, or_dash};
 use crate::store::dead_letters::audit::Action;
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::groups::Group;
@@ -275,10 +275,6 @@ impl Row for ActionRow {
             self.reason.clone(),
         ]
     }
-}
-
-pub(super) fn moment(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 fn shortened(text: &str) -> String {

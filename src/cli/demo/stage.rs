@@ -20,6 +20,7 @@ use crate::message::{Message, Properties};
 use crate::ops::{import, import_customers};
 use crate::store;
 use crate::worker;
+use crate::worker::counters::LaneCounters;
 
 /// The org that the demo imports.
 pub(super) const ORG: &str = "acme";
@@ -61,7 +62,10 @@ impl Stage {
             // The demo shows a letter as it lies in its queue.
             let config = Config { archive_dead_letters: false, ..config.clone() };
             let (clock, shutdown) = (clock.clone(), shutdown.clone());
-            async move { worker::run(&config, clock, shutdown, CancellationToken::new()).await }
+            async move {
+                let counters = LaneCounters::of(&config);
+                worker::run(&config, clock, &counters, shutdown, CancellationToken::new()).await
+            }
         });
         let (_, run) = Uuid::new_v4().to_string().rsplit_once('-').map_or_else(
             || (String::new(), String::new()),

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use super::json;
-use crate::cli::output::or_dash;
+use crate::cli::output::{moment, or_dash};
 use crate::domain::command::Operation;
 use crate::message::Message;
 use crate::store::lookup;
@@ -26,7 +26,7 @@ pub(super) fn opening(worker: &str, clock: DateTime<Utc>) -> String {
     format!(
         "A worker runs inside this process as {worker}, on a real RabbitMQ and a real Postgres.\n\
          Its clock began at {}, so that the dates in the samples lie ahead.\n",
-        time(clock)
+        moment(clock)
     )
 }
 
@@ -156,7 +156,7 @@ pub(super) fn enrolment(customer: i64, enrolment: &lookup::Enrolment) -> [String
         if enrolment.linked { "yes" } else { "no" }.to_owned(),
         or_dash(enrolment.membership_id.as_ref()),
         or_dash(enrolment.tier.as_ref()),
-        enrolment.tier_expires_at.map_or_else(|| "-".to_owned(), time),
+        enrolment.tier_expires_at.map_or_else(|| "-".to_owned(), moment),
         enrolment.version.to_string(),
     ]
 }
@@ -175,7 +175,7 @@ pub(super) fn effect(customer: i64, effect: &lookup::Effect, prefix: usize) -> [
         effect.program.clone(),
         effect.kind.clone(),
         tier,
-        effect.new.tier_expires_at.map_or_else(|| "-".to_owned(), time),
+        effect.new.tier_expires_at.map_or_else(|| "-".to_owned(), moment),
         effect.command_id.get(prefix..).unwrap_or_default().to_owned(),
     ]
 }
@@ -208,8 +208,4 @@ fn lines(table: &Table) -> String {
     }
     text.push('\n');
     text
-}
-
-fn time(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

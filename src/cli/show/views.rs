@@ -1,10 +1,10 @@
 //! How what was looked up is printed.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::output::{Row, or_dash};
+use crate::cli::output::{Row, moment, or_dash};
 use crate::store::lookup;
 use crate::store::parked::Held;
 
@@ -67,8 +67,8 @@ impl CommandView {
             ("operation", self.operation.to_owned()),
             ("verdict", self.verdict.to_owned()),
             ("items", items),
-            ("occurred", time(self.occurred_at)),
-            ("recorded", time(self.recorded_at)),
+            ("occurred", moment(self.occurred_at)),
+            ("recorded", moment(self.recorded_at)),
             ("sent", time_or_dash(self.sent_at)),
             ("lane", format!("{}, epoch {}", self.lane, self.lane_epoch)),
             ("sequence", self.sequence.to_string()),
@@ -170,7 +170,7 @@ impl Row for Enrolment {
             or_dash(self.membership_id.as_ref()),
             or_dash(self.tier.as_ref()),
             time_or_dash(self.tier_expires_at),
-            time(self.linked_since),
+            moment(self.linked_since),
             self.version.to_string(),
         ]
     }
@@ -250,7 +250,7 @@ impl Row for Effect {
             .into_iter()
             .zip(self.new.cells())
             .map(|(old, new)| if old == new { new } else { format!("{old} → {new}") });
-        let mut cells = vec![time(self.occurred_at), self.kind.clone(), self.program.clone()];
+        let mut cells = vec![moment(self.occurred_at), self.kind.clone(), self.program.clone()];
         cells.extend(changes);
         cells.push(self.command_id.clone());
         cells.push(or_dash(self.reason.as_ref()));
@@ -262,10 +262,6 @@ fn yes_or_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.to_owned()
 }
 
-fn time(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
 fn time_or_dash(at: Option<DateTime<Utc>>) -> String {
-    at.map_or_else(|| "-".to_owned(), time)
+    at.map_or_else(|| "-".to_owned(), moment)
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use partner_program_worker::console;
+use partner_program_worker::worker::counters::LaneCounters;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +64,9 @@ impl Alone {
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let serving = tokio::spawn(async move { console::serve(listener, &config, stopped).await });
+        let serving = tokio::spawn(async move {
+            console::serve(listener, &config, LaneCounters::default(), stopped).await
+        });
         Self { address, stop, serving }
     }
 
@@ -207,7 +210,11 @@ async fn probes_and_metrics_need_no_token_and_name_nobody() {
         let answer = send("GET", format!("{}/metrics", stage.url), &[], "").await;
         assert!(!answer.body.contains("globex") && !answer.body.contains("98765"));
         let counted = answer.body.contains("partner_program_dead_letters_open 3\n")
-            && answer.body.contains("partner_program_lane_held{lane=\"main\"} 1\n");
+            && answer.body.contains("partner_program_lane_held{lane=\"main\"} 1\n")
+            && answer.body.contains("worker_commands_rejected_total{lane=\"main\"} 3\n")
+            && answer.body.contains("worker_commands_applied_total{lane=\"main\"} 0\n")
+            && answer.body.contains("worker_answer_seconds_bucket{lane=\"main\",le=\"+Inf\"} 3\n")
+            && answer.body.contains("worker_answer_seconds_count{lane=\"main\"} 3\n");
         counted.then_some(())
     })
     .await;

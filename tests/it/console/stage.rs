@@ -5,6 +5,7 @@ use std::time::Duration;
 use partner_program_worker::clock::Clock;
 use partner_program_worker::console::{self, token};
 use partner_program_worker::ops::dead_letters::keeper;
+use partner_program_worker::worker::counters::LaneCounters;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +60,8 @@ impl Stage {
         let mut rows = PgConnection::connect(&place.database_url).await.expect("Postgres answers");
         sqlx::raw_sql(WORLD).execute(&mut rows).await.expect("the world is made");
         let publisher = Publisher::open(&place.amqp_url).await;
-        let worker = InProcess::start(&settings, Clock::system());
+        let counters = LaneCounters::of(&settings.config());
+        let worker = InProcess::start_counting(&settings, Clock::system(), counters.clone());
         let stop = CancellationToken::new();
         let (config, stopped) = (settings.config(), stop.clone());
         let keeping = tokio::spawn(async move { keeper::keep(&config, &stopped).await });
@@ -68,7 +70,7 @@ impl Stage {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let stopped = stop.clone();
         let serving = tokio::spawn(async move {
-            console::serve(listener, &config, stopped).await.expect("the console serves");
+            console::serve(listener, &config, counters, stopped).await.expect("the console serves");
         });
         let tasks = [AbortOnDropHandle::new(keeping), AbortOnDropHandle::new(serving)];
         Self { url, rows, publisher, worker, stop, _tasks: tasks, place }

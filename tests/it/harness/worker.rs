@@ -13,6 +13,7 @@ use partner_program_worker::broker::topology::{self, Lane, Topology};
 use partner_program_worker::clock::Clock;
 use partner_program_worker::config::Config;
 use partner_program_worker::worker;
+use partner_program_worker::worker::counters::LaneCounters;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -92,11 +93,20 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     pub(crate) fn start(settings: &Settings, clock: Clock) -> Self {
+        Self::start_counting(settings, clock, LaneCounters::of(&settings.config()))
+    }
+
+    pub(crate) fn start_counting(
+        settings: &Settings,
+        clock: Clock,
+        counters: LaneCounters,
+    ) -> Self {
         let config = settings.config();
         let (shutdown, kill) = (CancellationToken::new(), CancellationToken::new());
         let (stop, stop_at_once) = (shutdown.clone(), kill.clone());
-        let task =
-            tokio::spawn(async move { worker::run(&config, clock, stop, stop_at_once).await });
+        let task = tokio::spawn(async move {
+            worker::run(&config, clock, &counters, stop, stop_at_once).await
+        });
         Self { shutdown, kill, task }
     }
 

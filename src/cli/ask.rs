@@ -12,13 +12,27 @@ pub(super) struct WhoArgs {
     /// Why: for those who look into it later
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    #[command(flatten)]
+    by: ByArgs,
+}
+
+/// Who acts.
+#[derive(clap::Args)]
+pub(super) struct ByArgs {
     /// Who acts, if not the user of this machine
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
 }
 
+impl ByArgs {
+    pub(super) fn name(&self) -> String {
+        let user = || set("SUDO_USER").or_else(|| set("USER")).or_else(|| set("LOGNAME"));
+        self.actor.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned())
+    }
+}
+
 impl WhoArgs {
-    /// Everything that changes a letter needs a reason.
+    /// Everything that changes something needs a reason.
     pub(super) fn with_reason(&self) -> Result<Actor, Refusal> {
         match self.reason.as_deref().map(str::trim) {
             Some(reason) if !reason.is_empty() => Ok(self.actor(reason)),
@@ -31,16 +45,19 @@ impl WhoArgs {
     }
 
     fn actor(&self, reason: &str) -> Actor {
-        let set = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
-        let user = || set("SUDO_USER").or_else(|| set("USER")).or_else(|| set("LOGNAME"));
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let host = set("HOSTNAME").or_else(host).unwrap_or_default();
         Actor {
-            name: self.actor.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned()),
+            name: self.by.name(),
             reason: reason.to_owned(),
             source: format!("cli {}", host.trim()).trim().to_owned(),
         }
     }
+}
+
+/// A variable of the environment that says something.
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Asks before many letters are touched; a script says `--yes`.

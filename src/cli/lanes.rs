@@ -1,0 +1,205 @@
+//! `partner-program lanes`
+
+use chrono::{DateTime, Utc};
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::ask::{ByArgs, WhoArgs};
+use super::output::{Row, moment, note, or_dash};
+use super::{Context, Exit, Refusal};
+use crate::broker::connection::Connection as BrokerConnection;
+use crate::broker::depth::{self, Depth};
+use crate::broker::topology;
+use crate::store::connection::{self, Connection};
+use crate::store::lane_pauses::{self, Pause};
+use crate::store::vitals;
+
+/// See who works the lanes, and let a lane stand still
+#[derive(Subcommand)]
+#[command(after_help = "\
+A paused lane is drained: what was begun is finished and announced, then its commands wait in their
+queue. Workers see a pause, and its end, within a second or so; it outlives their restarts.
+
+Examples:
+  partner-program lanes list
+  partner-program lanes pause main --reason 'OPS-8: globex moves'
+  partner-program lanes resume main")]
+pub(super) enum Action {
+    List(ListArgs),
+    Pause(PauseArgs),
+    Resume(ResumeArgs),
+}
+
+/// The lanes: who has each, what waits in it, whether it stands still
+#[derive(clap::Args)]
+pub(super) struct ListArgs {}
+
+/// Let a lane stand still until it is resumed
+#[derive(clap::Args)]
+pub(super) struct PauseArgs {
+    /// The lane
+    #[arg(value_name = "LANE")]
+    lane: String,
+    #[command(flatten)]
+    who: WhoArgs,
+}
+
+/// Let a paused lane go on
+#[derive(clap::Args)]
+pub(super) struct ResumeArgs {
+    /// The lane
+    #[arg(value_name = "LANE")]
+    lane: String,
+    #[command(flatten)]
+    by: ByArgs,
+}
+
+pub(super) async fn run(action: &Action, context: &mut Context) -> anyhow::Result<Exit> {
+    let url = context.config.database_url()?;
+    let name = format!("partner-program {}", context.config.worker_id);
+    let mut connection = connection::connect(url, &name).await?;
+    match action {
+        Action::List(ListArgs {}) => list(&mut connection, context).await?,
+        Action::Pause(args) => pause(args, &mut connection, context).await?,
+        Action::Resume(args) => resume(args, &mut connection, context).await?,
+    }
+    Ok(Exit::Success)
+}
+
+async fn list(connection: &mut Connection, context: &mut Context) -> anyhow::Result<()> {
+    let taken = vitals::lanes(connection).await?;
+    let mut pauses = lane_pauses::paused(connection).await?;
+    let names = names(&taken, context);
+    let depths = match depths(&names, context).await {
+        Ok(depths) => depths,
+        Err(error) => {
+            note(&format!("what waits can't be seen: {error}"));
+            vec![None; names.len()]
+        }
+    };
+    let rows: Vec<LaneRow> = names
+        .into_iter()
+        .zip(depths)
+        .map(|(name, depth)| {
+            let taken = taken.iter().find(|lane| lane.name == name);
+            let pause = pauses.iter().position(|pause| pause.lane == name);
+            LaneRow {
+                ready: depth.map(|depth| depth.ready),
+                consumers: depth.map(|depth| depth.consumers),
+                holder: taken.map(|lane| lane.holder.clone()),
+                epoch: taken.map(|lane| lane.epoch),
+                taken_at: taken.map(|lane| lane.taken_at),
+                paused: pause.map(|place| PauseView::of(pauses.swap_remove(place))),
+                lane: name,
+            }
+        })
+        .collect();
+    context.output.rows(&rows)?;
+    Ok(())
+}
+
+async fn pause(
+    args: &PauseArgs,
+    connection: &mut Connection,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let actor = args.who.with_reason()?;
+    let lane = &args.lane;
+    let known = names(&vitals::lanes(connection).await?, context);
+    if !known.contains(lane) {
+        let known = known.join(", ");
+        return Err(Refusal::NotFound(format!("no lane `{lane}`: there is {known}")).into());
+    }
+    if !lane_pauses::pause(connection, lane, &actor).await? {
+        return Err(Refusal::Conflict(format!("lane {lane} is paused already")).into());
+    }
+    note(&format!("lane {lane} stands still until: partner-program lanes resume {lane}"));
+    Ok(())
+}
+
+async fn resume(
+    args: &ResumeArgs,
+    connection: &mut Connection,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let lane = &args.lane;
+    if !lane_pauses::resume(connection, lane, &args.by.name()).await? {
+        let known = names(&vitals::lanes(connection).await?, context);
+        return Err(if known.contains(lane) {
+            Refusal::Conflict(format!("lane {lane} is not paused"))
+        } else {
+            Refusal::NotFound(format!("no lane `{lane}`: there is {}", known.join(", ")))
+        }
+        .into());
+    }
+    note(&format!("lane {lane} goes on"));
+    Ok(())
+}
+
+/// Those of the settings, then those that only the database knows.
+fn names(taken: &[vitals::Lane], context: &Context) -> Vec<String> {
+    let mut names: Vec<String> =
+        context.config.lanes.iter().map(|lane| lane.name.clone()).collect();
+    for lane in taken {
+        if !names.contains(&lane.name) {
+            names.push(lane.name.clone());
+        }
+    }
+    names
+}
+
+async fn depths(names: &[String], context: &Context) -> anyhow::Result<Vec<Option<Depth>>> {
+    let url = context.config.amqp_url()?;
+    let connection = BrokerConnection::open(url, &context.config.worker_id).await?;
+    let mut depths = Vec::with_capacity(names.len());
+    for name in names {
+        depths.push(depth::depth(&connection, &topology::lane_queue(name)).await?);
+    }
+    connection.close().await;
+    Ok(depths)
+}
+
+#[derive(Serialize)]
+struct LaneRow {
+    lane: String,
+    holder: Option<String>,
+    epoch: Option<i64>,
+    taken_at: Option<DateTime<Utc>>,
+    ready: Option<u32>,
+    consumers: Option<u32>,
+    paused: Option<PauseView>,
+}
+
+#[derive(Serialize)]
+struct PauseView {
+    by: String,
+    reason: String,
+    since: DateTime<Utc>,
+}
+
+impl PauseView {
+    fn of(pause: Pause) -> Self {
+        Self { by: pause.actor, reason: pause.reason, since: pause.paused_at }
+    }
+}
+
+impl Row for LaneRow {
+    const HEADERS: &'static [&'static str] =
+        &["LANE", "HELD BY", "EPOCH", "SINCE", "READY", "CONSUMERS", "PAUSED"];
+
+    fn cells(&self) -> Vec<String> {
+        let paused = self
+            .paused
+            .as_ref()
+            .map(|PauseView { by, reason, since }| format!("{} by {by}: {reason}", moment(*since)));
+        vec![
+            self.lane.clone(),
+            or_dash(self.holder.as_ref()),
+            or_dash(self.epoch.as_ref()),
+            or_dash(self.taken_at.map(moment).as_ref()),
+            or_dash(self.ready.as_ref()),
+            or_dash(self.consumers.as_ref()),
+            or_dash(paused.as_ref()),
+        ]
+    }
+}

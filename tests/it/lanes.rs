@@ -1,0 +1,91 @@
+//! Lanes on the command line: who has them, and what a pause does.
+
+use std::process::Output;
+use std::time::Duration;
+
+use chrono::Utc;
+use serde_json::{Value, json};
+
+use crate::harness::eventually;
+use crate::harness::journey;
+use crate::harness::scene::Scene;
+use crate::harness::worker::Process;
+use crate::model::Model;
+
+/// Long enough for a slow machine; reached only by a failure.
+const DEADLINE: Duration = Duration::from_mins(2);
+const STORED: &str = "select count(*) from command_log";
+
+async fn lanes(scene: &Scene, arguments: &[&str]) -> Output {
+    let arguments = [&["lanes"][..], arguments].concat();
+    scene.settings.command(&arguments).output().await.expect("the program starts")
+}
+
+async fn list(scene: &Scene) -> Value {
+    let output = lanes(scene, &["list", "-o", "json"]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("it is JSON")
+}
+
+#[tokio::test]
+async fn a_lane_that_an_operator_pauses_waits_until_it_is_resumed() {
+    let model = Model::new(Utc::now(), journey::world());
+    let mut scene = Scene::new("lanes_pause", &model).await;
+    let mut worker = Process::start(&scene.settings, "tested");
+    scene.publisher.publish(&journey::steps(0..5)).await;
+    stored(&mut scene, 5).await;
+    let listed = list(&scene).await;
+    assert_eq!(
+        (&listed[0]["lane"], &listed[0]["holder"], &listed[0]["epoch"], &listed[0]["paused"]),
+        (&json!("main"), &json!("tested"), &json!(1), &Value::Null),
+        "{listed}"
+    );
+
+    let paused = lanes(&scene, &["pause", "main", "--reason", "OPS-8: globex moves"]).await;
+    assert_eq!(paused.status.code(), Some(0), "{paused:?}");
+    eventually(DEADLINE, "the worker has left the lane", async || {
+        (list(&scene).await[0]["consumers"] == 0).then_some(())
+    })
+    .await;
+    scene.publisher.publish(&journey::steps(5..10)).await;
+    let listed = list(&scene).await;
+    assert_eq!((&listed[0]["ready"], &listed[0]["consumers"]), (&json!(5), &json!(0)), "{listed}");
+    assert_eq!(listed[0]["paused"]["reason"], "OPS-8: globex moves");
+    assert_eq!(scene.rows.count(STORED).await, 5);
+
+    let resumed = lanes(&scene, &["resume", "main", "--actor", "oscar"]).await;
+    assert_eq!(resumed.status.code(), Some(0), "{resumed:?}");
+    stored(&mut scene, 10).await;
+    let by = "select count(*) from lane_pause where resumed_by = 'oscar' and source like 'cli%'";
+    assert_eq!(scene.rows.count(by).await, 1);
+    worker.signal("TERM").await;
+    assert!(worker.ended().await.success(), "{}", worker.words());
+}
+
+#[tokio::test]
+async fn what_can_not_be_paused_or_resumed_is_said_by_exit_codes() {
+    let scene = Scene::new("lanes_codes", &Model::new(Utc::now(), Vec::new())).await;
+    for (arguments, code, says) in [
+        (&["pause", "main"][..], 2, "--reason"),
+        (&["pause", "mian", "--reason", "r"], 3, "there is main"),
+        (&["resume", "mian"], 3, "there is main"),
+        (&["resume", "main"], 5, "not paused"),
+        (&["pause", "main", "--reason", "r"], 0, "lanes resume main"),
+        (&["pause", "main", "--reason", "r"], 5, "paused already"),
+        (&["resume", "main"], 0, "goes on"),
+    ] {
+        let output = lanes(&scene, arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(says), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+async fn stored(scene: &mut Scene, commands: usize) {
+    let rows = &mut scene.rows;
+    eventually(DEADLINE, &format!("{commands} commands are stored"), async || {
+        (rows.count(STORED).await == commands).then_some(())
+    })
+    .await;
+}
