@@ -6,7 +6,8 @@
 # beside each other and beside a system's one. Data and ports outlive stop and kill. Prints its
 # URL, which DIR/url keeps; DIR/management_url has the HTTP API's; logs are DIR/*.log. A file
 # DIR/join that names another node's folder makes the two a cluster. `ctl` runs
-# rabbitmqctl on the node.
+# rabbitmqctl on the node. PARTNER_PROGRAM_RABBITMQ_MEMORY is what it may take before it blocks
+# publishers: 1GB by default, for many nodes run at a time.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -37,7 +38,7 @@ choose_ports() {
 		management.tcp.port = $management_port
 		collect_statistics_interval = 500
 		disk_free_limit.absolute = 50MB
-		vm_memory_high_watermark.absolute = 1GB
+		vm_memory_high_watermark.absolute = ${PARTNER_PROGRAM_RABBITMQ_MEMORY:-1GB}
 		log.file.level = info
 	CONFIG
     [ -z "$first" ] || cat >>"$dir/rabbitmq.conf" <<-CONFIG
