@@ -80,12 +80,15 @@ impl Stage {
         first
     }
 
-    /// Empties the results, and has Postgres write out what the last run left to write.
+    /// Empties the queues, and has Postgres write out what the last run left to write.
     pub(crate) async fn reset(&mut self) {
-        self.channel
-            .queue_purge(RESULTS.into(), QueuePurgeOptions::default())
-            .await
-            .expect("the results are purged");
+        // Who is stopped between its last result and the ack leaves the command in the lane.
+        for queue in [LANE, RESULTS] {
+            self.channel
+                .queue_purge(queue.into(), QueuePurgeOptions::default())
+                .await
+                .expect("the queue is purged");
+        }
         self.rows.execute("checkpoint").await;
         self.drained().await;
     }
