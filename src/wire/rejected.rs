@@ -15,7 +15,7 @@ use crate::domain::command::Operation;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::message::{Message, Properties};
 
-/// Longest detail in a dead letter's header, in bytes.
+/// Longest detail that is said, in bytes.
 pub(super) const DETAIL_BYTES_MAX: usize = 1024;
 /// Most that a dead letter keeps of its publisher's headers, in bytes on the wire. All properties
 /// of a message must fit into one frame, 128 KiB by default, and read and written again they can
@@ -83,7 +83,8 @@ pub fn event(exchange: &str, original: &Message, rejection: &Rejection, id: Uuid
     let body = json(&Rejected {
         command_id,
         reason: rejection.reason.as_str(),
-        detail: &rejection.detail,
+        // As its letter has it, so that the archive can say it again.
+        detail: cut(&rejection.detail, DETAIL_BYTES_MAX),
         dead_letter_id: id.to_string(),
     });
     let traceparent = envelope::traceparent(from).map(Value::from);

@@ -2,11 +2,12 @@
 
 use std::process::{Command, Output};
 
-use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
+use crate::harness::rows::Rows;
 use crate::harness::servers::Place;
 
 fn run(place: &Place, arguments: &[&str]) -> Output {
@@ -205,7 +206,45 @@ async fn stored_results_are_announced_again_in_their_order() {
         3,
     );
     stdout(&place, &republish, 2);
+
+    // Of a replayed command first the rejection, then the result. What the broker gave up by
+    // itself nobody was told of.
+    Rows::of(&place).await.execute(DEAD).await;
+    for (id, code) in [("c-1", 0), ("c-2", 0), ("c-3", 3)] {
+        channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await.unwrap();
+        stdout(&place, &by_id(&["--command-id", id]), code);
+        let mut heard = Vec::new();
+        let options = BasicGetOptions { no_ack: true };
+        while let Some(got) = channel.basic_get(queue.into(), options).await.unwrap() {
+            heard.push(String::from_utf8(got.delivery.data).unwrap());
+        }
+        let rejected = format!(
+            r#"{{"commandId":"{id}","reason":"not-json","detail":"line 1","deadLetterId":"{LETTER}{}"}}"#,
+            &id[2..]
+        );
+        let applied = r#"{"ok":true}"#.to_owned();
+        let answers = [rejected, applied];
+        let answered = match id {
+            "c-1" => &answers[..],
+            "c-2" => &answers[..1],
+            _ => &[],
+        };
+        assert_eq!(heard, answered, "{id}");
+    }
 }
+
+/// Letters' ids, but for the last digit.
+const LETTER: &str = "00000000-0000-0000-0000-00000000000";
+
+/// A command that died before it was applied, one that was not applied, and the broker's letter.
+const DEAD: &str = r#"
+    insert into dead_letter (id, org_code, lane, reason, operation, detail, fingerprint, state,
+        command_id, exchange, routing_key, properties, headers, body, first_died_at, last_died_at)
+    select format('00000000-0000-0000-0000-00000000000%s', number)::uuid, 'acme', 'main',
+        case when number < 3 then 'not-json' else 'delivery-limit' end, 'link', 'line 1', 'f',
+        'open', 'c-' || number, 'partner-program.commands', 'acme.link', '{}', '{}', 'x',
+        '2026-03-01Z', '2026-03-01Z'
+    from generate_series(1, 3) number;"#;
 
 /// A customer, a command, and two effects.
 const CUSTOMER: &str = r#"

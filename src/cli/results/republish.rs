@@ -1,6 +1,8 @@
 //! `partner-program results republish`
 
-use std::collections::HashMap;
+mod source;
+
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,26 +14,23 @@ use tokio::time::Instant;
 
 use crate::broker;
 use crate::broker::publisher::{Publisher, Receipt};
-use crate::cli::output::{Progress, Row, note};
-use crate::cli::{Context, Exit, Refusal, show};
-use crate::domain::program::OrgId;
-use crate::store::command_log::{self, CommandKey, Stored};
-use crate::store::connection::{self, Connection};
-use crate::store::results::{self, Selection};
-use crate::worker::window;
+use crate::cli::output::{Progress, Row, note, or_dash};
+use crate::cli::{Context, Exit, Refusal};
+use crate::message::Message;
+use crate::store::connection;
+use crate::store::lookup;
+use crate::store::results::Selection;
+use source::{Answer, Source};
 
-/// Most results that are read, and await their confirms, at once.
+/// Most answers that await their confirms at once.
 const BATCH_MAX: usize = 500;
 
-/// Most keys that are held at once: some ten megabytes.
-const KEYS_MAX: i64 = 100_000;
-
-/// Announce stored results again, in the order in which they were stored
+/// Announce answers again: rejections, then results, each in their order
 #[derive(clap::Args)]
 #[command(after_help = "\
-For subscribers that have lost results. The events are those announced before, to the byte, with
-the same message ids; every subscriber gets them again, and knows them by that. Replies are not
-sent again. Results are kept for the configured retention.
+For subscribers that have lost events. They are those announced before, to the byte, with the same
+message ids; every subscriber gets them again, and knows them by that. Replies are not sent again.
+Results are kept for the configured retention, rejections as long as their dead letters are.
 
 Exits with 3 if nothing matches, and with 6 if the broker refused some or some --command-id is not
 known.
@@ -45,13 +44,13 @@ pub(in crate::cli) struct RepublishArgs {
     /// The org's code
     #[arg(long, value_name = "CODE")]
     org: String,
-    /// The result of this command; may be repeated
+    /// The answers to this command; may be repeated
     #[arg(long, value_name = "ID", conflicts_with = "since")]
     command_id: Vec<String>,
-    /// What was stored from here on, in RFC 3339
+    /// What was stored or rejected from here on, in RFC 3339
     #[arg(long, value_name = "TIME")]
     since: Option<DateTime<Utc>>,
-    /// What was stored before, in RFC 3339
+    /// What was stored or rejected before, in RFC 3339
     #[arg(long, value_name = "TIME", requires = "since")]
     until: Option<DateTime<Utc>>,
     /// Stop after so many
@@ -68,93 +67,48 @@ pub(in crate::cli) struct RepublishArgs {
 pub(super) async fn run(args: RepublishArgs, context: &mut Context) -> anyhow::Result<Exit> {
     let url = context.config.database_url()?;
     let mut connection = connection::connect(url, &context.config.worker_id).await?;
-    let org = show::org(&mut connection, &args.org).await?;
-    let announcer = if args.dry_run { None } else { Some(Announcer::open(&args, context).await?) };
-    let mut republishing =
-        Republishing { connection, org_id: org.id, announcer, sent: Sent::default() };
-    republishing.run(&args, context).await?;
-    let Republishing { announcer, sent, .. } = republishing;
+    let org = lookup::org(&mut connection, &args.org).await?;
+    let mut source =
+        Source::new(connection, &args.org, org.map(|org| org.id), selection(&args)).await?;
+    let mut announcer =
+        if args.dry_run { None } else { Some(Announcer::open(&args, context).await?) };
+    let mut sent = Sent::of(&args);
+    let mut progress = Progress::new("republishing", args.limit);
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    while left > 0 {
+        let mut answers = source.next(left).await?;
+        if answers.is_empty() {
+            break;
+        }
+        answers.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = u64::try_from(answers.len())?;
+        left -= count;
+        match &mut announcer {
+            Some(announcer) => announcer.announce(answers, &mut sent).await?,
+            None => {
+                for answer in answers {
+                    sent.note(&answer);
+                    context.output.follow(&Planned::of(answer, &args.org))?;
+                }
+            }
+        }
+        progress.add(count);
+    }
+    progress.finish();
     if let Some(announcer) = announcer {
         announcer.connection.close().await;
     }
     sent.exit(&args)
 }
 
-struct Republishing {
-    connection: Connection,
-    org_id: OrgId,
-    /// `None` in a dry run.
-    announcer: Option<Announcer>,
-    sent: Sent,
-}
-
-impl Republishing {
-    async fn run(&mut self, args: &RepublishArgs, context: &mut Context) -> anyhow::Result<()> {
-        let selection = selection(args);
-        let mut progress = Progress::new("republishing", args.limit);
-        let mut after = 0;
-        let mut left = args.limit.unwrap_or(u64::MAX);
-        while left > 0 {
-            let limit = i64::try_from(left).unwrap_or(KEYS_MAX).min(KEYS_MAX);
-            let connection = &mut self.connection;
-            let page = results::keys(connection, self.org_id, &selection, after, limit).await?;
-            let Some((last, _)) = page.last() else {
-                break;
-            };
-            after = *last;
-            left -= u64::try_from(page.len())?;
-            let keys: Vec<CommandKey> = page.into_iter().map(|(_, key)| key).collect();
-            let size = self.announcer.as_ref().map_or(BATCH_MAX, Announcer::batch_size);
-            for batch in keys.chunks(size) {
-                let found = command_log::find(&mut self.connection, batch).await?;
-                self.send(batch, &found, context).await?;
-                progress.add(u64::try_from(batch.len())?);
-            }
-        }
-        progress.finish();
-        Ok(())
-    }
-
-    async fn send(
-        &mut self,
-        batch: &[CommandKey],
-        found: &HashMap<CommandKey, Stored>,
-        context: &mut Context,
-    ) -> anyhow::Result<()> {
-        // What has left the retention since its key was read is left out.
-        let present: Vec<(&CommandKey, &Stored)> =
-            batch.iter().filter_map(|key| found.get_key_value(key)).collect();
-        self.sent.matched += u64::try_from(present.len())?;
-        let Some(announcer) = &mut self.announcer else {
-            for (key, stored) in present {
-                context.output.follow(&Planned::of(key, stored))?;
-            }
-            return Ok(());
-        };
-        let messages: Vec<_> =
-            present.iter().map(|(key, stored)| window::result_event(key, stored)).collect();
-        let stopped = || format!("stopped after {} announced results", self.sent.announced);
-        let receipts = announcer.publisher.publish(&messages).await.with_context(stopped)?;
-        for ((key, _), receipt) in present.iter().zip(receipts) {
-            match receipt {
-                Receipt::Routed => self.sent.announced += 1,
-                Receipt::Unroutable => self.sent.unroutable += 1,
-                Receipt::Refused => {
-                    self.sent.refused += 1;
-                    note(&format!("refused by the broker: {}", key.command_id));
-                }
-            }
-        }
-        announcer.keep_rate(self.sent.matched).await;
-        Ok(())
-    }
-}
-
 fn selection(args: &RepublishArgs) -> Selection {
-    match args.since {
-        Some(since) => Selection::Stored { since, until: args.until },
-        None => Selection::Commands(args.command_id.clone()),
-    }
+    let Some(since) = args.since else {
+        let mut ids = args.command_id.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        return Selection::Commands(ids);
+    };
+    Selection::Stored { since, until: args.until }
 }
 
 /// The way to the broker, at a rate.
@@ -172,6 +126,36 @@ impl Announcer {
         let connection = Arc::new(broker::connection::Connection::open(url, name).await?);
         let publisher = Publisher::open(&connection, context.config.confirm_timeout()).await?;
         Ok(Self { connection, publisher, rate: args.rate, begun: Instant::now() })
+    }
+
+    async fn announce(&mut self, answers: Vec<Answer>, sent: &mut Sent) -> anyhow::Result<()> {
+        let size = self.batch_size();
+        let mut answers = answers.into_iter();
+        loop {
+            let batch: Vec<Answer> = answers.by_ref().take(size).collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for answer in &batch {
+                sent.note(answer);
+            }
+            let (names, messages): (Vec<Option<String>>, Vec<Message>) =
+                batch.into_iter().map(|answer| (answer.command_id, answer.event)).unzip();
+            let stopped = || format!("stopped after {} announced answers", sent.announced);
+            let receipts = self.publisher.publish(&messages).await.with_context(stopped)?;
+            for (name, receipt) in names.into_iter().zip(receipts) {
+                match receipt {
+                    Receipt::Routed => sent.announced += 1,
+                    Receipt::Unroutable => sent.unroutable += 1,
+                    Receipt::Refused => {
+                        sent.refused += 1;
+                        let name = name.unwrap_or_default();
+                        note(&format!("refused by the broker: the answer to command {name}"));
+                    }
+                }
+            }
+            self.keep_rate(sent.matched).await;
+        }
     }
 
     /// Ten batches a second, so that a slow rate does not come in bursts.
@@ -192,6 +176,8 @@ impl Announcer {
 /// What the broker said.
 #[derive(Debug, Default)]
 struct Sent {
+    /// Commands that were asked for by their id and not found yet.
+    unknown: HashSet<String>,
     matched: u64,
     announced: u64,
     unroutable: u64,
@@ -199,16 +185,27 @@ struct Sent {
 }
 
 impl Sent {
+    fn of(args: &RepublishArgs) -> Self {
+        Self { unknown: args.command_id.iter().cloned().collect(), ..Self::default() }
+    }
+
+    fn note(&mut self, answer: &Answer) {
+        self.matched += 1;
+        if let Some(id) = &answer.command_id {
+            self.unknown.remove(id);
+        }
+    }
+
     fn exit(&self, args: &RepublishArgs) -> anyhow::Result<Exit> {
-        let Self { matched, announced, unroutable, refused } = *self;
+        let Self { matched, announced, unroutable, refused, .. } = *self;
         if matched == 0 {
-            let text = format!("no stored result of org `{}` matches", args.org);
+            let text = format!("no kept answer of org `{}` matches", args.org);
             return Err(Refusal::NotFound(text).into());
         }
         if args.dry_run {
-            note(&format!("would announce {matched} result(s)"));
+            note(&format!("would announce {matched} answer(s)"));
         } else {
-            let mut parts = vec![format!("announced {announced} result(s)")];
+            let mut parts = vec![format!("announced {announced} answer(s)")];
             if unroutable > 0 {
                 parts.push(format!("{unroutable} went nowhere: nobody subscribes to them"));
             }
@@ -217,11 +214,9 @@ impl Sent {
             }
             note(&parts.join("; "));
         }
-        let mut wanted: Vec<&String> = args.command_id.iter().collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let wanted = u64::try_from(wanted.len())?.min(args.limit.unwrap_or(u64::MAX));
-        let unknown = wanted.saturating_sub(matched);
+        // A limit may have ended it before they were reached.
+        let ended_early = args.limit.is_some_and(|limit| matched >= limit);
+        let unknown = if ended_early { 0 } else { self.unknown.len() };
         if unknown > 0 {
             note(&format!("{unknown} of the command ids are not known"));
         }
@@ -229,23 +224,19 @@ impl Sent {
     }
 }
 
-/// What a dry run shows of a result; not its body, which holds personal data.
+/// What a dry run shows of an answer; not its body, which holds personal data.
 #[derive(Serialize)]
 struct Planned {
     org: String,
-    operation: &'static str,
+    operation: String,
     verdict: &'static str,
-    command_id: String,
+    command_id: Option<String>,
 }
 
 impl Planned {
-    fn of(key: &CommandKey, stored: &Stored) -> Self {
-        Self {
-            org: stored.org_code.clone(),
-            operation: stored.operation.as_str(),
-            verdict: stored.verdict.as_str(),
-            command_id: key.command_id.clone(),
-        }
+    fn of(answer: Answer, org: &str) -> Self {
+        let Answer { command_id, operation, verdict, .. } = answer;
+        Self { org: org.to_owned(), operation, verdict, command_id }
     }
 }
 
@@ -255,9 +246,9 @@ impl Row for Planned {
     fn cells(&self) -> Vec<String> {
         vec![
             self.org.clone(),
-            format!("{:<6}", self.operation),
+            format!("{:<7}", self.operation),
             format!("{:<9}", self.verdict),
-            self.command_id.clone(),
+            or_dash(self.command_id.as_ref()),
         ]
     }
 }

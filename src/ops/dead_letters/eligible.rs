@@ -35,7 +35,7 @@ pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
     if letter.reason == Reason::MessageIdReused.as_str() {
         return Err("its id belongs to another command: edit a copy, which gets its own".to_owned());
     }
-    let message = message(letter);
+    let message = replay(letter);
     let dies = |why: &dyn std::fmt::Display| format!("would die again, edit a copy: {why}");
     let envelope = Envelope::parse(&message).map_err(|rejection| dies(&rejection.reason))?;
     decode::decode(&message.body, envelope.operation)
@@ -65,27 +65,34 @@ const fn unready(state: State) -> Option<&'static str> {
 
 /// What the publisher sent, marked as a replay. A command without an id gets the letter's, so
 /// that replays of it count once as well.
-fn message(letter: &Letter) -> Message {
+fn replay(letter: &Letter) -> Message {
+    let id = letter.id.to_string();
+    let mut message = original(letter, topology::COMMANDS);
+    let properties = &mut message.properties;
+    properties.message_id.get_or_insert_with(|| id.clone());
+    properties.headers.insert(REPLAY_OF.to_owned(), id.into());
+    message
+}
+
+/// What the publisher sent, to the given exchange, without the user that the broker knew it by.
+pub(super) fn original(letter: &Letter, exchange: &str) -> Message {
     let property =
         |name: &str| letter.properties.get(name).and_then(Value::as_str).map(str::to_owned);
-    let id = letter.id.to_string();
-    let mut properties = Properties {
-        message_id: letter.command_id.clone().or_else(|| Some(id.clone())),
-        correlation_id: letter.correlation_id.clone(),
-        reply_to: property("reply_to"),
-        kind: property("type"),
-        content_type: property("content_type"),
-        content_encoding: property("content_encoding"),
-        app_id: letter.app_id.clone(),
-        user_id: None,
-        timestamp: letter.sent_at,
-        headers: letter.headers.as_object().into_iter().flatten().map(owned).collect(),
-    };
-    properties.headers.insert(REPLAY_OF.to_owned(), id.into());
     Message {
-        exchange: topology::COMMANDS.to_owned(),
+        exchange: exchange.to_owned(),
         routing_key: letter.routing_key.clone(),
-        properties,
+        properties: Properties {
+            message_id: letter.command_id.clone(),
+            correlation_id: letter.correlation_id.clone(),
+            reply_to: property("reply_to"),
+            kind: property("type"),
+            content_type: property("content_type"),
+            content_encoding: property("content_encoding"),
+            app_id: letter.app_id.clone(),
+            user_id: None,
+            timestamp: letter.sent_at,
+            headers: letter.headers.as_object().into_iter().flatten().map(owned).collect(),
+        },
         body: letter.body.clone(),
     }
 }

@@ -14,6 +14,7 @@ pub mod selection;
 pub mod edit;
 pub mod export;
 pub mod mask;
+pub mod rejections;
 pub mod run;
 mod sender;
 mod steps;

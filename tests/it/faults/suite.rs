@@ -143,18 +143,21 @@ async fn rabbitmq_loses_patience_with_acks() {
 }
 
 #[tokio::test]
-async fn results_that_nobody_heard_are_republished() {
-    let mut trial = Trial::new("results that nobody heard are republished").await;
-    // No broken commands: only results are kept to be said again; a rejection's letter is archived.
+async fn answers_that_nobody_heard_are_republished() {
+    let mut trial = Trial::new("answers that nobody heard are republished").await;
     trial.queue_up().await;
     trial.start_worker("");
     trial.resume_load();
     trial.progress(SOME).await;
+    trial.pause_load().await;
     Fault::Broker(Broker::ResultsUnbound).inflict(&mut trial).await;
+    trial.queue_up_with_broken().await;
+    trial.resume_load();
     trial.progress(SOME).await;
     Fault::Broker(Broker::ResultsUnbound).heal(&mut trial).await;
     trial.pause_load().await;
     assert!(trial.drained().await, "the lane runs empty");
+    assert!(trial.archived().await, "the rejections are archived");
     let unheard = trial.unheard();
     assert!(unheard > 0, "the binding was there all the time");
     let since = ["--since", "2000-01-01T00:00:00Z"];

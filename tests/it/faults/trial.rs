@@ -126,13 +126,18 @@ impl Trial {
     /// Starts the load, which has queued up already, and a worker, and waits until both are well
     /// under way.
     pub(crate) async fn begin(&mut self) {
+        self.queue_up_with_broken().await;
+        self.start_worker("");
+        self.resume_load();
+        self.progress(SOME).await;
+    }
+
+    /// Commands that wait, some of them broken. Once in a trial, while the load is paused.
+    pub(crate) async fn queue_up_with_broken(&mut self) {
         let waiting = self.before..self.before + QUEUED;
         let (waiting, broken) = letters::among(waiting.map(self.step).collect());
         self.doomed.extend(broken);
         self.queue_up_as(&waiting).await;
-        self.start_worker("");
-        self.resume_load();
-        self.progress(SOME).await;
     }
 
     /// Commands that wait. While the load is paused.
