@@ -66,6 +66,8 @@ pub struct Config {
     /// Whether workers move the dead letters from their queue into the database, where they can be
     /// found, replayed and discarded.
     pub archive_dead_letters: bool,
+    /// How long dead letters are kept once they are settled, in days.
+    pub dead_letter_retention_days: i32,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
     /// How log lines look.

@@ -29,7 +29,7 @@ const fn key(name: &'static str, variable: &'static str) -> Key {
     Key { name, variable, customary: None, secret: false }
 }
 
-const KEYS: [Key; 21] = [
+const KEYS: [Key; 22] = [
     Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
     Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     key("worker_id", "WORKER_ID"),
@@ -45,6 +45,7 @@ const KEYS: [Key; 21] = [
     key("hold_ms", "HOLD_MS"),
     key("retention_days", "RETENTION_DAYS"),
     key("archive_dead_letters", "ARCHIVE_DEAD_LETTERS"),
+    key("dead_letter_retention_days", "DEAD_LETTER_RETENTION_DAYS"),
     Key { customary: Some("RUST_LOG"), ..key("log", "LOG") },
     key("log_format", "LOG_FORMAT"),
     key("lane", "LANES"),
@@ -103,6 +104,7 @@ impl Config {
             hold_ms: 600_000,
             retention_days: 30,
             archive_dead_letters: true,
+            dead_letter_retention_days: 90,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             lanes: Vec::new(),
@@ -236,6 +238,9 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
         "hold_ms" => config.hold_ms = integer(given, 1_000..=1_500_000)?,
         "retention_days" => config.retention_days = integer(given, 1..=3_650)?,
         "archive_dead_letters" => config.archive_dead_letters = values::boolean(given)?,
+        "dead_letter_retention_days" => {
+            config.dead_letter_retention_days = integer(given, 1..=3_650)?;
+        }
         "log" => config.log = string(given)?,
         "log_format" => config.log_format = values::log_format(given)?,
         "lane" => config.lanes = values::lanes(given)?,

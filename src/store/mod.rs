@@ -21,6 +21,7 @@ pub mod parked;
 
 pub mod attempts;
 pub mod lane_pauses;
+pub mod lane_samples;
 
 pub mod dead_letters;
 

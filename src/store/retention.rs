@@ -1,4 +1,4 @@
-//! Partitions: made ahead, dropped when over. The rules are the database's function.
+//! What has had its time: partitions and dead letters. The rules are the database's functions.
 
 use crate::store::connection::Connection;
 use crate::store::error::Error;
@@ -13,4 +13,29 @@ pub async fn maintain(connection: &mut Connection, retention_days: i32) -> Resul
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Letters that are forgotten in one transaction.
+const LETTERS_MAX: i32 = 1_000;
+
+/// Forgets dead letters that were settled more than `retention_days` ago, with their audit, and
+/// says how many they were.
+pub async fn forget_dead_letters(
+    connection: &mut Connection,
+    retention_days: i32,
+) -> Result<u64, Error> {
+    let mut forgotten = 0;
+    loop {
+        let gone = sqlx::query_scalar!(
+            r#"select forget_dead_letters($1, $2) as "gone!""#,
+            retention_days,
+            LETTERS_MAX,
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        forgotten += u64::from(gone.unsigned_abs());
+        if gone < LETTERS_MAX {
+            return Ok(forgotten);
+        }
+    }
 }

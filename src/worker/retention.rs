@@ -1,4 +1,5 @@
-//! Keeps the partitions of the inbox and the history: made ahead, dropped when over.
+//! Keeps the partitions of the inbox and the history, made ahead and dropped when over, and forgets
+//! what else has had its time.
 //!
 //! Every worker does this; the database lets one at a time, and the others find nothing to do.
 
@@ -23,7 +24,7 @@ pub(super) async fn run(
 ) -> Result<(), Error> {
     loop {
         if let Err(error) = maintain(&config, &places).await {
-            tracing::warn!(%error, "partitions could not be maintained, trying again later: {error}");
+            tracing::warn!(%error, "what has had its time could not be put away, trying again later: {error}");
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -36,5 +37,14 @@ async fn maintain(config: &Config, places: &Places) -> Result<(), store::error::
     let mut connection =
         store::connection::connect(&places.database_url, "partner-program retention").await?;
     store::retention::maintain(&mut connection, config.retention_days).await?;
-    store::attempts::forget_old(&mut connection).await
+    store::attempts::forget_old(&mut connection).await?;
+    store::lane_samples::forget_old(&mut connection).await?;
+    if config.archive_dead_letters {
+        let days = config.dead_letter_retention_days;
+        let forgotten = store::retention::forget_dead_letters(&mut connection, days).await?;
+        if forgotten > 0 {
+            tracing::info!(forgotten, "forgot {forgotten} dead letters, settled {days} days ago");
+        }
+    }
+    Ok(())
 }

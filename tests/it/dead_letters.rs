@@ -5,6 +5,7 @@ mod bulk;
 mod commands;
 mod edit;
 mod replay;
+mod retention;
 mod search;
 
 use std::time::Duration;
