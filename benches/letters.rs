@@ -1,18 +1,24 @@
 //! How fast the archive answers with a million letters in it.
 //!
-//! `deploy/local/letters.sh` runs it on private servers. Each figure is the median of many calls of
-//! what the command line and the console call.
+//! `deploy/local/letters.sh` runs it on private servers. Each figure is the median of many calls: of
+//! what the command line and the console call, then of the console's pages, asked for over HTTP.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "it prints figures, or fails")]
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
+use partner_program_worker::config::Config;
+use partner_program_worker::console;
 use partner_program_worker::domain::dead_letter::State;
 use partner_program_worker::store::connection::{self, Connection};
 use partner_program_worker::store::dead_letters::filter::Filter;
 use partner_program_worker::store::dead_letters::{claims, groups, list};
 use partner_program_worker::store::migrate;
+use partner_program_worker::worker::counters::LaneCounters;
 use sqlx::AssertSqlSafe;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// Sets how many letters there are.
 const LETTERS_VARIABLE: &str = "PARTNER_PROGRAM_BENCH_LETTERS";
@@ -70,6 +76,47 @@ async fn main() {
     let open = Filter { state: Some(State::Open), ..Filter::default() };
     let page = claims::page(&mut connection, &open, before, None, 100).await.expect("a page");
     println!("\nthe first {} letters to replay: {:?}", page.len(), begun.elapsed());
+    let newest = list::list(&mut connection, &Filter::default(), None, 1).await.expect("a list");
+    pages(url, newest.first().expect("a letter").id.to_string()).await;
+}
+
+/// How long the console takes for its pages.
+async fn pages(url: String, letter: String) {
+    let settings = BTreeMap::from([("PARTNER_PROGRAM_DATABASE_URL".to_owned(), url)]);
+    let config = Config::load(None, settings).expect("the settings are right");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let serving = tokio::spawn(async move {
+        console::serve(listener, &config, LaneCounters::default(), stopped).await
+    });
+    let asking = tokio::task::spawn_blocking(move || {
+        println!("\n| page | ms | KiB |");
+        println!("|---|---|---|");
+        for (name, path) in [
+            ("all letters", "/letters?state=any".to_owned()),
+            ("the open ones of an org", "/letters?state=open&org=org-3".to_owned()),
+            ("a group", "/letters?state=any&group=c81e728d9d4c2f636f067f89cc14862c".to_owned()),
+            ("a text", "/letters?state=any&text=kind+cb".to_owned()),
+            ("a text with a number", "/letters?state=any&text=kind+cb%2C+line+77".to_owned()),
+            ("a letter", format!("/letters/{letter}")),
+            ("the audit", "/audit".to_owned()),
+            ("the lanes", "/lanes".to_owned()),
+        ] {
+            let page = || {
+                let begun = Instant::now();
+                let answer = ureq::get(format!("http://{address}{path}")).call();
+                let text = answer.expect("a page").body_mut().read_to_string().expect("text");
+                (begun.elapsed(), text.len())
+            };
+            let (took, sizes): (Vec<Duration>, Vec<usize>) = (0..CALLS).map(|_| page()).unzip();
+            println!("| {name} | {:.1} | {} |", median_ms(took), sizes[0] / 1_024);
+        }
+    });
+    asking.await.expect("every page is answered");
+    stop.cancel();
+    serving.await.expect("it ends").expect("it served");
 }
 
 fn filters() -> Vec<(&'static str, Filter)> {

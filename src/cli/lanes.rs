@@ -12,6 +12,7 @@ use crate::broker::depth::{self, Depth};
 use crate::broker::topology;
 use crate::store::connection::{self, Connection};
 use crate::store::lane_pauses::{self, Pause};
+use crate::store::lane_samples::{self, Present};
 use crate::store::vitals;
 
 /// See who works the lanes, and let a lane stand still
@@ -30,7 +31,7 @@ pub(super) enum Action {
     Resume(ResumeArgs),
 }
 
-/// The lanes: who has each, what waits in it, whether it stands still
+/// The lanes: who has each, what waits in it, how fast it goes, whether it stands still
 #[derive(clap::Args)]
 pub(super) struct ListArgs {}
 
@@ -69,6 +70,7 @@ pub(super) async fn run(action: &Action, context: &mut Context) -> anyhow::Resul
 async fn list(connection: &mut Connection, context: &mut Context) -> anyhow::Result<()> {
     let taken = vitals::lanes(connection).await?;
     let mut pauses = lane_pauses::paused(connection).await?;
+    let present = lane_samples::present(connection).await?;
     let names = names(&taken, context);
     let depths = match depths(&names, context).await {
         Ok(depths) => depths,
@@ -89,6 +91,7 @@ async fn list(connection: &mut Connection, context: &mut Context) -> anyhow::Res
                 holder: taken.map(|lane| lane.holder.clone()),
                 epoch: taken.map(|lane| lane.epoch),
                 taken_at: taken.map(|lane| lane.taken_at),
+                now: present.iter().find(|present| present.lane == name).map(NowView::of),
                 paused: pause.map(|place| PauseView::of(pauses.swap_remove(place))),
                 lane: name,
             }
@@ -167,7 +170,23 @@ struct LaneRow {
     taken_at: Option<DateTime<Utc>>,
     ready: Option<u32>,
     consumers: Option<u32>,
+    now: Option<NowView>,
     paused: Option<PauseView>,
+}
+
+#[derive(Serialize)]
+struct NowView {
+    commands_per_second: f64,
+    p50_ms: Option<f32>,
+    p99_ms: Option<f32>,
+    oldest_ms: Option<i64>,
+}
+
+impl NowView {
+    fn of(present: &Present) -> Self {
+        let Present { per_second, p50_ms, p99_ms, oldest_ms, .. } = *present;
+        Self { commands_per_second: per_second, p50_ms, p99_ms, oldest_ms }
+    }
 }
 
 #[derive(Serialize)]
@@ -184,14 +203,27 @@ impl PauseView {
 }
 
 impl Row for LaneRow {
-    const HEADERS: &'static [&'static str] =
-        &["LANE", "HELD BY", "EPOCH", "SINCE", "READY", "CONSUMERS", "PAUSED"];
+    const HEADERS: &'static [&'static str] = &[
+        "LANE",
+        "HELD BY",
+        "EPOCH",
+        "SINCE",
+        "READY",
+        "CONSUMERS",
+        "A SECOND",
+        "P99 MS",
+        "OLDEST S",
+        "PAUSED",
+    ];
 
     fn cells(&self) -> Vec<String> {
         let paused = self
             .paused
             .as_ref()
             .map(|PauseView { by, reason, since }| format!("{} by {by}: {reason}", moment(*since)));
+        let now = self.now.as_ref();
+        let figure =
+            |value: Option<f64>| or_dash(value.map(|value| format!("{value:.1}")).as_ref());
         vec![
             self.lane.clone(),
             or_dash(self.holder.as_ref()),
@@ -199,6 +231,9 @@ impl Row for LaneRow {
             or_dash(self.taken_at.map(moment).as_ref()),
             or_dash(self.ready.as_ref()),
             or_dash(self.consumers.as_ref()),
+            figure(now.map(|now| now.commands_per_second)),
+            figure(now.and_then(|now| now.p99_ms).map(f64::from)),
+            or_dash(now.and_then(|now| now.oldest_ms).map(|age| age / 1_000).as_ref()),
             or_dash(paused.as_ref()),
         ]
     }

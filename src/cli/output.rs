@@ -208,12 +208,12 @@ impl Progress {
     }
 }
 
-/// Text for a cell that may be empty.
 /// A moment as people and machines read it.
 pub(super) fn moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
+/// Text for a cell that may be empty.
 pub(super) fn or_dash(value: Option<&impl fmt::Display>) -> String {
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::config::console::Role;
 use crate::console::app::{App, Shared};
 use crate::console::failure::{Failure, page};
-use crate::console::moment::{Moment, grouped};
+use crate::console::moment::{Moment, grouped, span};
 use crate::console::pulse::{Beat, Server};
 use crate::console::who::Identity;
 
@@ -39,6 +39,8 @@ pub(super) struct Strip {
     lanes: Vec<Chip>,
     lanes_left_out: usize,
     per_second: String,
+    p99: Option<String>,
+    oldest: Option<String>,
     open: i64,
     new_within_an_hour: i64,
     letters_waiting: Option<u32>,
@@ -114,12 +116,15 @@ impl Strip {
             let ready = lane.depth.map_or("?".to_owned(), |depth| grouped(i64::from(depth.ready)));
             Chip { name: lane.name.clone(), class, holder, ready, title }
         });
+        let (p99, oldest) = beat.worst();
         Self {
             database: Light::of(&beat.database),
             broker: Light::of(&beat.broker),
             lanes: lanes.collect(),
             lanes_left_out: beat.lanes.len().saturating_sub(CHIPS_MAX),
             per_second: beat.per_second().map_or("–".to_owned(), rate),
+            p99: p99.map(took),
+            oldest: oldest.map(span),
             open: beat.letters.open,
             new_within_an_hour: beat.letters.new_within_an_hour,
             letters_waiting: beat.letters_waiting.filter(|waiting| *waiting > 0),
@@ -134,6 +139,15 @@ pub(super) fn rate(per_second: f64) -> String {
         whole.parse::<i64>().map_or(whole, grouped)
     } else {
         format!("{per_second:.1}")
+    }
+}
+
+/// Milliseconds, with as many digits as mean something.
+pub(super) fn took(milliseconds: f32) -> String {
+    match milliseconds {
+        ..10.0 => format!("{milliseconds:.1} ms"),
+        ..10_000.0 => format!("{milliseconds:.0} ms"),
+        _ => format!("{:.0} s", milliseconds / 1_000.0),
     }
 }
 

@@ -8,13 +8,14 @@ use serde::Deserialize;
 
 use crate::config::console::Role;
 use crate::console::app::Shared;
-use crate::console::chart::{self, Line};
+use crate::console::chart::{self, Bar, Line};
 use crate::console::failure::{Failure, page};
-use crate::console::frame::{Frame, Here, rate};
+use crate::console::frame::{Frame, Here, rate, took};
 use crate::console::moment::{Moment, grouped, span};
-use crate::console::pulse::{Beat, Lane};
+use crate::console::pulse::Lane;
 use crate::console::who::Identity;
 use crate::store::lane_pauses::{self, Pause};
+use crate::store::lane_samples::{self, Present, Series};
 
 /// Points of the plot: an hour of looks, five seconds apart.
 const POINTS: usize = 720;
@@ -37,8 +38,11 @@ struct Row {
     holder: Option<Holder>,
     ready: Option<String>,
     consumers: Option<u32>,
-    /// At the present rate, all lanes together.
+    /// At the present rate.
     drained_in: Option<String>,
+    present: Option<Figures>,
+    /// Commands in each minute of the last hour.
+    hour: Option<Hour>,
     paused: Option<Paused>,
 }
 
@@ -46,6 +50,19 @@ struct Paused {
     by: String,
     why: String,
     since: Moment,
+}
+
+/// How a lane fares, in words.
+struct Figures {
+    per_second: String,
+    p50: String,
+    p99: String,
+    oldest: String,
+}
+
+struct Hour {
+    bars: Vec<Bar>,
+    told: String,
 }
 
 struct Holder {
@@ -64,9 +81,10 @@ pub(super) async fn list(
     // A pause shows at once, not with the next look.
     let mut connection = app.database.lend().await?;
     let pauses = lane_pauses::paused(&mut connection).await?;
+    let hours = lane_samples::last_hour(&mut connection).await?;
     connection.give_back();
     let plot = chart::line(&values, POINTS);
-    let rows = beat.lanes.iter().map(|lane| row(lane, &beat, &pauses, &frame)).collect();
+    let rows = beat.lanes.iter().map(|lane| row(lane, &pauses, &hours, &frame)).collect();
     page(&Page {
         rows,
         top: plot.as_ref().map_or(String::new(), |line| rate(line.top)),
@@ -78,13 +96,14 @@ pub(super) async fn list(
     })
 }
 
-fn row(lane: &Lane, beat: &Beat, pauses: &[Pause], frame: &Frame) -> Row {
-    let waiting: u32 = beat.lanes.iter().filter_map(|lane| lane.depth).map(|d| d.ready).sum();
-    let drained_in = lane.depth.filter(|depth| depth.ready > 0).and_then(|_| {
-        let seconds = f64::from(waiting) / beat.per_second().filter(|rate| *rate >= 1.0)?;
+fn row(lane: &Lane, pauses: &[Pause], hours: &[Series], frame: &Frame) -> Row {
+    let drained_in = lane.depth.filter(|depth| depth.ready > 0).and_then(|depth| {
+        let rate = lane.present.as_ref()?.per_second;
+        let seconds = f64::from(depth.ready) / Some(rate).filter(|rate| *rate >= 1.0)?;
         let left = std::time::Duration::try_from_secs_f64(seconds).ok()?;
         TimeDelta::from_std(left).ok().map(span)
     });
+    let hour = hours.iter().find(|series| series.lane == lane.name);
     Row {
         name: lane.name.clone(),
         is_configured: lane.is_configured,
@@ -96,11 +115,35 @@ fn row(lane: &Lane, beat: &Beat, pauses: &[Pause], frame: &Frame) -> Row {
         ready: lane.depth.map(|depth| grouped(i64::from(depth.ready))),
         consumers: lane.depth.map(|depth| depth.consumers),
         drained_in,
+        present: lane.present.as_ref().map(Figures::of),
+        hour: hour.map(Hour::of),
         paused: pauses.iter().find(|pause| pause.lane == lane.name).map(|pause| Paused {
             by: pause.actor.clone(),
             why: pause.reason.clone(),
             since: frame.moment(&pause.paused_at),
         }),
+    }
+}
+
+impl Figures {
+    fn of(present: &Present) -> Self {
+        let dash = || "–".to_owned();
+        Self {
+            per_second: rate(present.per_second),
+            p50: present.p50_ms.map_or_else(dash, took),
+            p99: present.p99_ms.map_or_else(dash, took),
+            oldest: present.oldest().map_or_else(dash, span),
+        }
+    }
+}
+
+impl Hour {
+    fn of(series: &Series) -> Self {
+        let most = series.commands.iter().copied().max().unwrap_or_default();
+        Self {
+            bars: chart::bars(&series.commands),
+            told: format!("commands a minute within the last hour; at most {}", grouped(most)),
+        }
     }
 }
 

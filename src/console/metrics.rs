@@ -1,114 +1,154 @@
-//! The metrics, in Prometheus' text format. No personal data, and no org: lanes are the finest
+//! The metrics, in the text format of `OpenMetrics`. No personal data, and no org: lanes are the finest
 //! label.
 
-use std::fmt::{Display, Write as _};
+use std::fmt;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 
-use crate::console::app::{App, Shared};
-use crate::console::pulse::{Beat, Server};
-use crate::worker::counters::{BUCKETS_MS, Histogram, LaneCounters};
+use crate::console::app::Shared;
+use crate::console::failure::Failure;
+use crate::console::pulse::{Beat, Lane, Server};
+use crate::worker::counters::{LaneCounters, Took};
 
-pub(super) async fn metrics(State(app): State<Shared>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text(&app))
-}
+/// Bounds of the histogram's buckets, in milliseconds.
+const BUCKETS_MS: [u32; 13] = [5, 10, 20, 35, 50, 75, 100, 250, 500, 1_000, 5_000, 30_000, 300_000];
 
-fn text(app: &App) -> String {
-    let mut page = Page(String::new());
-    seen(&app.pulse.beat(), &app.config.worker_id, &mut page);
-    counted(&app.counters, &mut page);
-    page.0
+pub(super) async fn metrics(State(app): State<Shared>) -> Result<impl IntoResponse, Failure> {
+    let mut registry = Registry::with_prefix("partner_program");
+    registry.register_collector(Box::new(Seen {
+        beat: app.pulse.beat(),
+        worker: app.config.worker_id.clone(),
+    }));
+    registry.register_collector(Box::new(Counted(app.counters.clone())));
+    let mut page = String::new();
+    encode(&mut page, &registry).map_err(|error| Failure::Broken(error.to_string()))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(CONTENT_TYPE, kind)], page))
 }
 
 /// What the database and the broker say of all workers.
-fn seen(beat: &Beat, worker: &str, page: &mut Page) {
-    let up = |server: &Server| u8::from(*server == Server::Up);
-    page.family("database_up", "gauge", "Whether the database answers.");
-    page.sample("database_up", None, up(&beat.database));
-    page.family("broker_up", "gauge", "Whether the broker answers.");
-    page.sample("broker_up", None, up(&beat.broker));
-    page.family("commands_stored_total", "counter", "Commands stored by all workers, nearly.");
-    page.sample("commands_stored_total", None, beat.commands_stored);
-    page.family("dead_letters_open", "gauge", "Dead letters that nobody has dealt with.");
-    page.sample("dead_letters_open", None, beat.letters.open);
-    page.family("dead_letters_new", "gauge", "Dead letters of the last hour, up to 10,000.");
-    page.sample("dead_letters_new", None, beat.letters.new_within_an_hour);
-    if let Some(waiting) = beat.letters_waiting {
-        page.family("dead_letters_waiting", "gauge", "Dead letters before their archive.");
-        page.sample("dead_letters_waiting", None, waiting);
-    }
-    page.family("lane_ready_commands", "gauge", "Commands that wait in the lane's queue.");
-    for (lane, depth) in beat.lanes.iter().filter_map(|lane| Some((lane, lane.depth?))) {
-        page.sample("lane_ready_commands", Some(&lane.name), depth.ready);
-    }
-    page.family("lane_consumers", "gauge", "Workers at the lane's queue.");
-    for (lane, depth) in beat.lanes.iter().filter_map(|lane| Some((lane, lane.depth?))) {
-        page.sample("lane_consumers", Some(&lane.name), depth.consumers);
-    }
-    let held = || beat.lanes.iter().filter_map(|lane| lane.held.as_ref());
-    page.family("lane_epoch", "counter", "How often the lane was taken.");
-    for lane in held() {
-        page.sample("lane_epoch", Some(&lane.name), lane.epoch);
-    }
-    page.family("lane_held", "gauge", "Whether this worker took the lane last.");
-    for lane in held() {
-        page.sample("lane_held", Some(&lane.name), u8::from(lane.holder == worker));
+#[derive(Debug)]
+struct Seen {
+    beat: Beat,
+    worker: String,
+}
+
+impl Collector for Seen {
+    fn encode(&self, mut to: DescriptorEncoder) -> fmt::Result {
+        let Beat { database, broker, lanes, letters, letters_waiting, commands_stored, .. } =
+            &self.beat;
+        let up = |server: &Server| i64::from(*server == Server::Up);
+        gauge(&mut to, "database_up", "Whether the database answers", up(database))?;
+        gauge(&mut to, "broker_up", "Whether the broker answers", up(broker))?;
+        let stored = commands_stored.unsigned_abs();
+        family(
+            &mut to,
+            "commands_stored",
+            "Commands stored by all workers, nearly",
+            MetricType::Counter,
+        )?
+        .encode_counter::<NoLabelSet, _, u64>(&stored, None)?;
+        gauge(
+            &mut to,
+            "dead_letters_open",
+            "Dead letters that nobody has dealt with",
+            letters.open,
+        )?;
+        let new = letters.new_within_an_hour;
+        gauge(&mut to, "dead_letters_new", "Dead letters of the last hour, up to 10,000", new)?;
+        if let Some(waiting) = *letters_waiting {
+            let what = "Dead letters before their archive";
+            gauge(&mut to, "dead_letters_waiting", what, i64::from(waiting))?;
+        }
+        let what = "Commands that wait in the lane's queue";
+        lane_gauge(&mut to, "lane_ready_commands", what, lanes, |lane| {
+            lane.depth.map(|depth| depth.ready)
+        })?;
+        lane_gauge(&mut to, "lane_consumers", "Workers at the lane's queue", lanes, |lane| {
+            lane.depth.map(|depth| depth.consumers)
+        })?;
+        let what = "Age of the oldest command that is being worked";
+        lane_gauge(&mut to, "lane_oldest_seconds", what, lanes, |lane| {
+            Some(lane.present.as_ref()?.oldest()?.as_seconds_f64())
+        })?;
+        lane_gauge(&mut to, "lane_epoch", "How often the lane was taken", lanes, |lane| {
+            lane.held.as_ref().map(|held| held.epoch)
+        })?;
+        lane_gauge(&mut to, "lane_held", "Whether this worker took the lane last", lanes, |lane| {
+            lane.held.as_ref().map(|held| i64::from(held.holder == self.worker))
+        })
     }
 }
 
 /// What the worker in this process has done, lane by lane.
-fn counted(counters: &LaneCounters, page: &mut Page) {
-    let lanes: Vec<_> = counters.iter().map(|(lane, counters)| (lane, counters.each())).collect();
-    let Some((_, first)) = lanes.first() else { return };
-    for (place, (name, what, _)) in first.iter().enumerate() {
-        let name = format!("worker_{name}_total");
-        page.family(&name, "counter", what);
-        for (lane, each) in &lanes {
-            let (_, _, value) = each[place];
-            page.sample(&name, Some(lane), value);
+#[derive(Debug)]
+struct Counted(LaneCounters);
+
+impl Collector for Counted {
+    fn encode(&self, mut to: DescriptorEncoder) -> fmt::Result {
+        let lanes: Vec<_> = self.0.iter().map(|(lane, counters)| (lane, counters.each())).collect();
+        let Some((_, first)) = lanes.first() else { return Ok(()) };
+        for (place, (name, what, _)) in first.iter().enumerate() {
+            let name = format!("worker_{name}");
+            let mut family = family(&mut to, &name, what, MetricType::Counter)?;
+            for (lane, each) in &lanes {
+                family
+                    .encode_family(&[("lane", *lane)])?
+                    .encode_counter::<NoLabelSet, _, u64>(&each[place].2, None)?;
+            }
         }
-    }
-    let name = "worker_answer_seconds";
-    page.family(name, "histogram", "From a delivery's arrival to the confirm of its answer.");
-    for (lane, counters) in counters.iter() {
-        page.histogram(name, lane, counters.answered());
+        let what = "From a delivery's arrival to the confirm of its answer";
+        let mut answers = family(&mut to, "worker_answer_seconds", what, MetricType::Histogram)?;
+        for (lane, counters) in self.0.iter() {
+            histogram(answers.encode_family(&[("lane", lane)])?, counters.answered())?;
+        }
+        Ok(())
     }
 }
 
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String can't fail.
-        let _infallible = write!(
-            self.0,
-            "# HELP partner_program_{name} {help}\n# TYPE partner_program_{name} {kind}\n"
-        );
-    }
-
-    fn sample(&mut self, name: &str, lane: Option<&str>, value: impl Display) {
-        let labels = lane.map_or_else(String::new, |lane| format!("{{lane=\"{}\"}}", label(lane)));
-        let _infallible = writeln!(self.0, "partner_program_{name}{labels} {value}");
-    }
-
-    fn histogram(&mut self, name: &str, lane: &str, histogram: &Histogram) {
-        let bounds = BUCKETS_MS.iter().map(|bound| (f64::from(*bound) / 1000.0).to_string());
-        let lane_label = label(lane);
-        let cumulative = histogram.cumulative();
-        for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(cumulative) {
-            let _infallible = writeln!(
-                self.0,
-                "partner_program_{name}_bucket{{lane=\"{lane_label}\",le=\"{bound}\"}} {count}"
-            );
-        }
-        self.sample(&format!("{name}_sum"), Some(lane), histogram.sum().as_secs_f64());
-        self.sample(&format!("{name}_count"), Some(lane), cumulative[BUCKETS_MS.len()]);
-    }
+fn family<'a>(
+    to: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    what: &str,
+    kind: MetricType,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
+    to.encode_descriptor(name, what, None, kind)
 }
 
-/// The text within the quotes of a label.
-fn label(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, what: &str, value: i64) -> fmt::Result {
+    family(to, name, what, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn lane_gauge<V: EncodeGaugeValue>(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    what: &str,
+    lanes: &[Lane],
+    of: impl Fn(&Lane) -> Option<V>,
+) -> fmt::Result {
+    let mut family = family(to, name, what, MetricType::Gauge)?;
+    for (lane, value) in lanes.iter().filter_map(|lane| Some((lane, of(lane)?))) {
+        family.encode_family(&[("lane", lane.name.as_str())])?.encode_gauge(&value)?;
+    }
+    Ok(())
+}
+
+/// Buckets are finer than these bounds, so a bound may be off by 1 %.
+fn histogram(mut to: MetricEncoder<'_>, took: &Took) -> fmt::Result {
+    let mut counts = [0; BUCKETS_MS.len() + 1];
+    let all = took.all();
+    for bucket in &all {
+        let place = BUCKETS_MS.partition_point(|bound| u64::from(*bound) * 1_000 < bucket.start());
+        counts[place] += bucket.count();
+    }
+    let bounds = BUCKETS_MS.iter().map(|bound| f64::from(*bound) / 1_000.0);
+    let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(counts).collect();
+    to.encode_histogram::<NoLabelSet>(took.sum().as_secs_f64(), counts.iter().sum(), &buckets, None)
 }

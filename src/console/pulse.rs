@@ -16,6 +16,7 @@ use crate::broker::{self, topology};
 use crate::console::app::{App, Shared};
 use crate::store::connection::{self, Connection};
 use crate::store::lane_pauses::{self, Pause};
+use crate::store::lane_samples::{self, Present};
 use crate::store::vitals::{self, Letters};
 
 /// Between two looks.
@@ -30,7 +31,7 @@ const LOOKS_KEPT: usize = 720;
 pub(super) struct Pulse(Mutex<Beat>);
 
 /// What was seen at one moment.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Beat {
     pub(super) database: Server,
     pub(super) broker: Server,
@@ -56,12 +57,14 @@ pub(super) enum Server {
 }
 
 /// A lane, as the database and the broker see it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) name: String,
     /// Who took it last; `None`: nobody yet.
     pub(super) held: Option<vitals::Lane>,
     pub(super) depth: Option<Depth>,
+    /// What its worker said last; `None`: nobody works it.
+    pub(super) present: Option<Present>,
     /// Whether this worker's configuration has it.
     pub(super) is_configured: bool,
 }
@@ -80,6 +83,13 @@ impl Beat {
     /// The pause of the lane, if it stands still.
     pub(super) fn pause(&self, lane: &str) -> Option<&Pause> {
         self.pauses.iter().find(|pause| pause.lane == lane)
+    }
+
+    /// The slowest lane's 99th percentile in milliseconds, and the oldest command of any lane.
+    pub(super) fn worst(&self) -> (Option<f32>, Option<TimeDelta>) {
+        let present = || self.lanes.iter().filter_map(|lane| lane.present.as_ref());
+        let slowest = present().filter_map(|present| present.p99_ms).reduce(f32::max);
+        (slowest, present().filter_map(Present::oldest).max())
     }
 
     /// Commands a second, as of the last look.
@@ -118,6 +128,7 @@ struct Watch {
 struct Seen {
     lanes: Vec<vitals::Lane>,
     pauses: Vec<Pause>,
+    present: Vec<Present>,
     commands_stored: i64,
     letters: Letters,
 }
@@ -146,14 +157,14 @@ impl Watch {
         app.pulse.change(|beat| {
             beat.database = database;
             beat.broker = broker;
-            let held = match seen {
-                Ok(seen) => {
-                    beat.letters = seen.letters;
-                    beat.pauses = seen.pauses;
-                    beat.commands_stored = seen.commands_stored;
-                    seen.lanes
-                }
-                Err(_) => beat.lanes.iter().filter_map(|lane| lane.held.clone()).collect(),
+            let (held, present) = if let Ok(seen) = seen {
+                beat.letters = seen.letters;
+                beat.pauses = seen.pauses;
+                beat.commands_stored = seen.commands_stored;
+                (seen.lanes, seen.present)
+            } else {
+                let held = beat.lanes.iter().filter_map(|lane| lane.held.clone());
+                (held.collect(), Vec::new())
             };
             let depths = depths.unwrap_or_default();
             beat.letters_waiting = depths.letters;
@@ -164,6 +175,7 @@ impl Watch {
                     name: name.clone(),
                     held: held.iter().find(|lane| lane.name == *name).cloned(),
                     depth: depths.lanes.get(place).copied().flatten(),
+                    present: present.iter().find(|present| present.lane == *name).cloned(),
                     is_configured: app.config.lanes.iter().any(|lane| lane.name == *name),
                 })
                 .collect();
@@ -195,6 +207,7 @@ impl Watch {
                 Ok::<_, crate::store::error::Error>(Seen {
                     lanes: vitals::lanes(connection).await?,
                     pauses: lane_pauses::paused(connection).await?,
+                    present: lane_samples::present(connection).await?,
                     commands_stored: vitals::last_command(connection).await?,
                     letters: vitals::letters(connection).await?,
                 })

@@ -21,6 +21,7 @@ use crate::retry::Backoff;
 use crate::worker::counters::Counters;
 use crate::worker::direct_reply::DirectReplies;
 use crate::worker::fault::Fault;
+use crate::worker::outgoing::{Need, Outgoing};
 
 /// Batches whose confirms may be out at a time: one that fills the broker's pipe while the one
 /// before it is being confirmed, and one that comes.
@@ -37,23 +38,6 @@ pub(super) struct Announcement {
     pub(super) ack_through: Option<u64>,
     /// Who waits for the confirms.
     pub(super) confirmed: Option<oneshot::Sender<()>>,
-}
-
-/// A message and how much it matters that it arrives.
-pub(super) struct Outgoing {
-    pub(super) message: Message,
-    pub(super) need: Need,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
-    /// A dead letter: without a queue to hold it, it would be lost.
-    Queued,
-    /// A result: the broker must take it; that nobody subscribes is the subscribers' choice,
-    /// for it stays in the database.
-    Confirmed,
-    /// A copy for a requester, who may be gone.
-    BestEffort,
 }
 
 /// Says what windows have to say, over one channel.
@@ -211,6 +195,7 @@ impl Announcer {
             && let Some(tag) = batch.ack_through
         {
             self.acknowledger.ack_through(tag).await?;
+            self.counters.in_hand.ack_through(tag);
         }
         if let Some(confirmed) = batch.confirmed
             && confirmed.send(()).is_err()

@@ -1,11 +1,14 @@
-//! What a lane has done, for its log lines and for metrics.
+//! What a lane has done and has in hand, for its log lines, its samples and for metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use histogram::{AtomicHistogram, Histogram};
+
 use crate::config::Config;
+use crate::worker::in_hand::InHand;
 
 /// The lanes of a worker, by name, each with what it has done since the worker's start.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +18,11 @@ impl LaneCounters {
     /// One for each lane of the configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        Self(config.lanes.iter().map(|lane| (lane.name.clone(), Arc::default())).collect())
+        Self::named(config.lanes.iter().map(|lane| lane.name.as_str()))
+    }
+
+    pub(super) fn named<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(lanes.into_iter().map(|lane| (lane.to_owned(), Arc::default())).collect())
     }
 
     /// Each lane's name and what it has done.
@@ -50,7 +57,9 @@ pub struct Counters {
     /// Deliveries that the broker had delivered before.
     pub(super) redelivered: AtomicU64,
     /// From a delivery's arrival to the confirm of what became of it.
-    pub(super) answered: Histogram,
+    pub(super) answered: Took,
+    /// What was delivered and is not acked yet.
+    pub(super) in_hand: InHand,
 }
 
 impl Counters {
@@ -62,65 +71,70 @@ impl Counters {
     #[must_use]
     pub fn each(&self) -> [(&'static str, &'static str, u64); 9] {
         [
-            ("commands_applied", "Commands whose effects were committed.", &self.applied),
-            ("commands_duplicate", "Commands answered from the inbox.", &self.duplicates),
-            ("commands_rejected", "Commands that became dead letters.", &self.rejected),
-            ("commands_parked", "Commands parked behind a dead letter.", &self.parked),
-            ("deliveries_again", "Deliveries that came before.", &self.redelivered),
-            ("windows_acked", "Windows that were announced and acked.", &self.acked_windows),
-            ("windows_repeated", "Windows that had to be done again.", &self.repeated_windows),
-            ("results_unroutable", "Results that no queue is bound for.", &self.unroutable_results),
-            ("lane_subscriptions", "Subscriptions to the lane's queue.", &self.subscribed),
+            ("commands_applied", "Commands whose effects were committed", &self.applied),
+            ("commands_duplicate", "Commands answered from the inbox", &self.duplicates),
+            ("commands_rejected", "Commands that became dead letters", &self.rejected),
+            ("commands_parked", "Commands parked behind a dead letter", &self.parked),
+            ("deliveries_again", "Deliveries that came before", &self.redelivered),
+            ("windows_acked", "Windows that were announced and acked", &self.acked_windows),
+            ("windows_repeated", "Windows that had to be done again", &self.repeated_windows),
+            ("results_unroutable", "Results that no queue is bound for", &self.unroutable_results),
+            ("lane_subscriptions", "Subscriptions to the lane's queue", &self.subscribed),
         ]
         .map(|(name, what, counter)| (name, what, Self::get(counter)))
     }
 
+    /// Commands that were answered, parked or dead-lettered.
+    pub(super) fn settled(&self) -> u64 {
+        [&self.applied, &self.duplicates, &self.rejected, &self.parked].map(Self::get).iter().sum()
+    }
+
     /// From a delivery's arrival to the confirm of what became of it.
     #[must_use]
-    pub fn answered(&self) -> &Histogram {
+    pub fn answered(&self) -> &Took {
         &self.answered
     }
 
-    #[must_use]
     pub(super) fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
     }
 }
 
-/// Bounds of the buckets of a [`Histogram`], in milliseconds.
-pub const BUCKETS_MS: [u32; 13] =
-    [5, 10, 20, 35, 50, 75, 100, 250, 500, 1_000, 5_000, 30_000, 300_000];
+/// Buckets of which each is less than 1 % wide, up to 18 minutes; in microseconds.
+const BUCKETS: histogram::Config = match histogram::Config::new(7, 30) {
+    Ok(config) => config,
+    Err(_) => panic!("the crate takes no such buckets"),
+};
+const LONGEST: u64 = (1 << 30) - 1;
 
-/// How long something took, counted in buckets.
-#[derive(Debug, Default)]
-pub struct Histogram {
-    /// Those up to each bound and beyond the one before; the last has no bound.
-    buckets: [AtomicU64; BUCKETS_MS.len() + 1],
+/// How long something took, time after time.
+#[derive(Debug)]
+pub struct Took {
+    buckets: AtomicHistogram,
     microseconds: AtomicU64,
 }
 
-impl Histogram {
+impl Default for Took {
+    fn default() -> Self {
+        Self { buckets: AtomicHistogram::with_config(&BUCKETS), microseconds: AtomicU64::default() }
+    }
+}
+
+impl Took {
     pub(super) fn observe(&self, took: Duration) {
-        let bucket =
-            BUCKETS_MS.partition_point(|bound| Duration::from_millis((*bound).into()) < took);
-        if let Some(bucket) = self.buckets.get(bucket) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(LONGEST);
+        if self.buckets.increment(microseconds).is_ok() {
+            self.microseconds.fetch_add(microseconds, Ordering::Relaxed);
         }
-        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.microseconds.fetch_add(microseconds, Ordering::Relaxed);
     }
 
-    /// How many took no longer than each of [`BUCKETS_MS`], and how many there are in all.
+    /// All of them so far, in microseconds; what took longer than 18 minutes took as long.
     #[must_use]
-    pub fn cumulative(&self) -> [u64; BUCKETS_MS.len() + 1] {
-        let mut sum = 0;
-        self.buckets.each_ref().map(|bucket| {
-            sum += Counters::get(bucket);
-            sum
-        })
+    pub fn all(&self) -> Histogram {
+        self.buckets.load()
     }
 
-    /// All of them together, in seconds.
+    /// All of them together.
     #[must_use]
     pub fn sum(&self) -> Duration {
         Duration::from_micros(Counters::get(&self.microseconds))

@@ -147,7 +147,7 @@ async fn announce(
 ) {
     let (confirmed, confirm) = oneshot::channel();
     let announcement = Announcement {
-        outgoing: lane.outgoing(taken, settled),
+        outgoing: lane.speaker.outgoing(taken, settled),
         // They arrived long ago: how long they were parked is up to whoever replays the letter.
         arrivals: Vec::new(),
         ack_through: None,

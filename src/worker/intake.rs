@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -17,9 +18,11 @@ use crate::config::Config;
 use crate::domain::command::Command;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::failpoint::{self, Protection};
-use crate::message::Message;
+use crate::message::{Message, Properties};
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
+use crate::wire::letter::REPLAY_OF;
+use crate::worker::counters::Counters;
 
 /// A delivery after reading.
 pub(super) struct Taken {
@@ -57,6 +60,7 @@ impl Taken {
 pub(super) async fn run(
     mut consumer: Consumer,
     config: Arc<Config>,
+    counters: Arc<Counters>,
     taken: mpsc::Sender<Taken>,
     stop: CancellationToken,
 ) -> Result<Consumer, broker::error::Error> {
@@ -66,6 +70,7 @@ pub(super) async fn run(
             () = stop.cancelled() => break,
             delivery = consumer.next() => delivery?,
         };
+        counters.in_hand.add(delivery.tag, waits_since(&delivery.message.properties));
         let read = take(delivery, &config.publishers);
         tokio::select! {
             () = stop.cancelled() => break,
@@ -80,6 +85,12 @@ pub(super) async fn run(
         consumer.cancel().await?;
     }
     Ok(consumer)
+}
+
+/// When the command was sent, as its publisher says; a replay waits since it came.
+fn waits_since(properties: &Properties) -> DateTime<Utc> {
+    let is_replay = properties.headers.contains_key(REPLAY_OF);
+    properties.timestamp.filter(|_| !is_replay).unwrap_or_else(Utc::now)
 }
 
 fn take(delivery: Delivery, publishers: &BTreeMap<String, BTreeSet<String>>) -> Taken {

@@ -73,7 +73,7 @@ impl Isolation {
             let counted = self.count_attempts(&taken[part.clone()]).await?;
             if part.len() == 1 && counted.values().any(|count| count.unsigned_abs() > limit) {
                 let why = "it was under way each time the worker stopped";
-                done.settled.push(self.give_up(taken[part.start], why).await?);
+                done.settled.push(self.give_up(taken[part.start], limit, why).await?);
                 continue;
             }
             // What was known may be why it fails, and is of the whole only.
@@ -81,7 +81,7 @@ impl Isolation {
             match self.try_part(&taken[part.clone()], known, &counted).await? {
                 Tried::Applied(applied) => done.add(applied),
                 Tried::Failed(why) if part.len() == 1 => {
-                    done.add(self.try_alone(taken[part.start], why).await?);
+                    done.add(self.try_alone(taken[part.start], counted, why).await?);
                 }
                 Tried::Failed(why) => {
                     tracing::warn!(
@@ -98,14 +98,25 @@ impl Isolation {
         Ok(done)
     }
 
-    /// A command that failed by itself: its tries are counted, then it is given up.
-    async fn try_alone(&mut self, taken: &Taken, mut why: String) -> Result<Applied, Fault> {
+    /// A command that failed by itself: its tries are counted, then it is given up. `counted` has
+    /// the one that failed, if it was counted before it was made.
+    async fn try_alone(
+        &mut self,
+        taken: &Taken,
+        mut counted: HashMap<Uuid, i32>,
+        mut why: String,
+    ) -> Result<Applied, Fault> {
         let id = dead_letter::id(taken);
+        let limit = self.config.attempts_limit.unsigned_abs();
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
+        if counted.is_empty() {
+            counted = self.counts(&[id], Counting::AddOne).await?;
+        }
         loop {
-            let counted = self.counts(&[id], Counting::AddOne).await?;
-            if counted.get(&id).is_some_and(|count| *count >= self.config.attempts_limit) {
-                let given_up = self.give_up(taken, &why).await?;
+            let tries = counted.get(&id).copied().unwrap_or_default().unsigned_abs();
+            if tries >= limit {
+                // Not how many they were: after a crash it is said again, in the same words.
+                let given_up = self.give_up(taken, limit, &why).await?;
                 return Ok(Applied { settled: vec![given_up], holders: Vec::new() });
             }
             tracing::warn!(lane = self.lane, delivery.id = %id, "a command failed alone and is tried again: {why}");
@@ -114,18 +125,18 @@ impl Isolation {
                 Tried::Applied(applied) => return Ok(applied),
                 Tried::Failed(again) => why = again,
             }
+            counted = self.counts(&[id], Counting::AddOne).await?;
         }
     }
 
     /// Where letters hold their customers, this one does before anything later is tried.
-    async fn give_up(&mut self, taken: &Taken, why: &str) -> Result<Settled, Fault> {
+    async fn give_up(&mut self, taken: &Taken, tries: u32, why: &str) -> Result<Settled, Fault> {
         if self.parked_max.is_some() {
             self.hold_customers(taken).await?;
         }
-        Ok(Settled::Rejected(Rejection {
-            reason: Reason::ProcessingFailed,
-            detail: format!("given up after {} tries: {why}", self.config.attempts_limit),
-        }))
+        let detail = format!("given up after {tries} tries: {why}");
+        let rejection = Rejection { reason: Reason::ProcessingFailed, detail };
+        Ok(Settled::GivenUp { rejection, tries })
     }
 
     async fn hold_customers(&mut self, taken: &Taken) -> Result<(), Fault> {

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,24 +18,21 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Topology};
 use crate::clock::Clock;
 use crate::config::{AfterDeadLetter, Config};
-use crate::domain::rejection::Reason;
 use crate::retry::Backoff;
 use crate::store::session::{self, Session};
-use crate::wire::rejected::Origin;
 use crate::worker::Error;
 use crate::worker::Places;
-use crate::worker::announce::{Announcement, Announcer, Need, Outgoing};
+use crate::worker::announce::{Announcement, Announcer};
 use crate::worker::counters::Counters;
-use crate::worker::dead_letter;
 use crate::worker::direct_reply;
 use crate::worker::fault::Fault;
 use crate::worker::followers;
 use crate::worker::hands::Hands;
-use crate::worker::intake::{self, Taken};
+use crate::worker::intake;
 use crate::worker::isolate::Isolation;
+use crate::worker::outgoing::Speaker;
 use crate::worker::scout::{Scout, Scouted};
 use crate::worker::tenure;
-use crate::worker::window::Settled;
 
 /// The first and the longest pause between generations.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -60,6 +56,7 @@ pub(super) struct Lane {
     places: Arc<Places>,
     clock: Clock,
     counters: Arc<Counters>,
+    pub(super) speaker: Speaker,
 }
 
 impl Lane {
@@ -70,7 +67,13 @@ impl Lane {
         clock: Clock,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { name, config, places, clock, counters }
+        let speaker = Speaker {
+            lane: name.clone(),
+            worker: config.worker_id.clone(),
+            clock: clock.clone(),
+            counters: Arc::clone(&counters),
+        };
+        Self { name, config, places, clock, counters, speaker }
     }
 
     /// Works until `shutdown`, then drains. Only a database that may lose what it has committed
@@ -129,6 +132,7 @@ impl Lane {
         let intake = AbortOnDropHandle::new(tokio::spawn(intake::run(
             consumer,
             Arc::clone(&self.config),
+            Arc::clone(&self.counters),
             taken_sender,
             stop.clone(),
         )));
@@ -181,6 +185,7 @@ impl Lane {
             Ok(Err(lost)) => Err(lost.into()),
             Err(panic) => Err(Fault::TaskStopped(panic.to_string())),
         };
+        self.counters.in_hand.clear();
         tokio::join!(publishing.close(), consuming.close());
         drained.and(taking)
     }
@@ -259,7 +264,7 @@ impl Lane {
             let Some(window) = window.map(Arc::new) else { continue };
             let ack_through = window.taken.last().map(|last| last.tag);
             let settled = hands.settle(&window).await?;
-            let outgoing = self.outgoing(&window.taken, settled);
+            let outgoing = self.speaker.outgoing(&window.taken, settled);
             let arrivals = window.taken.iter().map(|taken| taken.arrived_at).collect();
             let announcement = Announcement { outgoing, arrivals, ack_through, confirmed: None };
             if announcements.send(announcement).await.is_err() {
@@ -302,56 +307,6 @@ impl Lane {
     fn parked_max(&self) -> Option<usize> {
         let lane = self.config.lanes.iter().find(|lane| lane.name == self.name)?;
         (lane.after_dead_letter == AfterDeadLetter::HoldCustomer).then_some(lane.parked_max)
-    }
-
-    pub(super) fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {
-        let mut origin = Origin {
-            lane: &self.name,
-            worker: &self.config.worker_id,
-            at: self.clock.now(),
-            attempts: 1,
-        };
-        let mut outgoing = Vec::with_capacity(settled.len());
-        let redelivered =
-            window.iter().filter(|taken| taken.redelivered && taken.parked.is_none()).count();
-        Counters::add(&self.counters.redelivered, redelivered);
-        for (taken, settled) in window.iter().zip(settled) {
-            match settled {
-                Settled::Answered(answer) => {
-                    let counter = if answer.duplicate {
-                        &self.counters.duplicates
-                    } else {
-                        &self.counters.applied
-                    };
-                    Counters::add(counter, 1);
-                    outgoing.push(Outgoing { message: answer.event, need: Need::Confirmed });
-                    outgoing.extend(
-                        answer.reply.map(|message| Outgoing { message, need: Need::BestEffort }),
-                    );
-                }
-                Settled::Parked => Counters::add(&self.counters.parked, 1),
-                Settled::Rejected(rejection) => {
-                    Counters::add(&self.counters.rejected, 1);
-                    let tries = match rejection.reason {
-                        Reason::ProcessingFailed => self.config.attempts_limit.unsigned_abs(),
-                        _ => 1,
-                    };
-                    origin.attempts = tries;
-                    let dead = dead_letter::write(taken, &rejection, &origin);
-                    // Each after the one before it: replays are in the order of death.
-                    origin.at += TimeDelta::microseconds(1);
-                    tracing::warn!(
-                        lane = self.name,
-                        reason = rejection.reason.as_str(),
-                        "a message goes to the dead letters: {}",
-                        rejection.reason.as_str()
-                    );
-                    outgoing.push(Outgoing { message: dead.letter, need: Need::Queued });
-                    outgoing.push(Outgoing { message: dead.event, need: Need::Confirmed });
-                }
-            }
-        }
-        outgoing
     }
 
     fn report(&self, what: &str) {

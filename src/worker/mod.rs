@@ -14,12 +14,15 @@ mod fault;
 mod followers;
 mod hands;
 mod holding;
+mod in_hand;
 mod intake;
 mod isolate;
 mod lane;
+mod outgoing;
 mod pauses;
 mod replays;
 mod retention;
+mod samples;
 mod scout;
 mod tenure;
 pub(crate) mod window;
@@ -87,6 +90,12 @@ pub async fn run(
         tasks.spawn(pauses::work(lane, name, seen, shutdown.clone()));
     }
     tasks.spawn(pauses::watch(Arc::clone(&config), Arc::clone(&places), paused, shutdown.clone()));
+    tasks.spawn(samples::run(
+        Arc::clone(&config),
+        Arc::clone(&places),
+        counters.clone(),
+        shutdown.clone(),
+    ));
     tasks.spawn(retention::run(Arc::clone(&config), Arc::clone(&places), shutdown.clone()));
     if config.archive_dead_letters {
         tasks.spawn(archive::run(

@@ -39,6 +39,11 @@ use crate::worker::scout::Acquaintances;
 pub(super) enum Settled {
     Answered(Box<Answer>),
     Rejected(Rejection),
+    /// It was tried again and again.
+    GivenUp {
+        rejection: Rejection,
+        tries: u32,
+    },
     /// It waits for a dead letter; there is nothing to say yet.
     Parked,
 }

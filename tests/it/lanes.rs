@@ -41,6 +41,13 @@ async fn a_lane_that_an_operator_pauses_waits_until_it_is_resumed() {
         "{listed}"
     );
 
+    eventually(DEADLINE, "the worker has said how the lane fares", async || {
+        let now = &list(&scene).await[0]["now"];
+        let told = now["p50_ms"].as_f64().zip(now["p99_ms"].as_f64());
+        told.filter(|(p50, p99)| 0.0 < *p50 && p50 <= p99)
+    })
+    .await;
+
     let paused = lanes(&scene, &["pause", "main", "--reason", "OPS-8: globex moves"]).await;
     assert_eq!(paused.status.code(), Some(0), "{paused:?}");
     eventually(DEADLINE, "the worker has left the lane", async || {

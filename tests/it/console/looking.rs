@@ -78,6 +78,9 @@ async fn commands_customers_and_lanes_are_looked_up() {
     browser.go("/lanes").await;
     browser.see_words("main", "tested").await;
     browser.see(".plot polyline, .plot .empty").await;
+    // The worker's first words on how the lane fares.
+    browser.see("#lane-rows .spark rect").await;
+    browser.see_words("#strip", "p99").await;
     browser.pictures("lanes").await;
     browser.close().await;
     stage.end().await;

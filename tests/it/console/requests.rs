@@ -213,7 +213,7 @@ async fn probes_and_metrics_need_no_token_and_name_nobody() {
             && answer.body.contains("partner_program_lane_held{lane=\"main\"} 1\n")
             && answer.body.contains("worker_commands_rejected_total{lane=\"main\"} 3\n")
             && answer.body.contains("worker_commands_applied_total{lane=\"main\"} 0\n")
-            && answer.body.contains("worker_answer_seconds_bucket{lane=\"main\",le=\"+Inf\"} 3\n")
+            && answer.body.contains("worker_answer_seconds_bucket{le=\"+Inf\",lane=\"main\"} 3\n")
             && answer.body.contains("worker_answer_seconds_count{lane=\"main\"} 3\n");
         counted.then_some(())
     })
