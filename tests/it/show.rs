@@ -237,14 +237,14 @@ async fn stored_results_are_announced_again_in_their_order() {
 const LETTER: &str = "00000000-0000-0000-0000-00000000000";
 
 /// A command that died before it was applied, one that was not applied, and the broker's letter.
-const DEAD: &str = r#"
+const DEAD: &str = "
     insert into dead_letter (id, org_code, lane, reason, operation, detail, fingerprint, state,
         command_id, exchange, routing_key, properties, headers, body, first_died_at, last_died_at)
     select format('00000000-0000-0000-0000-00000000000%s', number)::uuid, 'acme', 'main',
         case when number < 3 then 'not-json' else 'delivery-limit' end, 'link', 'line 1', 'f',
         'open', 'c-' || number, 'partner-program.commands', 'acme.link', '{}', '{}', 'x',
         '2026-03-01Z', '2026-03-01Z'
-    from generate_series(1, 3) number;"#;
+    from generate_series(1, 3) number;";
 
 /// A customer, a command, and two effects.
 const CUSTOMER: &str = r#"
