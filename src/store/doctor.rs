@@ -91,14 +91,16 @@ pub async fn rights(connection: &mut Connection) -> Result<Rights, Error> {
                      ('insert', 'enrolment'), ('update', 'enrolment'),
                      ('insert', 'lane'), ('update', 'lane'),
                      ('insert', 'delivery_attempt'), ('delete', 'delivery_attempt'),
-                     ('insert', 'dead_letter'),
+                     ('insert', 'dead_letter'), ('insert', 'lane_sample'),
+                     ('insert', 'hold'), ('insert', 'parked_command'),
                      ('select', 'customer'), ('select', 'partner_program')
                  ) as wanted (privilege, name)
                  where not has_table_privilege('public.' || wanted.name, wanted.privilege)
                  union all
-                 select 'execute on maintain_partitions'
-                 where not has_function_privilege(
-                     'public.maintain_partitions(int, date)', 'execute')
+                 select 'execute on ' || needed.name
+                 from (values ('maintain_partitions(int, date)'), ('forget_dead_letters(int, int)'))
+                     as needed (name)
+                 where not has_function_privilege('public.' || needed.name, 'execute')
              ) as "missing!""#
     )
     .fetch_one(connection)

@@ -72,7 +72,6 @@ struct Row {
     fingerprint: String,
     operation: String,
     reason: String,
-    detail: String,
     orgs: Vec<String>,
     open: i64,
     replaying: i64,
@@ -102,12 +101,13 @@ pub async fn groups(
     };
     let fingerprints: Vec<String> = rows.iter().map(|row| row.fingerprint.clone()).collect();
     let mut hours = hours(connection, &fingerprints, filter.org.as_deref()).await?;
+    let mut details = details(connection, &fingerprints).await?;
     let group = |row: Row| Group {
         hours: hours.remove(&row.fingerprint).unwrap_or_else(|| vec![0; HOURS]),
+        detail: details.remove(&row.fingerprint).unwrap_or_default(),
         fingerprint: row.fingerprint,
         operation: row.operation,
         reason: row.reason,
-        detail: row.detail,
         orgs: row.orgs,
         letters: Letters {
             open: row.open,
@@ -132,7 +132,7 @@ async fn counted(
     let rows = sqlx::query_as!(
         Row,
         r#"select fingerprint, min(operation) as "operation!", min(reason) as "reason!",
-            min(detail) as "detail!", (array_agg(distinct org_code))[:5] as "orgs!",
+            (array_agg(distinct org_code))[:5] as "orgs!",
             coalesce(sum(letters) filter (where state = 'open'), 0)::bigint as "open!",
             coalesce(sum(letters) filter (where state = 'replaying'), 0)::bigint as "replaying!",
             coalesce(sum(letters) filter (where state = 'replayed'), 0)::bigint as "replayed!",
@@ -149,7 +149,7 @@ async fn counted(
             and ($7::text is null or strpos(detail, dead_letter_normalised($7)) > 0)
         group by fingerprint
         having $5::text is null or sum(letters) filter (where state = $5) > 0
-        order by 6 desc, 14 desc, fingerprint limit $6"#,
+        order by 5 desc, 13 desc, fingerprint limit $6"#,
         filter.org.as_deref().map(storable),
         filter.operation.as_deref().map(storable),
         filter.reason.as_deref().map(storable),
@@ -172,7 +172,7 @@ async fn looked_at(
     let rows = sqlx::query_as!(
         Row,
         r#"select fingerprint as "fingerprint!", min(operation) as "operation!",
-            min(reason) as "reason!", dead_letter_normalised(min(detail)) as "detail!",
+            min(reason) as "reason!",
             (array_agg(distinct coalesce(org_code, '')))[:5] as "orgs!",
             count(*) filter (where state = 'open') as "open!",
             count(*) filter (where state = 'replaying') as "replaying!",
@@ -183,7 +183,7 @@ async fn looked_at(
             count(*) filter (where state = 'superseded') as "superseded!",
             min(first_died_at) as "first_died_at!", max(last_died_at) as "last_died_at!"
         from dead_letter_matching($1)
-        group by fingerprint order by 6 desc, 14 desc, fingerprint limit $2"#,
+        group by fingerprint order by 5 desc, 13 desc, fingerprint limit $2"#,
         filter,
         limit,
     )
@@ -219,4 +219,22 @@ async fn hours(
         }
     }
     Ok(hours)
+}
+
+/// The detail of each group, in its letters' own spelling but for the numbers.
+async fn details(
+    connection: &mut Connection,
+    fingerprints: &[String],
+) -> Result<HashMap<String, String>, Error> {
+    let rows = sqlx::query!(
+        r#"select fingerprint as "fingerprint!",
+            regexp_replace(letter.detail, '[0-9]+', '#', 'g') as "detail!"
+        from unnest($1::text[]) as shown (fingerprint)
+        cross join lateral
+            (select detail from dead_letter where fingerprint = shown.fingerprint limit 1) letter"#,
+        fingerprints,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.fingerprint, row.detail)).collect())
 }
