@@ -7,7 +7,9 @@
 # URL, which DIR/url keeps; DIR/management_url has the HTTP API's; logs are DIR/*.log. A file
 # DIR/join that names another node's folder makes the two a cluster. `ctl` runs
 # rabbitmqctl on the node. PARTNER_PROGRAM_RABBITMQ_MEMORY is what it may take before it blocks
-# publishers: 1GB by default, for many nodes run at a time.
+# publishers: 1GB by default, for many nodes run at a time; PARTNER_PROGRAM_RABBITMQ_SCHEDULERS
+# how many threads run its processes: 2 by default. They are not bound to cores, because all nodes
+# would bind theirs to the same ones.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -16,6 +18,7 @@ usage='usage: rabbitmq.sh start|stop|kill|restart DIR | ctl DIR ARGUMENT...'
 action=${1:?$usage}
 dir=$(absolute "${2:?$usage}")
 readonly start_seconds=120 stop_seconds=40
+readonly schedulers=${PARTNER_PROGRAM_RABBITMQ_SCHEDULERS:-2}
 
 choose_ports() {
     amqp_port=$(free_port)
@@ -77,7 +80,8 @@ launch() {
             RABBITMQ_MNESIA_BASE="$dir/data" \
             RABBITMQ_LOG_BASE="$dir/log" \
             RABBITMQ_DIST_PORT="$dist_port" \
-            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='+S 2:2 -kernel inet_dist_use_interface {127,0,0,1}' \
+            RABBITMQ_SCHEDULER_BIND_TYPE=u \
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S $schedulers:$schedulers -kernel inet_dist_use_interface {127,0,0,1}" \
             "$rabbitmq_server"
     ) </dev/null >>"$dir/rabbitmq.log" 2>&1 3>&- &
     remember_process "$dir/pid" $! || true
