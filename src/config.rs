@@ -60,7 +60,7 @@ pub struct Config {
     pub attempts_limit: i32,
     /// How long a lane holds deliveries through an outage before it closes its channel, in
     /// milliseconds; below the broker's acknowledgement timeout of 30 minutes.
-    pub hold_ms: u64,
+    pub outage_grace_ms: u64,
     /// How long command ids and their results are kept, in days.
     pub retention_days: i32,
     /// Whether workers move the dead letters from their queue into the database, where they can be

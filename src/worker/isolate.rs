@@ -224,7 +224,7 @@ impl Isolation {
         error: Error,
         pause: &mut Backoff,
     ) -> Result<(), Fault> {
-        if since.elapsed() > Duration::from_millis(self.config.hold_ms) {
+        if since.elapsed() > Duration::from_millis(self.config.outage_grace_ms) {
             return Err(error.into());
         }
         tracing::warn!(lane = self.lane, "the window waits and is tried again: {error}");

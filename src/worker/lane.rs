@@ -140,7 +140,7 @@ impl Lane {
             direct_reply::Sender::start(self.places.amqp_url.clone(), &self.connection_name());
         let announcer = Announcer {
             lane: self.name.clone(),
-            hold: Duration::from_millis(self.config.hold_ms),
+            hold: Duration::from_millis(self.config.outage_grace_ms),
             publisher,
             acknowledger,
             direct_replies,
@@ -285,7 +285,7 @@ impl Lane {
         channel: &Acknowledger,
         shutdown: &CancellationToken,
     ) -> Result<Hands, Fault> {
-        let hold = Duration::from_millis(self.config.hold_ms);
+        let hold = Duration::from_millis(self.config.outage_grace_ms);
         let worker = &self.config.worker_id;
         let fence = tenure::take(&mut session, &self.name, worker, channel, hold, shutdown).await?;
         let others: Vec<Session> =
