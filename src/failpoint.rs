@@ -22,6 +22,14 @@ pub enum Point {
     BeforeConfirm,
     /// The results are confirmed; nothing is acked.
     BeforeAck,
+    /// The lane's queue has a consumer; nothing is delivered.
+    AfterSubscribe,
+    /// The look-ahead has a batch and asks the database about it.
+    LookAhead,
+    /// A delivery was received; nothing of it is read.
+    Receive,
+    /// A task beside the lanes begins its next round.
+    BackgroundTask,
 }
 
 /// Something that keeps the promises, named after what goes wrong without it.
@@ -43,6 +51,13 @@ pub enum Protection {
     AckAfterConfirm,
     /// One task alone publishes on a channel.
     OnePublisher,
+    /// A failure counts only after the canary has passed.
+    Canary,
+    /// A suspect command runs while no other executor of the process does.
+    Alone,
+    /// A try that ends is taken back, so that only what a process did not survive counts as its
+    /// death.
+    TakeBack,
 }
 
 #[cfg(feature = "failpoints")]
@@ -55,6 +70,10 @@ impl Point {
             Self::AfterCommit => "after-commit",
             Self::BeforeConfirm => "before-confirm",
             Self::BeforeAck => "before-ack",
+            Self::AfterSubscribe => "after-subscribe",
+            Self::LookAhead => "look-ahead",
+            Self::Receive => "receive",
+            Self::BackgroundTask => "background-task",
         }
     }
 }
@@ -71,6 +90,9 @@ impl Protection {
             Self::AckAfterCommit => "without-ack-after-commit",
             Self::AckAfterConfirm => "without-ack-after-confirm",
             Self::OnePublisher => "without-one-publisher",
+            Self::Canary => "without-canary",
+            Self::Alone => "without-alone",
+            Self::TakeBack => "without-take-back",
         }
     }
 }
@@ -102,7 +124,7 @@ pub(crate) fn reach(point: Point) {
 #[cfg(not(feature = "failpoints"))]
 pub(crate) const fn reach(_point: Point) {}
 
-/// Panics or aborts if `FAILPOINTS` says so of this command: `evaluate=return(panic ID)`.
+/// Panics, aborts or hangs if `FAILPOINTS` says so of this command: `evaluate=return(panic ID)`.
 #[cfg(feature = "failpoints")]
 pub(crate) fn evaluate(command_id: &str) {
     fail::fail_point!("evaluate", |action: Option<String>| {
@@ -110,6 +132,9 @@ pub(crate) fn evaluate(command_id: &str) {
         match action.split_once(' ') {
             Some(("abort", id)) if id == command_id => std::process::abort(),
             Some(("panic", id)) => assert_ne!(id, command_id, "as the fault suite asked for"),
+            Some(("hang", id)) if id == command_id => loop {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            },
             _ => {}
         }
     });

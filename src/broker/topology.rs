@@ -28,9 +28,13 @@ pub const DEAD_LETTERS: &str = "partner-program.dead-letters";
 /// The lane that takes what no other lane is bound to.
 pub const CATCH_ALL_LANE: &str = MAIN_LANE;
 
-/// The broker's own limit of deliveries: a last resort, since each closed channel counts for
-/// everything it held. The worker counts attempts itself and gives up long before.
-const DELIVERY_LIMIT: i64 = 100;
+/// The broker's own limit of deliveries, a last resort: it blames all that a closed channel held,
+/// while the worker finds the culprit. So no loop that the worker ends by itself may reach it. The
+/// longest one is a prefetch full of commands that kill the process: each needs `attempts_limit`
+/// deaths alone, after those that shrink its batch to one, and each death returns all that is behind
+/// it. A network that breaks every five minutes, which is the longest pause between generations
+/// without progress, reaches it in two years.
+const DELIVERY_LIMIT: i64 = 200_000;
 
 /// The queue of a lane.
 #[must_use]
@@ -356,6 +360,13 @@ pub fn overlapping(lanes: &[Lane]) -> Option<[(&str, &str); 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loops_that_the_worker_ends_stay_below_the_delivery_limit() {
+        // The greatest values that the settings take, and batches that shrink from 1,999 to 1.
+        let (prefetch, attempts_limit, deaths_until_alone) = (1_999, 50, 4);
+        assert!(DELIVERY_LIMIT > prefetch * (attempts_limit + deaths_until_alone));
+    }
 
     #[test]
     fn the_lanes_of_an_overlap_are_named() {

@@ -111,7 +111,7 @@ impl From<store::error::Error> for Failure {
     fn from(error: store::error::Error) -> Self {
         use store::error::Error;
         match error {
-            Error::Outage(text) => {
+            Error::Outage(text) | Error::Statement(text) => {
                 Self::Away(format!("The database does not answer: {text}. Try again soon."))
             }
             Error::Conflict(text) => Self::Conflict(text),

@@ -104,6 +104,15 @@ impl Collector for Counted {
                     .encode_counter::<NoLabelSet, _, u64>(&each[place].2, None)?;
             }
         }
+        let what = "Tasks beside the lanes that stopped by themselves";
+        family(&mut to, "worker_task_restarts", what, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&self.0.count_task_restarts(), None)?;
+        let what = "Whether the lane could apply a command now, or is paused";
+        let mut ready = family(&mut to, "worker_lane_ready", what, MetricType::Gauge)?;
+        for (lane, counters) in self.0.iter() {
+            let is_ready = i64::from(counters.health().report().is_ready());
+            ready.encode_family(&[("lane", lane)])?.encode_gauge(&is_ready)?;
+        }
         let what = "From a delivery's arrival to the confirm of its answer";
         let mut answers = family(&mut to, "worker_answer_seconds", what, MetricType::Histogram)?;
         for (lane, counters) in self.0.iter() {

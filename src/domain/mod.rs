@@ -24,6 +24,9 @@ pub mod holds;
 pub mod evaluate;
 pub mod resolve;
 
+pub mod attempt;
+pub mod canary;
+
 mod delink;
 mod link;
 mod update;

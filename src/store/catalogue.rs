@@ -51,7 +51,7 @@ pub async fn load(connection: &mut Connection) -> Result<Catalogue, Error> {
         };
         programs.entry(row.org_id).or_default().insert(row.normalised_name, program);
     }
-    let orgs = sqlx::query!("select id, code, country_code from org")
+    let orgs = sqlx::query!("select id, code, country_code from org where id > 0")
         .fetch_all(&mut *connection)
         .await?
         .into_iter()

@@ -60,20 +60,46 @@ pub async fn commit(
     // Dropped without a commit on each early return, the transaction is rolled back.
     let mut transaction = connection.begin().await?;
     fence::check(&mut transaction, fence).await?;
-    command_log::append(&mut transaction, fence, window.records).await?;
-    enrolments::write(&mut transaction, window.changes).await?;
-    history::append(&mut transaction, window.records).await?;
-    if !window.attempts.is_empty() {
-        attempts::clear(&mut transaction, &fence.lane, window.attempts).await?;
-    }
-    if let Some(changes) = window.holds {
-        holds::write(&mut transaction, &fence.lane, changes).await?;
-    }
+    write(&mut transaction, fence, window).await?;
     failpoint::reach(Point::BeforeCommit);
     // Every statement above succeeded, so this is no commit of an aborted transaction, which
     // would say nothing and roll back.
     transaction.commit().await?;
     failpoint::reach(Point::AfterCommit);
+    Ok(())
+}
+
+/// Runs the statements of [`commit`] and rolls them back, whoever owns the lane: the canary does,
+/// to tell whether the database takes them.
+pub async fn rehearse(
+    connection: &mut Connection,
+    fence: &Fence,
+    window: &Window<'_>,
+) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    match fence::check(&mut transaction, fence).await {
+        Ok(()) | Err(Error::Fenced { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    write(&mut transaction, fence, window).await?;
+    transaction.rollback().await?;
+    Ok(())
+}
+
+async fn write(
+    transaction: &mut Connection,
+    fence: &Fence,
+    window: &Window<'_>,
+) -> Result<(), Error> {
+    command_log::append(transaction, fence, window.records).await?;
+    enrolments::write(transaction, window.changes).await?;
+    history::append(transaction, window.records).await?;
+    if !window.attempts.is_empty() {
+        attempts::clear(transaction, &fence.lane, window.attempts).await?;
+    }
+    if let Some(changes) = window.holds {
+        holds::write(transaction, &fence.lane, changes).await?;
+    }
     Ok(())
 }
 

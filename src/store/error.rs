@@ -8,6 +8,10 @@ pub enum Error {
     /// It is away, failing over, read-only or out of resources: drop the connection, try later.
     #[error("{0}")]
     Outage(String),
+    /// A table, a column, a function or a right is missing (SQLSTATE class 42), for all statements
+    /// of the kind or for some rows: a human mends it, and the canary tells which.
+    #[error("{0}")]
+    Statement(String),
     /// Somebody else changed what this was based on: load and evaluate again.
     #[error("{0}")]
     Conflict(String),
@@ -28,7 +32,8 @@ pub enum Error {
 const CONTENDED_CONSTRAINTS: [&str; 2] = ["command_log", "enrolment"];
 
 impl Error {
-    pub(super) fn timeout(what: &str, after: Duration) -> Self {
+    /// No answer came within a bound.
+    pub(crate) fn timeout(what: &str, after: Duration) -> Self {
         Self::Outage(format!("{what}: no answer within {after:?}"))
     }
 
@@ -58,8 +63,7 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// By SQLSTATE. Only what the data itself brings about is refused: no command may be given up
-/// for a missing table, right, plan or partition, which a human mends.
+/// By SQLSTATE, into what `domain::attempt` decides on.
 fn classify(code: &str, table: &str, constraint: Option<&str>) -> Error {
     let name = constraint.unwrap_or_default();
     let text = format!("SQLSTATE {code}, table `{table}`, constraint `{name}`");
@@ -78,6 +82,7 @@ fn classify(code: &str, table: &str, constraint: Option<&str>) -> Error {
         code if ["21", "22", "23", "54", "P0"].iter().any(|class| code.starts_with(class)) => {
             Error::Refused(text)
         }
+        code if code.starts_with("42") => Error::Statement(text),
         _ => Error::Outage(text),
     }
 }
@@ -93,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_data_is_refused() {
+    fn each_class_of_sqlstate_has_its_kind() {
         for (code, table, constraint, expected) in [
             ("40001", "", None, "conflict"),
             ("40P01", "", None, "conflict"),
@@ -107,8 +112,8 @@ mod tests {
             ("0A000", "", None, "outage"),
             ("25006", "", None, "outage"),
             ("26000", "", None, "outage"),
-            ("42501", "", None, "outage"),
-            ("42P01", "", None, "outage"),
+            ("42501", "", None, "statement"),
+            ("42P01", "", None, "statement"),
             ("53300", "", None, "outage"),
             ("55P03", "", None, "outage"),
             ("57014", "", None, "outage"),
@@ -116,6 +121,7 @@ mod tests {
         ] {
             let kind = match classify(code, table, constraint) {
                 Error::Outage(_) => "outage",
+                Error::Statement(_) => "statement",
                 Error::Conflict(_) => "conflict",
                 Error::Refused(_) => "refused",
                 Error::Fenced { .. } => "fenced",

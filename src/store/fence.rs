@@ -13,6 +13,14 @@ pub struct Fence {
     pub epoch: i64,
 }
 
+impl Fence {
+    /// For statements that are rolled back, whoever owns the lane.
+    #[must_use]
+    pub fn of_no_owner(lane: &str) -> Self {
+        Self { lane: lane.to_owned(), epoch: 0 }
+    }
+}
+
 /// Takes the lane: from now on whoever held it before can't commit.
 pub async fn take(connection: &mut Connection, lane: &str, worker: &str) -> Result<Fence, Error> {
     let epoch = sqlx::query_scalar!(

@@ -117,12 +117,14 @@ pub async fn org(connection: &mut Connection, code: &str) -> Result<Option<Org>,
 
 /// The codes of all orgs.
 pub async fn org_codes(connection: &mut Connection) -> Result<Vec<String>, Error> {
-    Ok(sqlx::query_scalar!("select code from org").fetch_all(connection).await?)
+    Ok(sqlx::query_scalar!("select code from org where id > 0").fetch_all(connection).await?)
 }
 
 /// The country codes of all orgs.
 pub async fn country_codes(connection: &mut Connection) -> Result<Vec<String>, Error> {
-    Ok(sqlx::query_scalar!("select distinct country_code from org").fetch_all(connection).await?)
+    Ok(sqlx::query_scalar!("select distinct country_code from org where id > 0")
+        .fetch_all(connection)
+        .await?)
 }
 
 /// The command with this id, as long as the inbox keeps it.

@@ -20,6 +20,7 @@ pub mod holds;
 pub mod parked;
 
 pub mod attempts;
+pub mod canary;
 pub mod lane_pauses;
 pub mod lane_samples;
 

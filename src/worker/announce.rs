@@ -206,6 +206,7 @@ impl Announcer {
             self.counters.answered.observe(arrival.elapsed());
         }
         Counters::add(&self.counters.acked_windows, 1);
+        self.counters.health.recover();
         Ok(())
     }
 }

@@ -5,7 +5,6 @@
 //! absent: any judgement of a letter. Whatever lies in the queue is kept.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -25,7 +24,7 @@ use crate::store::error::Error as StoreError;
 use crate::store::session::{self, Session};
 use crate::wire::letter;
 use crate::worker::fault::Fault;
-use crate::worker::{Error, Places};
+use crate::worker::{Error, Parts, Places};
 
 /// Most letters that are in memory: each may be as large as the broker takes messages.
 const PREFETCH: u16 = 100;
@@ -37,12 +36,8 @@ const LINGER: Duration = Duration::from_millis(20);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Archives until `shutdown`. Faults are waited out: what was not acked comes again.
-pub(super) async fn run(
-    config: Arc<Config>,
-    places: Arc<Places>,
-    clock: Clock,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+pub(super) async fn run(parts: Parts) -> Result<(), Error> {
+    let Parts { config, places, clock, shutdown, .. } = parts;
     let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
     while !shutdown.is_cancelled() {
         let mut archived = 0;

@@ -8,11 +8,16 @@ use std::time::Duration;
 use histogram::{AtomicHistogram, Histogram};
 
 use crate::config::Config;
+use crate::worker::health::Health;
 use crate::worker::in_hand::InHand;
 
 /// The lanes of a worker, by name, each with what it has done since the worker's start.
 #[derive(Clone, Debug, Default)]
-pub struct LaneCounters(BTreeMap<String, Arc<Counters>>);
+pub struct LaneCounters {
+    lanes: BTreeMap<String, Arc<Counters>>,
+    /// Tasks beside the lanes that stopped by themselves and began anew.
+    task_restarts: Arc<AtomicU64>,
+}
 
 impl LaneCounters {
     /// One for each lane of the configuration.
@@ -22,16 +27,27 @@ impl LaneCounters {
     }
 
     pub(super) fn named<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(lanes.into_iter().map(|lane| (lane.to_owned(), Arc::default())).collect())
+        let lanes = lanes.into_iter().map(|lane| (lane.to_owned(), Arc::default())).collect();
+        Self { lanes, task_restarts: Arc::default() }
     }
 
     /// Each lane's name and what it has done.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Counters)> {
-        self.0.iter().map(|(name, counters)| (name.as_str(), &**counters))
+        self.lanes.iter().map(|(name, counters)| (name.as_str(), &**counters))
     }
 
     pub(super) fn lane(&self, name: &str) -> Arc<Counters> {
-        self.0.get(name).cloned().unwrap_or_default()
+        self.lanes.get(name).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn task_restarts(&self) -> &AtomicU64 {
+        &self.task_restarts
+    }
+
+    /// How often a task beside the lanes stopped by itself and began anew.
+    #[must_use]
+    pub fn count_task_restarts(&self) -> u64 {
+        Counters::get(&self.task_restarts)
     }
 }
 
@@ -60,6 +76,10 @@ pub struct Counters {
     pub(super) answered: Took,
     /// What was delivered and is not acked yet.
     pub(super) in_hand: InHand,
+    /// Tasks of the lane that stopped by themselves, each of which has ended a generation.
+    pub(super) task_restarts: AtomicU64,
+    /// Whether the lane can work, for probes.
+    pub(super) health: Health,
 }
 
 impl Counters {
@@ -69,7 +89,7 @@ impl Counters {
 
     /// Each counter, its name and what it counts.
     #[must_use]
-    pub fn each(&self) -> [(&'static str, &'static str, u64); 9] {
+    pub fn each(&self) -> [(&'static str, &'static str, u64); 10] {
         [
             ("commands_applied", "Commands whose effects were committed", &self.applied),
             ("commands_duplicate", "Commands answered from the inbox", &self.duplicates),
@@ -80,6 +100,11 @@ impl Counters {
             ("windows_repeated", "Windows that had to be done again", &self.repeated_windows),
             ("results_unroutable", "Results that no queue is bound for", &self.unroutable_results),
             ("lane_subscriptions", "Subscriptions to the lane's queue", &self.subscribed),
+            (
+                "lane_task_restarts",
+                "Tasks of the lane that stopped by themselves",
+                &self.task_restarts,
+            ),
         ]
         .map(|(name, what, counter)| (name, what, Self::get(counter)))
     }
@@ -87,6 +112,12 @@ impl Counters {
     /// Commands that were answered, parked or dead-lettered.
     pub(super) fn settled(&self) -> u64 {
         [&self.applied, &self.duplicates, &self.rejected, &self.parked].map(Self::get).iter().sum()
+    }
+
+    /// Whether the lane can work.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// From a delivery's arrival to the confirm of what became of it.

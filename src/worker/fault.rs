@@ -1,5 +1,7 @@
 //! Why a channel generation ended.
 
+use tokio::task::JoinError;
+
 /// A fault after which a lane starts over: new connections, new channel, redelivery from the
 /// queue's front. Nothing is lost by one: whatever was not acked comes again.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +12,25 @@ pub(super) enum Fault {
     Store(#[from] crate::store::error::Error),
     #[error("the database runs with fsync=off and can lose what it has committed: turn it on")]
     NotDurable,
-    #[error("a task of the lane stopped by itself: {0}")]
-    TaskStopped(String),
+    #[error("the task `{task}` of the lane stopped by itself: {why}")]
+    TaskStopped { task: &'static str, why: String },
+}
+
+impl Fault {
+    /// Of a task that ended while it was needed.
+    pub(super) fn of_ended<T>(
+        task: &'static str,
+        ended: Result<Result<T, Self>, JoinError>,
+    ) -> Self {
+        match ended {
+            Ok(Err(fault)) => fault,
+            Ok(Ok(_)) => Self::TaskStopped { task, why: "it ended early".into() },
+            Err(panic) => Self::of_panic(task, &panic),
+        }
+    }
+
+    /// Of a task that panicked.
+    pub(super) fn of_panic(task: &'static str, panic: &JoinError) -> Self {
+        Self::TaskStopped { task, why: panic.to_string() }
+    }
 }

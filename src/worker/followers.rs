@@ -17,16 +17,14 @@ use crate::store::error::Error;
 use crate::store::session::{self, Session};
 use crate::wire::parked;
 use crate::worker::announce::Announcement;
+use crate::worker::executor::{Executor, Patience};
 use crate::worker::fault::Fault;
 use crate::worker::hands::Hands;
 use crate::worker::intake::{self, Taken};
-use crate::worker::isolate::{Isolation, Patience};
 use crate::worker::lane::Lane;
 use crate::worker::scout::Scouted;
 use crate::worker::window::Settled;
 
-/// How often an idle lane looks for letters that were released.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A release that has waited for so long, in seconds, shows that nobody works the lane: the next one
 /// who looks takes it.
 const UNNOTICED_SECONDS: f64 = 5.0;
@@ -94,7 +92,7 @@ pub(super) async fn apply(
     Ok(())
 }
 
-async fn released(hand: &mut Isolation) -> Result<Vec<Uuid>, Fault> {
+async fn released(hand: &mut Executor) -> Result<Vec<Uuid>, Fault> {
     let mut patience = Patience::new();
     loop {
         let timeout = hand.session.timeout();
@@ -113,7 +111,7 @@ async fn released(hand: &mut Isolation) -> Result<Vec<Uuid>, Fault> {
 }
 
 /// The next parked commands to apply: at most a window of them.
-async fn next(hand: &mut Isolation) -> Result<Vec<Taken>, Fault> {
+async fn next(hand: &mut Executor) -> Result<Vec<Taken>, Fault> {
     let mut patience = Patience::new();
     let parked = loop {
         let timeout = hand.session.timeout();
@@ -160,7 +158,7 @@ async fn announce(
 }
 
 /// Takes what was announced out of the line; the released letters too, once nothing is left.
-async fn leave(hand: &mut Isolation, announced: &[i64], released: &[Uuid]) -> Result<(), Fault> {
+async fn leave(hand: &mut Executor, announced: &[i64], released: &[Uuid]) -> Result<(), Fault> {
     let mut patience = Patience::new();
     loop {
         let timeout = hand.session.timeout();

@@ -7,24 +7,25 @@
 //! counted as tried each time that it kills the process.
 
 use std::collections::{HashMap, VecDeque};
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use crate::domain::groups::Membership;
 use crate::domain::identity::CustomerId;
+use crate::store::attempts::Attempts;
+use crate::worker::executor::Executor;
 use crate::worker::fault::Fault;
 use crate::worker::intake::Taken;
-use crate::worker::isolate::Isolation;
 use crate::worker::scout::{self, Part, Scouted};
 use crate::worker::window::{Applied, Settled};
 
 /// See the module.
 pub(super) struct Hands {
-    first: Isolation,
+    first: Executor,
     others: Vec<Helper>,
     /// Who came to hold what in the windows that were settled while the next was looked at; the
     /// latest first.
@@ -32,30 +33,31 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    pub(super) fn of(first: Isolation, others: Vec<Isolation>) -> Self {
+    pub(super) fn of(first: Executor, others: Vec<Executor>) -> Self {
         let others = others.into_iter().map(Helper::start).collect();
         Self { first, others, recent: VecDeque::with_capacity(scout::AHEAD) }
     }
 
     /// The hand that does alone what only one may do.
-    pub(super) fn first(&mut self) -> &mut Isolation {
+    pub(super) fn first(&mut self) -> &mut Executor {
         &mut self.first
     }
 
     /// Settles every delivery of the window.
     pub(super) async fn settle(&mut self, window: &Arc<Scouted>) -> Result<Vec<Settled>, Fault> {
         let all: Vec<&Taken> = window.taken.iter().collect();
-        let attempts = self.first.known_attempts(&all).await?;
-        let is_alone = attempts > 0 || self.first.parked_max.is_some();
+        let known = Arc::new(self.first.known_attempts(&all).await?);
+        let is_alone = !known.is_empty() || self.first.parked_max.is_some();
         let most = if is_alone { 1 } else { scout::parts_at_most(&self.first.config, all.len()) };
         let mut parts = window.parts(self.recent.make_contiguous(), most).into_iter().map(Arc::new);
         let Some(own) = parts.next() else { return Ok(Vec::new()) };
         let others: Vec<Arc<Part>> = parts.collect();
         let helping = others.iter().zip(&mut self.others).map(|(part, helper)| {
-            helper.settle(Job { window: Arc::clone(window), part: Arc::clone(part), attempts })
+            let (window, part) = (Arc::clone(window), Arc::clone(part));
+            helper.settle(Job { window, part, known: Arc::clone(&known) })
         });
         let (own_applied, others_applied) = tokio::try_join!(
-            settle(&mut self.first, window, &own, attempts),
+            settle(&mut self.first, window, &own, &known),
             try_join_all(helping),
         )?;
         let parts = std::iter::once(own).chain(others);
@@ -82,15 +84,15 @@ struct Helper {
 struct Job {
     window: Arc<Scouted>,
     part: Arc<Part>,
-    attempts: u32,
+    known: Arc<HashMap<Uuid, Attempts>>,
 }
 
 impl Helper {
-    fn start(mut hand: Isolation) -> Self {
+    fn start(mut hand: Executor) -> Self {
         let (jobs, mut given) = mpsc::channel::<(Job, oneshot::Sender<_>)>(1);
         let working = tokio::spawn(async move {
-            while let Some((Job { window, part, attempts }, done)) = given.recv().await {
-                let applied = settle(&mut hand, &window, &part, attempts).await;
+            while let Some((Job { window, part, known }, done)) = given.recv().await {
+                let applied = settle(&mut hand, &window, &part, &known).await;
                 // Whoever does not wait any longer has given the window up.
                 if done.send(applied).is_err() {
                     return;
@@ -107,20 +109,20 @@ impl Helper {
         {
             return applied;
         }
-        // Only a panic ends the task before its time: a defect of the worker, as on any other task.
-        match (&mut self.working).await {
-            Err(ended) if ended.is_panic() => resume_unwind(ended.into_panic()),
-            _ => Err(Fault::TaskStopped("a hand of the lane ended early".into())),
-        }
+        let why = match (&mut self.working).await {
+            Err(ended) => ended.to_string(),
+            Ok(()) => "it ended early".into(),
+        };
+        Err(Fault::TaskStopped { task: "executor", why })
     }
 }
 
 async fn settle(
-    hand: &mut Isolation,
+    hand: &mut Executor,
     window: &Scouted,
     part: &Part,
-    attempts: u32,
+    known: &HashMap<Uuid, Attempts>,
 ) -> Result<Applied, Fault> {
     let taken: Vec<&Taken> = part.places.iter().map(|place| &window.taken[*place]).collect();
-    hand.settle(&taken, part.acquaintances.as_ref(), attempts).await
+    hand.process(&taken, part.acquaintances.as_ref(), known).await
 }

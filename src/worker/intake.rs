@@ -17,7 +17,7 @@ use crate::broker::consumer::{Consumer, Delivery};
 use crate::config::Config;
 use crate::domain::command::Command;
 use crate::domain::rejection::{Reason, Rejection};
-use crate::failpoint::{self, Protection};
+use crate::failpoint::{self, Point, Protection};
 use crate::message::{Message, Properties};
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
@@ -70,6 +70,7 @@ pub(super) async fn run(
             () = stop.cancelled() => break,
             delivery = consumer.next() => delivery?,
         };
+        failpoint::reach(Point::Receive);
         counters.in_hand.add(delivery.tag, waits_since(&delivery.message.properties));
         let read = take(delivery, &config.publishers);
         tokio::select! {

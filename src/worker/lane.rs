@@ -18,19 +18,25 @@ use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Topology};
 use crate::clock::Clock;
 use crate::config::{AfterDeadLetter, Config};
+use crate::failpoint::{self, Point};
 use crate::retry::Backoff;
+use crate::store::fence::Fence;
 use crate::store::session::{self, Session};
 use crate::worker::Error;
 use crate::worker::Places;
 use crate::worker::announce::{Announcement, Announcer};
+use crate::worker::attempts;
+use crate::worker::canary;
 use crate::worker::counters::Counters;
 use crate::worker::direct_reply;
+use crate::worker::executor::Executor;
 use crate::worker::fault::Fault;
 use crate::worker::followers;
 use crate::worker::hands::Hands;
+use crate::worker::health::State;
 use crate::worker::intake;
-use crate::worker::isolate::Isolation;
 use crate::worker::outgoing::Speaker;
+use crate::worker::permit::Permits;
 use crate::worker::scout::{Scout, Scouted};
 use crate::worker::tenure;
 
@@ -48,6 +54,8 @@ const ANNOUNCEMENTS_WAITING: usize = 1;
 const WINDOWS_WAITING: usize = 1;
 /// How often a busy lane says in the log what it has done.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+/// How often an idle lane shows that its loop turns.
+const TURN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Lane {
@@ -55,7 +63,8 @@ pub(super) struct Lane {
     pub(super) config: Arc<Config>,
     places: Arc<Places>,
     clock: Clock,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
+    permits: Arc<Permits>,
     pub(super) speaker: Speaker,
 }
 
@@ -66,6 +75,7 @@ impl Lane {
         places: Arc<Places>,
         clock: Clock,
         counters: Arc<Counters>,
+        permits: Arc<Permits>,
     ) -> Self {
         let speaker = Speaker {
             lane: name.clone(),
@@ -73,7 +83,7 @@ impl Lane {
             clock: clock.clone(),
             counters: Arc::clone(&counters),
         };
-        Self { name, config, places, clock, counters, speaker }
+        Self { name, config, places, clock, counters, permits, speaker }
     }
 
     /// Works until `shutdown`, then drains. Only a database that may lose what it has committed
@@ -95,11 +105,12 @@ impl Lane {
                 pause.reset();
                 longer_pause.reset();
             }
-            tracing::warn!(lane = self.name, "lane {} starts over: {fault}", self.name);
             let pause =
                 if has_subscribed && !made_progress { &mut longer_pause } else { &mut pause };
+            let delay = pause.next_delay();
+            self.note(&fault, delay);
             tokio::select! {
-                () = pause.wait() => {}
+                () = self.counters.health.turn_during(tokio::time::sleep(delay)) => {}
                 () = shutdown.cancelled() => {}
             }
         }
@@ -107,20 +118,43 @@ impl Lane {
         Ok(())
     }
 
+    /// Logs why a generation ended and when the next one begins.
+    fn note(&self, fault: &Fault, delay: Duration) {
+        let (lane, delay) = (&self.name, delay.as_secs_f64());
+        self.counters.health.enter(State::Connecting);
+        self.counters.health.fail(fault);
+        if matches!(fault, Fault::TaskStopped { .. }) {
+            Counters::add(&self.counters.task_restarts, 1);
+            tracing::error!(lane, "lane `{lane}` reconnects in {delay:.1} s: {fault}");
+        } else {
+            tracing::warn!(lane, "lane `{lane}` reconnects in {delay:.1} s: {fault}");
+        }
+    }
+
+    /// Returns when the database works for a lane. Each channel that is closed for want of it would
+    /// count as a delivery of everything that it held.
+    async fn check_database(&self, session: &mut Session) -> Result<(), Fault> {
+        if !session::bounded(session.timeout(), session.is_durable()).await? {
+            return Err(Fault::NotDurable);
+        }
+        let (fence, worker) = (Fence::of_no_owner(&self.name), &self.config.worker_id);
+        let holds = self.parked_max().is_some();
+        Ok(canary::run(session, &fence, worker, holds, self.clock.now()).await?)
+    }
+
     async fn generation(&self, shutdown: &CancellationToken) -> Result<(), Fault> {
+        let health = &self.counters.health;
         let mut session = self.session();
         tokio::select! {
-            ready = session::bounded(session.timeout(), session.is_durable()) => {
-                if !ready? {
-                    return Err(Fault::NotDurable);
-                }
-            }
+            checked = health.turn_during(self.check_database(&mut session)) => checked?,
             () = shutdown.cancelled() => return Ok(()),
         }
         let connected = tokio::select! {
-            connected = self.connect() => connected?,
+            connected = health.turn_during(self.connect()) => connected?,
             () = shutdown.cancelled() => return Ok(()),
         };
+        health.enter(State::StandingBy);
+        health.recover();
         let Connected { consuming, publishing, consumer, publisher } = connected;
 
         // Ends the intake when this generation ends, for whatever reason.
@@ -154,20 +188,21 @@ impl Lane {
             session: session.another(),
             wanted: Arc::clone(&wanted),
         };
-        let _scout = AbortOnDropHandle::new(tokio::spawn(scout.run(taken, window_sender)));
+        let mut scout = AbortOnDropHandle::new(tokio::spawn(scout.run(taken, window_sender)));
 
         let ended = tokio::select! {
             worked = self.windows(session, &channel, (windows, &wanted), announcement_sender, &stop) => worked,
-            ended = &mut announcer => Err(unexpected(ended)),
+            ended = &mut announcer => Err(Fault::of_ended("publisher", ended)),
             lost = consuming.closed() => Err(lost.into()),
             lost = publishing.closed() => Err(lost.into()),
         };
         // Dropping the sender lets the announcer finish what it has; `windows` has dropped it.
+        let was_asked_to_stop = stop.is_cancelled();
         stop.cancel();
         let drained = match ended {
-            Ok(()) => match (&mut announcer).await {
+            Ok(()) => match health.turn_during(&mut announcer).await {
                 Ok(ended) => ended,
-                Err(panic) => Err(Fault::TaskStopped(panic.to_string())),
+                Err(panic) => Err(Fault::of_panic("publisher", &panic)),
             },
             Err(fault) => {
                 announcer.abort();
@@ -183,11 +218,21 @@ impl Lane {
                 Ok(())
             }
             Ok(Err(lost)) => Err(lost.into()),
-            Err(panic) => Err(Fault::TaskStopped(panic.to_string())),
+            Err(panic) => Err(Fault::of_panic("receiver", &panic)),
+        };
+        let looking = match (&mut scout).await {
+            Ok(()) if was_asked_to_stop => Ok(()),
+            Ok(()) => Err(Fault::TaskStopped {
+                task: "look-ahead",
+                why: "it ended although deliveries may come".into(),
+            }),
+            Err(panic) => Err(Fault::of_panic("look-ahead", &panic)),
         };
         self.counters.in_hand.clear();
-        tokio::join!(publishing.close(), consuming.close());
-        drained.and(taking)
+        let (mut session, process) = (self.session(), self.permits.process);
+        let taking_back = attempts::take_back(&mut session, &self.name, process);
+        tokio::join!(publishing.close(), consuming.close(), taking_back);
+        drained.and(taking).and(looking)
     }
 
     fn session(&self) -> Session {
@@ -216,6 +261,7 @@ impl Lane {
         let consumer =
             Consumer::subscribe(&consuming, &queue, self.config.prefetch, &self.config.worker_id)
                 .await?;
+        failpoint::reach(Point::AfterSubscribe);
         Counters::add(&self.counters.subscribed, 1);
         tracing::info!(lane = self.name, "subscribed to {queue}");
         Ok(Connected { consuming, publishing, consumer, publisher })
@@ -245,8 +291,12 @@ impl Lane {
                     Some(window) => Some(window),
                     None => return Ok(()),
                 },
-                () = tokio::time::sleep(followers::LOOK_INTERVAL), if self.parked_max().is_some() => None,
+                () = tokio::time::sleep(TURN_INTERVAL) => None,
             };
+            self.counters.health.turn();
+            if window.is_none() && self.parked_max().is_none() {
+                continue;
+            }
             if window.is_none()
                 && let Some(session) = &mut session
                 && !followers::wait_unnoticed(session, &self.name).await
@@ -256,6 +306,7 @@ impl Lane {
             let is_first = session.is_some();
             if let Some(session) = session.take() {
                 hands = Some(self.take(session, channel, stop).await?);
+                self.counters.health.enter(State::Active);
             }
             let Some(hands) = &mut hands else { return Ok(()) };
             if is_first || self.parked_max().is_some() {
@@ -267,7 +318,7 @@ impl Lane {
             let outgoing = self.speaker.outgoing(&window.taken, settled);
             let arrivals = window.taken.iter().map(|taken| taken.arrived_at).collect();
             let announcement = Announcement { outgoing, arrivals, ack_through, confirmed: None };
-            if announcements.send(announcement).await.is_err() {
+            if self.counters.health.turn_during(announcements.send(announcement)).await.is_err() {
                 // The announcer has failed, and its own fault is the one to report.
                 std::future::pending::<()>().await;
             }
@@ -290,17 +341,18 @@ impl Lane {
         let fence = tenure::take(&mut session, &self.name, worker, channel, hold, shutdown).await?;
         let others: Vec<Session> =
             (1..self.config.connections_per_lane).map(|_| session.another()).collect();
-        let isolation = |session| Isolation {
+        let executor = |session| Executor {
             lane: self.name.clone(),
             config: Arc::clone(&self.config),
             clock: self.clock.clone(),
             counters: Arc::clone(&self.counters),
+            permits: Arc::clone(&self.permits),
             session,
             fence: fence.clone(),
             shutdown: shutdown.clone(),
             parked_max: self.parked_max(),
         };
-        Ok(Hands::of(isolation(session), others.into_iter().map(isolation).collect()))
+        Ok(Hands::of(executor(session), others.into_iter().map(executor).collect()))
     }
 
     /// Where dead letters hold their customers: how many commands may be parked behind them.
@@ -340,13 +392,4 @@ struct Connected {
     publishing: Arc<Connection>,
     consumer: Consumer,
     publisher: Publisher,
-}
-
-/// The fault of a task that ended while it was needed.
-fn unexpected<T>(ended: Result<Result<T, Fault>, tokio::task::JoinError>) -> Fault {
-    match ended {
-        Ok(Err(fault)) => fault,
-        Ok(Ok(_)) => Fault::TaskStopped("it ended early".into()),
-        Err(panic) => Fault::TaskStopped(panic.to_string()),
-    }
 }

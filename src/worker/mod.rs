@@ -7,37 +7,47 @@
 
 mod announce;
 mod archive;
+mod attempts;
+mod canary;
 pub mod counters;
 mod dead_letter;
 mod direct_reply;
+mod evaluation_deadline;
+mod executor;
 mod fault;
 mod followers;
 mod hands;
+pub mod health;
 mod holding;
 mod in_hand;
 mod intake;
-mod isolate;
 mod lane;
 mod outgoing;
 mod pauses;
+mod permit;
 mod replays;
 mod retention;
 mod samples;
 mod scout;
+mod split;
+mod supervise;
 mod tenure;
 pub(crate) mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::worker::counters::LaneCounters;
+use crate::worker::counters::{Counters, LaneCounters};
 use crate::worker::lane::Lane;
+use crate::worker::permit::Permits;
+use crate::worker::supervise::supervise;
 
 /// Why the worker as a whole ended without being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +75,26 @@ struct Places {
     amqp_url: String,
 }
 
+/// What the tasks of a worker share.
+#[derive(Clone)]
+struct Parts {
+    config: Arc<Config>,
+    places: Arc<Places>,
+    clock: Clock,
+    permits: Arc<Permits>,
+    shutdown: CancellationToken,
+}
+
+impl Parts {
+    fn lane(&self, name: String, counters: Arc<Counters>) -> Lane {
+        let Self { config, places, clock, permits, shutdown: _ } = self.clone();
+        Lane::new(name, config, places, clock, counters, permits)
+    }
+}
+
+/// A task beside the lanes, begun anew each time.
+type Task = Box<dyn Fn(&Parts) -> BoxFuture<'static, Result<(), Error>> + Send + Sync>;
+
 /// Runs all lanes of the configuration until `shutdown`, and drains them.
 ///
 /// `kill` ends the drain at once. Faults of the broker or the database never end the worker:
@@ -76,35 +106,48 @@ pub async fn run(
     shutdown: CancellationToken,
     kill: CancellationToken,
 ) -> Result<(), Error> {
-    let places = Arc::new(Places {
+    let places = Places {
         database_url: config.database_url()?.to_owned(),
         amqp_url: config.amqp_url()?.to_owned(),
-    });
-    let config = Arc::new(config.clone());
+    };
+    let parts = Parts {
+        config: Arc::new(config.clone()),
+        places: Arc::new(places),
+        clock,
+        permits: Arc::new(Permits::of_this_process()),
+        shutdown: shutdown.clone(),
+    };
     let mut tasks = JoinSet::new();
     let (paused, seen) = watch::channel(None);
     for lane in &config.lanes {
-        let (name, seen) = (lane.name.clone(), seen.clone());
-        let (config, places) = (Arc::clone(&config), Arc::clone(&places));
-        let lane = Lane::new(name.clone(), config, places, clock.clone(), counters.lane(&name));
-        tasks.spawn(pauses::work(lane, name, seen, shutdown.clone()));
+        let counters = counters.lane(&lane.name);
+        let lane = Arc::new(parts.lane(lane.name.clone(), Arc::clone(&counters)));
+        let (seen, stop) = (seen.clone(), shutdown.clone());
+        let work = move || pauses::work(Arc::clone(&lane), seen.clone(), stop.clone());
+        let shutdown = shutdown.clone();
+        tasks
+            .spawn(async move { supervise("lane", &counters.task_restarts, shutdown, work).await });
     }
-    tasks.spawn(pauses::watch(Arc::clone(&config), Arc::clone(&places), paused, shutdown.clone()));
-    tasks.spawn(samples::run(
-        Arc::clone(&config),
-        Arc::clone(&places),
-        counters.clone(),
-        shutdown.clone(),
-    ));
-    tasks.spawn(retention::run(Arc::clone(&config), Arc::clone(&places), shutdown.clone()));
+    let mut run_beside = |name: &'static str, task: Task| {
+        let (counters, shutdown, parts) = (counters.clone(), shutdown.clone(), parts.clone());
+        tasks.spawn(async move {
+            supervise(name, counters.task_restarts(), shutdown, || task(&parts)).await
+        });
+    };
+    let paused = Arc::new(paused);
+    run_beside(
+        "lane pauses",
+        Box::new(move |parts| Box::pin(pauses::watch(parts.clone(), Arc::clone(&paused)))),
+    );
+    let of_lanes = counters.clone();
+    run_beside(
+        "lane metrics",
+        Box::new(move |parts| Box::pin(samples::run(parts.clone(), of_lanes.clone()))),
+    );
+    run_beside("retention", Box::new(|parts| Box::pin(retention::run(parts.clone()))));
     if config.archive_dead_letters {
-        tasks.spawn(archive::run(
-            Arc::clone(&config),
-            Arc::clone(&places),
-            clock.clone(),
-            shutdown.clone(),
-        ));
-        tasks.spawn(replays::run(Arc::clone(&config), places, clock, shutdown.clone()));
+        run_beside("archive", Box::new(|parts| Box::pin(archive::run(parts.clone()))));
+        run_beside("replay outcomes", Box::new(|parts| Box::pin(replays::run(parts.clone()))));
     }
 
     let deadline = async {

@@ -12,13 +12,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
 use crate::store::connection;
 use crate::store::error::Error as StoreError;
 use crate::store::lane_pauses;
 use crate::store::session::{self, Session};
+use crate::worker::health::State;
 use crate::worker::lane::Lane;
-use crate::worker::{Error, Places};
+use crate::worker::{Error, Parts};
 
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,12 +28,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(super) type Paused = Option<BTreeSet<String>>;
 
 /// Looks which lanes are paused, until `shutdown`.
-pub(super) async fn watch(
-    config: Arc<Config>,
-    places: Arc<Places>,
-    paused: watch::Sender<Paused>,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+pub(super) async fn watch(parts: Parts, paused: Arc<watch::Sender<Paused>>) -> Result<(), Error> {
+    let Parts { config, places, shutdown, .. } = parts;
     let name = format!("partner-program pauses {}", config.worker_id);
     let mut session = Session::new(places.database_url.clone(), name, config.database_timeout());
     let mut told = false;
@@ -78,21 +74,21 @@ async fn look(session: &mut Session) -> Result<BTreeSet<String>, StoreError> {
 
 /// Works the lane until `shutdown`, but for the times in which it is paused.
 pub(super) async fn work(
-    lane: Lane,
-    name: String,
+    lane: Arc<Lane>,
     mut paused: watch::Receiver<Paused>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let (name, health) = (&lane.name, &lane.counters.health);
     loop {
         tokio::select! {
-            () = until_resumed(&mut paused, &name) => {}
+            () = health.turn_during(until_resumed(&mut paused, &lane)) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
         let stop = shutdown.child_token();
         let mut working = std::pin::pin!(lane.run(stop.clone()));
         tokio::select! {
             ended = &mut working => return ended,
-            () = until(&mut paused, |seen| is_paused(seen, &name) == Some(true)) => {
+            () = until(&mut paused, |seen| is_paused(seen, name) == Some(true)) => {
                 tracing::warn!(lane = name, "lane {name} is paused: finishing what has begun");
                 stop.cancel();
                 working.await?;
@@ -101,12 +97,15 @@ pub(super) async fn work(
     }
 }
 
-async fn until_resumed(paused: &mut watch::Receiver<Paused>, lane: &str) {
+async fn until_resumed(paused: &mut watch::Receiver<Paused>, lane: &Lane) {
+    let (name, health) = (&lane.name, &lane.counters.health);
     until(paused, Option::is_some).await;
-    if is_paused(&paused.borrow(), lane) == Some(true) {
-        tracing::warn!(lane, "lane {lane} stands still until it is resumed");
+    if is_paused(&paused.borrow(), name) == Some(true) {
+        health.enter(State::Paused);
+        tracing::warn!(lane = name, "lane {name} stands still until it is resumed");
     }
-    until(paused, |seen| is_paused(seen, lane) == Some(false)).await;
+    until(paused, |seen| is_paused(seen, name) == Some(false)).await;
+    health.enter(State::Connecting);
 }
 
 /// `None` as long as nobody knows.

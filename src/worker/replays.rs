@@ -1,18 +1,13 @@
 //! Finds out what came of replayed dead letters: a replay is done when its command took effect,
 //! not when it was sent. That it died again the archive sees by itself.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use tokio_util::sync::CancellationToken;
-
-use crate::clock::Clock;
-use crate::config::Config;
 use crate::store::dead_letters::archive;
 use crate::store::error::Error as StoreError;
 use crate::store::session::{self, Session};
-use crate::worker::{Error, Places};
+use crate::worker::{Error, Parts};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// How often is looked. Nothing is to be done as long as no letter was replayed.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -25,12 +20,8 @@ const SOON: TimeDelta = TimeDelta::minutes(10);
 const NOW_AND_THEN: u64 = 60;
 
 /// Follows until `shutdown`.
-pub(super) async fn run(
-    config: Arc<Config>,
-    places: Arc<Places>,
-    clock: Clock,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+pub(super) async fn run(parts: Parts) -> Result<(), Error> {
+    let Parts { config, places, clock, shutdown, .. } = parts;
     let name = format!("partner-program follow {}", config.worker_id);
     let mut session = Session::new(places.database_url.clone(), name, config.database_timeout());
     let mut looks: u64 = 0;

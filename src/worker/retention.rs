@@ -3,25 +3,18 @@
 //!
 //! Every worker does this; the database lets one at a time, and the others find nothing to do.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::store;
-use crate::worker::Error;
-use crate::worker::Places;
+use crate::worker::{Error, Parts, Places};
 
 /// How often the partitions are looked at: they are made days ahead, so hours are no hurry.
 const INTERVAL: Duration = Duration::from_hours(1);
 
 /// Maintains the partitions until `shutdown`. A failure is logged and tried again next time.
-pub(super) async fn run(
-    config: Arc<Config>,
-    places: Arc<Places>,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+pub(super) async fn run(parts: Parts) -> Result<(), Error> {
+    let Parts { config, places, shutdown, .. } = parts;
     loop {
         if let Err(error) = maintain(&config, &places).await {
             tracing::warn!(%error, "what has had its time could not be put away, trying again later: {error}");

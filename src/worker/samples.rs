@@ -3,29 +3,23 @@
 //! A sample that can't be written is not missed: the next one covers its time, too.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use histogram::Histogram;
-use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::failpoint::{self, Point};
 use crate::store::lane_samples::{self, Sample};
 use crate::store::session::{self, Session};
 use crate::worker::counters::{Counters, LaneCounters};
-use crate::worker::{Error, Places};
+use crate::worker::{Error, Parts};
 
 /// As often as the console looks.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Says it until `shutdown`.
-pub(super) async fn run(
-    config: Arc<Config>,
-    places: Arc<Places>,
-    counters: LaneCounters,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Error> {
+    let Parts { config, places, shutdown, .. } = parts;
     let name = format!("partner-program samples {}", config.worker_id);
     let mut session = Session::new(places.database_url.clone(), name, config.database_timeout());
     let mut before = Reading::of(&counters);
@@ -34,6 +28,7 @@ pub(super) async fn run(
             () = tokio::time::sleep(INTERVAL) => {}
             () = shutdown.cancelled() => return Ok(()),
         }
+        failpoint::reach(Point::BackgroundTask);
         let now = Reading::of(&counters);
         let samples: Vec<Sample> = now.since(&before).collect();
         let over = now.at - before.at;

@@ -18,6 +18,7 @@ use crate::domain::identity::CustomerId;
 use crate::domain::needs::Needs;
 use crate::domain::program::{Catalogue, OrgId};
 use crate::domain::snapshot::Snapshot;
+use crate::failpoint::{self, Point};
 use crate::store;
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
@@ -161,6 +162,7 @@ impl Scout {
 
     /// An outage is for whoever settles the window to wait out.
     async fn look(&mut self, window: &[Taken]) -> Option<Known> {
+        failpoint::reach(Point::LookAhead);
         match session::bounded(self.session.timeout(), self.ask(window)).await {
             Ok(known) => Some(known),
             Err(error) => {

@@ -39,7 +39,8 @@ pub(super) async fn take(
             Err(error) => error,
         };
         session.discard();
-        let is_passing = matches!(error, Error::Outage(_) | Error::Conflict(_));
+        let is_passing =
+            matches!(error, Error::Outage(_) | Error::Statement(_) | Error::Conflict(_));
         if !is_passing || since.elapsed() > hold || shutdown.is_cancelled() {
             return Err(error.into());
         }

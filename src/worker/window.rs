@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::broker::topology;
 use crate::clock::Clock;
+use crate::domain::attempt;
 use crate::domain::enrolment::EnrolmentKey;
 use crate::domain::evaluate::{Outcome, Warning, evaluate};
 use crate::domain::groups::Membership;
@@ -31,6 +32,7 @@ use crate::store::commit::{Record, Window};
 use crate::store::fence::Fence;
 use crate::store::session::Session;
 use crate::wire::result;
+use crate::worker::evaluation_deadline::Deadline;
 use crate::worker::holding::{self, Asking, Holding, Leave};
 use crate::worker::intake::{Read, Taken};
 use crate::worker::scout::Acquaintances;
@@ -65,6 +67,21 @@ pub(super) enum Failure {
     Store(#[from] store::error::Error),
     #[error("processing panicked: {0}")]
     Panicked(String),
+}
+
+impl Failure {
+    /// What decides whether it counts against a command.
+    pub(super) fn kind(&self) -> attempt::Failure {
+        use store::error::Error;
+        match self {
+            Self::Store(Error::Refused(_)) => attempt::Failure::DataRefused,
+            Self::Store(Error::Statement(_)) => attempt::Failure::StatementRefused,
+            Self::Store(Error::Outage(_) | Error::Conflict(_) | Error::Fenced { .. }) => {
+                attempt::Failure::Unavailable
+            }
+            Self::Panicked(_) => attempt::Failure::Panicked,
+        }
+    }
 }
 
 /// What came of a window.
@@ -148,14 +165,7 @@ pub(super) async fn apply(
         now: clock.now(),
         holding,
     };
-    // A panic leaves no trace but the evaluation, which is dropped.
-    let settled = catch_unwind(AssertUnwindSafe(|| {
-        let plans = plans.into_iter().zip(taken).enumerate();
-        plans
-            .map(|(index, (plan, taken))| evaluation.settle(plan, taken, index))
-            .collect::<Vec<_>>()
-    }))
-    .map_err(|panic| Failure::Panicked(panic_message(panic.as_ref())))?;
+    let settled = evaluation.run(plans, taken)?;
 
     let Evaluation { records, snapshot, holding, .. } = &evaluation;
     let changes = snapshot.changes();
@@ -224,6 +234,16 @@ struct Evaluation {
 }
 
 impl Evaluation {
+    /// Settles each delivery, in order. A panic leaves no trace but the evaluation, which is dropped.
+    fn run(&mut self, plans: Vec<Plan<'_>>, taken: &[&Taken]) -> Result<Vec<Settled>, Failure> {
+        let _deadline = Deadline::start();
+        let plans = plans.into_iter().zip(taken).enumerate();
+        let settle =
+            |(index, (plan, taken)): (usize, (Plan<'_>, &&Taken))| self.settle(plan, taken, index);
+        catch_unwind(AssertUnwindSafe(|| plans.map(settle).collect()))
+            .map_err(|panic| Failure::Panicked(panic_message(panic.as_ref())))
+    }
+
     fn settle(&mut self, plan: Plan<'_>, taken: &Taken, index: usize) -> Settled {
         let (org, read, key) = match plan {
             Plan::Command { org, read, key } => (org, read, key),
@@ -321,7 +341,8 @@ pub(crate) fn result_event(key: &CommandKey, stored: &Stored) -> Message {
     result::event(topology::RESULTS, &header, stored.result.clone())
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic said, if it said anything.
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")

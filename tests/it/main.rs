@@ -49,6 +49,9 @@ mod show;
 mod store;
 
 #[cfg(test)]
+mod supervision;
+
+#[cfg(test)]
 mod import;
 
 #[cfg(test)]

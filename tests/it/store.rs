@@ -1,6 +1,9 @@
 //! Windows against a real Postgres: what is stored, what is refused, and by whom.
 
+mod attempts;
+
 use chrono::{DateTime, Days, Utc};
+use partner_program_worker::domain::attempt::Company;
 use partner_program_worker::domain::command::{
     Command, DelinkItem, Entry, Identifiers, LinkItem, Reference,
 };
@@ -13,7 +16,7 @@ use partner_program_worker::store::commit::{self, Record, Window};
 use partner_program_worker::store::connection::{self, Connection};
 use partner_program_worker::store::error::Error;
 use partner_program_worker::store::fence::{self, Fence};
-use partner_program_worker::store::{attempts, catalogue, load, retention};
+use partner_program_worker::store::{attempts as tries, canary, catalogue, load, retention};
 use sqlx::error::DatabaseError;
 use sqlx::{AssertSqlSafe, Executor, raw_sql};
 use uuid::Uuid;
@@ -105,7 +108,7 @@ impl Scene {
     async fn enrolments(&mut self) -> Vec<String> {
         self.texts(
             "select concat_ws(':', customer_id, linked, membership_id, version)
-             from enrolment order by customer_id",
+             from enrolment where org_id > 0 order by customer_id",
         )
         .await
     }
@@ -267,23 +270,6 @@ async fn a_missing_partition_is_an_outage_so_that_no_command_is_given_up() {
 }
 
 #[tokio::test]
-async fn attempts_are_counted_once_a_call_and_forgotten_with_the_window() {
-    let mut scene = Scene::new("attempts").await;
-    let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    let (connection, fence) = (&mut scene.connection, &scene.fence);
-    assert_eq!(attempts::count(connection, fence, &[one, one]).await.unwrap()[&one], 1);
-    assert_eq!(attempts::count(connection, fence, &[other, one]).await.unwrap()[&one], 2);
-    let window = Window { records: &[], changes: &[], attempts: &[one], holds: None };
-    commit::commit(connection, &scene.fence, &window).await.unwrap();
-    let left = attempts::read(connection, "main", &[one, other]).await.unwrap();
-    assert_eq!(left.into_iter().collect::<Vec<_>>(), [(other, 1)]);
-    // Whoever has lost the lane has no say in what is given up.
-    fence::take(connection, "main", "another").await.unwrap();
-    let counted = attempts::count(connection, fence, &[other]).await;
-    assert!(matches!(counted, Err(Error::Fenced { .. })), "{counted:?}");
-}
-
-#[tokio::test]
 async fn maintenance_leaves_no_gap_drops_what_is_over_and_repeats_without_effect() {
     let mut scene = Scene::new("partitions").await;
     retention::maintain(&mut scene.connection, 30).await.unwrap();
@@ -322,8 +308,12 @@ async fn a_worker_s_role_stores_windows_and_has_partitions_made() {
     scene.catalogue = catalogue::load(&mut scene.connection).await.unwrap();
     scene.apply(&[("1", link(1, "a"))]).await.unwrap();
     scene.apply(&[("2", delink(1)), ("3", link(2, "a"))]).await.unwrap();
-    attempts::count(&mut scene.connection, &scene.fence, &[Uuid::nil()]).await.unwrap();
-    attempts::clear(&mut scene.connection, "main", &[Uuid::nil()]).await.unwrap();
+    let process = Uuid::from_u128(1);
+    let (connection, fence) = (&mut scene.connection, &scene.fence);
+    tries::begin(connection, fence, process, &[process], Company::Alone).await.unwrap();
+    tries::end(connection, fence, process, true, "P0001").await.unwrap();
+    tries::clear(connection, "main", &[process]).await.unwrap();
+    canary::record(connection, "main", "worker").await.unwrap();
     retention::maintain(&mut scene.connection, 3).await.unwrap();
     assert_eq!(scene.enrolments().await, ["1:f:a:2", "2:t:a:1"]);
 }

@@ -19,6 +19,9 @@ use crate::model::{Customer, Model, Org};
 const COMMANDS: usize = 1000;
 /// The setting `attempts_limit`, at its default.
 const ATTEMPTS: usize = 5;
+/// Those that shrink a batch of 16 to one, the attempts alone, and workers that are killed for what
+/// the one before them left hanging.
+const KILLS_MAX: usize = 4 * ATTEMPTS;
 /// Halving a window of 16 down to one, several times over, and the tries of one alone.
 const TRIES_MAX: usize = 40;
 
@@ -130,7 +133,7 @@ async fn a_command_that_kills_its_worker_is_given_up_alone() {
         }
         worker.kill().await;
         kills += 1;
-        assert!(kills <= 2 * ATTEMPTS, "killed {kills} times and still not given up");
+        assert!(kills <= KILLS_MAX, "killed {kills} times and still not given up");
         scene
             .rows
             .execute(

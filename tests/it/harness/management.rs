@@ -96,6 +96,17 @@ impl Broker {
         );
     }
 
+    /// Lowers the delivery limit of the lanes' queues: a policy can do no more.
+    pub(crate) fn limit_deliveries(&self, deliveries: usize) {
+        self.put(
+            &format!("policies/{}/deliveries", self.vhost),
+            &json!({
+                "pattern": r"^partner-program\.commands\.", "apply-to": "queues",
+                "definition": { "delivery-limit": deliveries },
+            }),
+        );
+    }
+
     pub(crate) fn lift_limit(&self) {
         self.delete(&format!("policies/{}/full", self.vhost));
     }

@@ -1,0 +1,132 @@
+//! Runs the canary: the statements of a batch for an org that no publisher can address, rolled back,
+//! and one committed row.
+//!
+//! It tells whose fault a failure is. Where the canary passes, the database takes the statements and
+//! commits, so the failure is the command's own; where it fails, the lane waits. A lane also waits for
+//! it before it subscribes: each closed channel counts as a delivery of everything it held.
+
+use std::panic::AssertUnwindSafe;
+
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use crate::domain::canary;
+use crate::domain::evaluate::evaluate;
+use crate::domain::needs::Needs;
+use crate::failpoint::{self, Protection};
+use crate::store;
+use crate::store::command_log::{CommandKey, Stored};
+use crate::store::commit::{self, Record, Window};
+use crate::store::error::Error;
+use crate::store::fence::Fence;
+use crate::store::holds::{Changes, Hold, Parking, Question};
+use crate::store::session::{self, Session};
+use crate::wire::result;
+
+/// Passes, or says what the database does not do. The session is fit for use afterwards.
+pub(super) async fn run(
+    session: &mut Session,
+    fence: &Fence,
+    worker: &str,
+    holds_customers: bool,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if failpoint::is_without(Protection::Canary) {
+        return Ok(());
+    }
+    let timeout = session.timeout();
+    let running = rehearse(session, fence, worker, holds_customers, now);
+    let passed = AssertUnwindSafe(session::bounded(timeout, running)).catch_unwind().await;
+    let passed = passed.unwrap_or_else(|_panic| {
+        Err(Error::Outage("the canary panicked: see the log for where".into()))
+    });
+    if passed.is_err() {
+        session.discard();
+    }
+    passed
+}
+
+async fn rehearse(
+    session: &mut Session,
+    fence: &Fence,
+    worker: &str,
+    holds_customers: bool,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    session.catalogue().await?;
+    let connection = session.connection().await?;
+    let org = canary::org();
+    let commands = canary::commands(&Uuid::now_v7().to_string(), now);
+    let mut needs = Needs::default();
+    for command in &commands {
+        needs.add_command(&org, command);
+    }
+    let keys = commands
+        .each_ref()
+        .map(|_| CommandKey { org_id: org.id, command_id: Uuid::now_v7().to_string() });
+    store::command_log::find(connection, &keys).await?;
+    let mut snapshot = store::load::load(connection, &needs).await?;
+    let records: Vec<Record> = commands
+        .iter()
+        .zip(&keys)
+        .map(|(command, key)| {
+            let outcome = evaluate(&org, &mut snapshot, command, now);
+            let stored = Stored {
+                org_code: org.code.clone(),
+                body_hash: [0; 32],
+                operation: command.operation(),
+                verdict: outcome.verdict(),
+                counts: outcome.counts(),
+                result: result::encode(command, &outcome),
+                correlation_id: None,
+                app_id: None,
+                user_id: None,
+                traceparent: None,
+                sent_at: Some(now),
+            };
+            Record { key: key.clone(), stored, effects: outcome.effects, now }
+        })
+        .collect();
+    let holds = if holds_customers {
+        let customers = canary::customers();
+        let question = Question { customers, keys: keys.to_vec(), letters: vec![Uuid::nil()] };
+        store::holds::find(connection, &fence.lane, &question).await?;
+        store::holds::count(connection, &fence.lane).await?;
+        Some(wait_queue_changes(&keys))
+    } else {
+        None
+    };
+    let window = Window {
+        records: &records,
+        changes: &snapshot.changes(),
+        attempts: &[Uuid::nil()],
+        holds: holds.as_ref(),
+    };
+    commit::rehearse(connection, fence, &window).await?;
+    store::canary::record(connection, &fence.lane, worker).await
+}
+
+/// One of each kind of change.
+fn wait_queue_changes(keys: &[CommandKey; 2]) -> Changes {
+    let [parked, held] = keys.clone();
+    Changes {
+        parked: vec![Parking {
+            key: parked,
+            body_hash: [0; 32],
+            message: String::new(),
+            body: Vec::new(),
+            customers: canary::customers(),
+            sequence: None,
+        }],
+        held: vec![Hold {
+            letter_id: Uuid::now_v7(),
+            key: held,
+            customers: canary::customers(),
+            replay_of: None,
+            sequence: None,
+        }],
+        released: vec![Uuid::nil()],
+        applied: vec![-1],
+    }
+}
