@@ -177,7 +177,7 @@ impl Rows {
         let rows = sqlx::query(
             "select org.code, customer_id, program.name as program, linked, membership_id, \
                  tier.name as tier, tier_expires_at, linked_since, version \
-             from enrolment join org on org.id = enrolment.org_id \
+             from enrolment join org on org.id = enrolment.org_id and org.id > 0 \
              join partner_program program on program.id = program_id \
              left join tier on tier.program_id = program.id and tier.number = tier_number",
         )
