@@ -7,12 +7,20 @@
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+RABBITMQ ?= installed
+ifeq ($(RABBITMQ),4)
+rabbitmq = server=$$(deploy/local/rabbitmq-4.sh) && PARTNER_PROGRAM_TEST_RABBITMQ_SERVER=$$server
+endif
+
 demo: ## build and show the system at work on private servers (KEEP=1 leaves them running)
 	@deploy/local/demo.sh
 
-test: ## run all tests on private servers
+# Tests wait for servers more than they compute.
+export RUST_TEST_THREADS ?= $(shell echo $$((4 * $$(nproc))))
+
+test: ## run all tests on private servers (RABBITMQ=4: on a newer RabbitMQ; ONLY='smoke:: ordering::': these)
 	@BROWSER=yes deploy/local/install.sh
-	SQLX_OFFLINE=true cargo test --locked --all-features
+	$(rabbitmq) SQLX_OFFLINE=true cargo test --locked --all-features $(if $(ONLY),--test it -- $(ONLY))
 
 faults: ## run the fault suite alone and write what came of it to tests/FAULTS.md
 	@deploy/local/faults.sh suite
@@ -28,7 +36,7 @@ instructions: ## count what a command of one item takes, in instructions (valgri
 	@deploy/local/instructions.sh
 
 lint: ## run every other gate: format, clippy, documentation, dependencies, queries
-	@deploy/local/install.sh
+	@LINT=yes deploy/local/install.sh
 	@deploy/local/lint.sh
 
 doc: ## build the documentation, private items included, into target/doc

@@ -11,10 +11,10 @@ set -euo pipefail
 cd "$repository"
 export SQLX_OFFLINE=true
 # With less the broker stops publishers for a second now and then, and that is what is measured.
-export PARTNER_PROGRAM_RABBITMQ_MEMORY=4GB
+export PARTNER_PROGRAM_TEST_RABBITMQ_MEMORY=4GB
 # As many as a broker has by default.
-PARTNER_PROGRAM_RABBITMQ_SCHEDULERS=$(nproc)
-export PARTNER_PROGRAM_RABBITMQ_SCHEDULERS
+PARTNER_PROGRAM_TEST_RABBITMQ_SCHEDULERS=$(nproc)
+export PARTNER_PROGRAM_TEST_RABBITMQ_SCHEDULERS
 
 run() { cargo bench --locked --quiet --bench suite -- "$@"; }
 

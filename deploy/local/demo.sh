@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and shows the system at work on private servers that vanish
-# afterwards. KEEP=1 leaves them running.
+# afterwards. KEEP=1 leaves them running; PROFILE=release shows the release, which takes longer to
+# build.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -8,5 +9,7 @@ cd "$repository"
 
 "$local_scripts/install.sh"
 say 'building (some minutes the first time)'
-SQLX_OFFLINE=true cargo build --release --locked --quiet
-"$local_scripts/with-servers.sh" "${CARGO_TARGET_DIR:-target}/release/partner-program" demo "$@"
+profile=${PROFILE:-dev}
+SQLX_OFFLINE=true cargo build --profile "$profile" --locked --quiet
+[ "$profile" != dev ] || profile=debug
+"$local_scripts/with-servers.sh" "${CARGO_TARGET_DIR:-target}/$profile/partner-program" demo "$@"

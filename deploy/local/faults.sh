@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # faults.sh suite | table FILE | soak MINUTES
 #
-# `suite` runs every fault and every mutant and writes what came of them to tests/FAULTS.md; `table`
+# `suite` runs every fault and every mutant, with longer outages than `make test`, writes what came
+# of them to tests/FAULTS.md, and lets the release show the demo; `table`
 # prints that page from the rows that a run with PARTNER_PROGRAM_TEST_TABLE=FILE left behind; `soak`
 # lets faults strike at random for so long, under seeds that a failure prints. Both on private
 # servers that vanish afterwards.
@@ -43,9 +44,10 @@ suite)
     PARTNER_PROGRAM_TEST_TABLE=$(mktemp)
     export PARTNER_PROGRAM_TEST_TABLE
     trap 'rm -f "$PARTNER_PROGRAM_TEST_TABLE"' EXIT
-    run faults:: protocol::
+    PARTNER_PROGRAM_TEST_OUTAGE_S=${PARTNER_PROGRAM_TEST_OUTAGE_S:-5} run faults:: protocol::
     table >tests/FAULTS.md
     cat tests/FAULTS.md
+    PROFILE=release "$local_scripts/demo.sh"
     ;;
 table)
     PARTNER_PROGRAM_TEST_TABLE=${2:?$usage} table

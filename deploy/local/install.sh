@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the demo and the tests need on Debian 12: the server binaries of Postgres and
-# RabbitMQ, a C compiler, make and curl, with BROWSER=yes a Chromium for the tests of the console,
-# and with VALGRIND=yes what counts instructions. Starts no system service, makes no database
-# cluster, and does nothing when all of it is there. The Rust toolchain is yours to bring.
+# RabbitMQ, a C compiler, make and curl; with BROWSER=yes a Chromium for the tests of the console,
+# with LINT=yes what fetches a tool of `make lint`, with VALGRIND=yes what counts instructions, with
+# RABBITMQ=4 what unpacks a newer RabbitMQ. Starts no system service, makes no database cluster,
+# and does nothing when all of it is there. The Rust toolchain is yours to bring.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -19,6 +20,11 @@ if [ "${BROWSER:-no}" = yes ]; then
     command -v chromedriver >/dev/null || missing+=(chromium-driver)
 fi
 [ "${VALGRIND:-no}" = no ] || command -v valgrind >/dev/null || missing+=(valgrind)
+# Without it `make lint` builds a tool instead, so it is no must.
+if [ "${LINT:-no}" = yes ] && is_root; then
+    python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+fi
+[ "${RABBITMQ:-}" != 4 ] || command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
 
 [ "${#missing[@]}" -gt 0 ] || exit 0
 

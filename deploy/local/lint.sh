@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every gate but the tests: format, clippy, documentation, file length, dependencies, and the
-# queries against a migrated database. Goes on after a failure and names all that failed.
+# queries against a migrated database. Goes on after a failure and names all that failed. Each step
+# shares what the one before it has built.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -35,7 +36,7 @@ documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --docu
 # The advisory database is on a Git host that may be out of reach, which says nothing about this
 # repository; whatever cargo-deny finds in it does.
 dependencies() {
-    tool cargo-deny 0.20.2 || return 1
+    cargo_deny || return 1
     cargo deny --locked --log-level warn check bans licenses sources || return 1
     if GIT_TERMINAL_PROMPT=0 timeout "$advisories_seconds" cargo deny --locked fetch db >/dev/null 2>&1; then
         cargo deny --locked --log-level warn check advisories
@@ -44,26 +45,16 @@ dependencies() {
     fi
 }
 
-queries() {
-    tool sqlx-cli 0.9.0 --no-default-features --features postgres,rustls || return 1
-    if [ ! -d migrations ]; then
-        say 'SKIPPED: there are no migrations yet'
-        return
-    fi
-    "$local_scripts/prepare.sh" --check
-}
+clippy_and_queries() { "$local_scripts/prepare.sh" --check -- -D warnings; }
 
-unset SQLX_OFFLINE
 step 'format' cargo fmt --all --check
 step "files of at most $longest_file_lines lines" file_length
+step 'dependencies' dependencies
+step 'clippy, and the queries against a migrated database' clippy_and_queries
 export SQLX_OFFLINE=true
-step 'clippy' cargo clippy --locked --all-targets --all-features --quiet -- -D warnings
 # As it is released.
 step 'clippy without features' cargo clippy --locked --quiet -- -D warnings
 step 'documentation' documentation
-unset SQLX_OFFLINE
-step 'dependencies' dependencies
-step 'queries' queries
 
 say ''
 if [ "${#failures[@]}" -gt 0 ]; then

@@ -6,8 +6,8 @@
 # beside each other and beside a system's one. Data and ports outlive stop and kill. Prints its
 # URL, which DIR/url keeps; DIR/management_url has the HTTP API's; logs are DIR/*.log. A file
 # DIR/join that names another node's folder makes the two a cluster. `ctl` runs
-# rabbitmqctl on the node. PARTNER_PROGRAM_RABBITMQ_MEMORY is what it may take before it blocks
-# publishers: 1GB by default, for many nodes run at a time; PARTNER_PROGRAM_RABBITMQ_SCHEDULERS
+# rabbitmqctl on the node. PARTNER_PROGRAM_TEST_RABBITMQ_MEMORY is what it may take before it blocks
+# publishers: 1GB by default, for many nodes run at a time; PARTNER_PROGRAM_TEST_RABBITMQ_SCHEDULERS
 # how many threads run its processes: 2 by default. They are not bound to cores, because all nodes
 # would bind theirs to the same ones.
 set -euo pipefail
@@ -18,7 +18,7 @@ usage='usage: rabbitmq.sh start|stop|kill|restart DIR | ctl DIR ARGUMENT...'
 action=${1:?$usage}
 dir=$(absolute "${2:?$usage}")
 readonly start_seconds=120 stop_seconds=40
-readonly schedulers=${PARTNER_PROGRAM_RABBITMQ_SCHEDULERS:-2}
+readonly schedulers=${PARTNER_PROGRAM_TEST_RABBITMQ_SCHEDULERS:-2}
 
 choose_ports() {
     amqp_port=$(free_port)
@@ -33,15 +33,20 @@ choose_ports() {
         cp -p "$first/home/.erlang.cookie" "$dir/home/"
     fi
     printf '[rabbitmq_management].\n' >"$dir/plugins"
-    printf '[].\n' >"$dir/advanced.config"
-    # Statistics twice a second, so that whoever asks the HTTP API need not wait five.
+    # Whoever asks the HTTP API need not wait five seconds for figures: queues count twice a second
+    # (quorum queues have an interval of their own), and a sample is kept each second.
+    cat >"$dir/advanced.config" <<-'CONFIG'
+		[{rabbit, [{quorum_tick_interval, 500}]},
+		 {rabbitmq_management_agent, [{sample_retention_policies,
+		     [{global, [{60, 1}]}, {basic, [{60, 1}]}, {detailed, [{10, 1}]}]}]}].
+	CONFIG
     cat >"$dir/rabbitmq.conf" <<-CONFIG
 		listeners.tcp.1 = 127.0.0.1:$amqp_port
 		management.tcp.ip = 127.0.0.1
 		management.tcp.port = $management_port
 		collect_statistics_interval = 500
 		disk_free_limit.absolute = 50MB
-		vm_memory_high_watermark.absolute = ${PARTNER_PROGRAM_RABBITMQ_MEMORY:-1GB}
+		vm_memory_high_watermark.absolute = ${PARTNER_PROGRAM_TEST_RABBITMQ_MEMORY:-1GB}
 		log.file.level = info
 	CONFIG
     [ -z "$first" ] || cat >>"$dir/rabbitmq.conf" <<-CONFIG

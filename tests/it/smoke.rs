@@ -1,9 +1,9 @@
 //! The harness itself: its servers answer, places are apart, and servers come back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, ConnectionProperties};
 use sqlx::{Connection, PgConnection};
 
@@ -12,6 +12,8 @@ use crate::harness::management::Depth;
 use crate::harness::servers::{OwnServers, Place};
 
 const SOON: Duration = Duration::from_secs(20);
+/// How old the broker's figures may be: a lane that they call empty for longer has run empty.
+const FIGURES_AGE_MAX: Duration = Duration::from_secs(3);
 
 async fn connect(place: &Place) -> lapin::Connection {
     lapin::Connection::connect(
@@ -36,6 +38,10 @@ async fn publish(connection: &lapin::Connection, queue: &str) {
         .queue_declare(queue.into(), QueueDeclareOptions::durable(), FieldTable::default())
         .await
         .expect("a queue");
+    send(&channel, queue).await;
+}
+
+async fn send(channel: &lapin::Channel, queue: &str) {
     channel
         .basic_publish(
             "".into(),
@@ -65,6 +71,35 @@ async fn a_place_has_a_database_and_a_vhost_of_its_own() {
 
     one.broker.delete_queue("a queue/1");
     assert_eq!(one.broker.depth("a queue/1"), None);
+}
+
+#[tokio::test]
+async fn the_figures_of_a_quorum_queue_are_fresh() {
+    let place = Place::new("figures").await;
+    let connection = connect(&place).await;
+    let channel = connection.create_channel().await.expect("a channel");
+    let mut quorum = FieldTable::default();
+    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    channel
+        .queue_declare("quorum".into(), QueueDeclareOptions::durable(), quorum)
+        .await
+        .expect("a queue");
+    let mut ages = Vec::new();
+    for sent in 0..4 {
+        let asked = Instant::now();
+        eventually(SOON, "the messages are counted", async || {
+            (place.broker.depth("quorum") == Some(Depth { ready: sent, unacked: 0 })).then_some(())
+        })
+        .await;
+        // A new queue has no figures for a while.
+        if sent > 0 {
+            ages.push(asked.elapsed());
+        }
+        send(&channel, "quorum").await;
+    }
+    // The least, because a busy machine makes any of them wait.
+    let least = ages.iter().min().expect("three were taken");
+    assert!(*least < FIGURES_AGE_MAX, "messages were counted after {ages:?}");
 }
 
 #[tokio::test]

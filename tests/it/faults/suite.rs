@@ -13,9 +13,9 @@ use crate::harness::eventually;
 /// Seconds that a fault lasts.
 const OUTAGE_VARIABLE: &str = "PARTNER_PROGRAM_TEST_OUTAGE_S";
 
-/// Long enough for the workers' timeouts to strike.
+/// Long enough for the workers' timeouts, two seconds in a trial, to strike.
 pub(crate) fn outage() -> Duration {
-    let set = std::env::var(OUTAGE_VARIABLE).unwrap_or_else(|_| "5".to_owned());
+    let set = std::env::var(OUTAGE_VARIABLE).unwrap_or_else(|_| "3".to_owned());
     Duration::from_secs(set.parse().expect("a number of seconds"))
 }
 

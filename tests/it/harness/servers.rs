@@ -13,12 +13,18 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use crate::harness::management::Broker;
 
 /// How long a script may take, in seconds; the scripts themselves give up earlier.
 const SCRIPT_SECONDS: &str = "240";
+
+/// Tests with servers of their own at a time: starting and crashing them takes the cores that the
+/// other tests' deadlines count on.
+const OWN_SERVERS_MAX: usize = 4;
+static OWN_SERVERS: Semaphore = Semaphore::const_new(OWN_SERVERS_MAX);
 
 /// Where servers are reached; no database or vhost of any test.
 #[derive(Clone, Debug)]
@@ -109,18 +115,20 @@ pub(crate) struct OwnServers {
     /// Of a cluster only: all nodes of the broker.
     pub(crate) nodes: Vec<Server>,
     folder: PathBuf,
+    /// Of servers that are lent, [`Lent`] has it.
+    permit: Option<SemaphorePermit<'static>>,
 }
 
 impl OwnServers {
     /// Takes some ten seconds.
     pub(crate) async fn start() -> Self {
-        Self::start_by("start").await
+        Self::start_with_permit("start").await
     }
 
     /// Three nodes of RabbitMQ, and a Postgres with a synchronous standby. They are looked at
     /// through the second node, so that the first may be lost.
     pub(crate) async fn start_cluster() -> Self {
-        let mut cluster = Self::start_by("start-cluster").await;
+        let mut cluster = Self::start_with_permit("start-cluster").await;
         cluster.servers.management = read(&cluster.folder, "rabbitmq-2/management_url");
         cluster
     }
@@ -129,6 +137,13 @@ impl OwnServers {
     pub(crate) async fn start_with_standby() -> Self {
         let own = Self::start().await;
         own.standby.follow(&own.postgres).await;
+        own
+    }
+
+    async fn start_with_permit(action: &'static str) -> Self {
+        let permit = permit().await;
+        let mut own = Self::start_by(action).await;
+        own.permit = Some(permit);
         own
     }
 
@@ -148,6 +163,7 @@ impl OwnServers {
             standby: postgres("postgres-2"),
             nodes: ["rabbitmq", "rabbitmq-2", "rabbitmq-3"].map(rabbitmq).into(),
             folder,
+            permit: None,
         }
     }
 
@@ -162,19 +178,29 @@ impl OwnServers {
     }
 }
 
+/// Waits until fewer than [`OWN_SERVERS_MAX`] tests use servers of their own.
+async fn permit() -> SemaphorePermit<'static> {
+    OWN_SERVERS.acquire().await.expect("it is never closed")
+}
+
 /// Servers that were lent to a test and are to be given back as they came: running and healthy.
-pub(crate) struct Lent(Option<OwnServers>);
+pub(crate) struct Lent {
+    own: Option<OwnServers>,
+    _permit: SemaphorePermit<'static>,
+}
 
 static TO_LEND: Mutex<Vec<OwnServers>> = Mutex::new(Vec::new());
 
 impl Lent {
     /// Servers that no other test uses now. They outlive the test that gives them back.
     pub(crate) async fn take() -> Self {
+        let permit = permit().await;
         let free = TO_LEND.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Self(Some(match free {
+        let own = match free {
             Some(servers) => servers,
-            None => OwnServers::start().await,
-        }))
+            None => OwnServers::start_by("start").await,
+        };
+        Self { own: Some(own), _permit: permit }
     }
 }
 
@@ -182,7 +208,7 @@ impl Deref for Lent {
     type Target = OwnServers;
 
     fn deref(&self) -> &OwnServers {
-        self.0.as_ref().expect("there until it is dropped")
+        self.own.as_ref().expect("there until it is dropped")
     }
 }
 
@@ -190,7 +216,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         // After a failure nobody knows what state they are in.
         if !std::thread::panicking() {
-            TO_LEND.lock().unwrap_or_else(PoisonError::into_inner).extend(self.0.take());
+            TO_LEND.lock().unwrap_or_else(PoisonError::into_inner).extend(self.own.take());
         }
     }
 }
