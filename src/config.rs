@@ -7,6 +7,7 @@
 
 pub mod console;
 pub mod hosts;
+pub mod memory;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,11 @@ pub struct Config {
     /// How long a window that is not full waits for more, in milliseconds, even if it could be settled
     /// at once.
     pub linger_ms: u64,
-    /// Most unacknowledged deliveries of a lane; at least `window`. Default: four windows, at most 1,999.
+    /// How much memory the worker may take, in bytes, if every command is as large as the contract
+    /// allows; the prefetch follows from it.
+    pub memory_budget_bytes: usize,
+    /// Most unacknowledged deliveries of a lane. Default: what `memory_budget_bytes` allows for, at
+    /// most four windows and 1,999.
     pub prefetch: u16,
     /// Connections to the database that store a lane's windows, each a part of them; from two on
     /// one more looks ahead.

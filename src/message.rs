@@ -7,6 +7,13 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+/// Largest body of a command (contract, "A command message"); a larger one is not kept whole.
+pub const BODY_BYTES_MAX: usize = 1_048_576;
+/// The header with the number of bytes that a body had before it was cut.
+pub const BODY_LENGTH: &str = "x-body-length";
+/// The header with the SHA-256 of a body before it was cut, hexadecimal.
+pub const BODY_HASH: &str = "x-body-sha256";
+
 /// A message to publish, or one that was delivered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Message {

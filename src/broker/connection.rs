@@ -18,7 +18,7 @@ use crate::config::hosts::each_in_turn;
 /// Bounds the whole handshake, over all hosts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bounds a request to the broker.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bounds a polite goodbye: whoever does not answer it is likely gone.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How soon a silent peer counts as gone, where the URL does not say otherwise.

@@ -1,11 +1,15 @@
 //! A lane's consumer: deliveries in the order of the queue, settled by multiple acks.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use futures_util::StreamExt;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 
-use crate::broker::connection::{Connection, close_channel, request};
+use crate::broker::connection::{Connection, REQUEST_TIMEOUT, close_channel, request};
 use crate::broker::error::Error;
 use crate::broker::properties;
 use crate::failpoint::{self, Protection};
@@ -16,6 +20,8 @@ pub struct Consumer {
     channel: Channel,
     prefetch: u16,
     deliveries: lapin::Consumer,
+    /// How many have come.
+    delivered: Arc<AtomicU64>,
 }
 
 /// A message and the right to ack it.
@@ -45,7 +51,7 @@ impl Consumer {
             channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default());
         let deliveries = request(&format!("subscribing to {queue}"), consuming).await?;
         connection.hold(deliveries.clone());
-        Ok(Self { channel, prefetch, deliveries })
+        Ok(Self { channel, prefetch, deliveries, delivered: Arc::default() })
     }
 
     /// The next delivery. Safe to cancel.
@@ -53,7 +59,9 @@ impl Consumer {
     /// The end of the stream is an [`Error::Outage`]: a deleted queue ends it while the channel
     /// stays open.
     pub async fn next(&mut self) -> Result<Delivery, Error> {
-        match self.deliveries.next().await {
+        let next = self.deliveries.next().await;
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+        match next {
             Some(Ok(delivery)) => Ok(Delivery {
                 tag: delivery.delivery_tag,
                 redelivered: delivery.redelivered,
@@ -75,7 +83,11 @@ impl Consumer {
     /// Acks for this channel, by whoever announces.
     #[must_use]
     pub fn acknowledger(&self) -> Acknowledger {
-        Acknowledger { channel: self.channel.clone(), prefetch: self.prefetch }
+        Acknowledger {
+            channel: self.channel.clone(),
+            prefetch: self.prefetch,
+            delivered: Arc::clone(&self.delivered),
+        }
     }
 
     /// Cancels the consumer, which hands the queue over while messages are still unacked here:
@@ -96,14 +108,27 @@ impl Consumer {
 pub struct Acknowledger {
     channel: Channel,
     prefetch: u16,
+    delivered: Arc<AtomicU64>,
 }
 
 impl Acknowledger {
     /// Asks the broker whether the channel is still open.
+    ///
+    /// The answer comes behind all deliveries that the broker has sent already, which may be
+    /// hundreds of megabytes: so it is waited for as long as these come. The prefetch bounds that.
     pub async fn check_open(&self) -> Result<(), Error> {
+        let what = "checking the channel";
         // Any request would do; this one changes nothing.
         let options = BasicQosOptions::default();
-        request("checking the channel", self.channel.basic_qos(self.prefetch, options)).await
+        let mut answer = pin!(self.channel.basic_qos(self.prefetch, options));
+        loop {
+            let before = self.delivered.load(Ordering::Relaxed);
+            match tokio::time::timeout(REQUEST_TIMEOUT, &mut answer).await {
+                Ok(answer) => return answer.map_err(|error| Error::of(what, &error)),
+                Err(_elapsed) if self.delivered.load(Ordering::Relaxed) > before => {}
+                Err(_elapsed) => return Err(Error::timeout(what, REQUEST_TIMEOUT)),
+            }
+        }
     }
 
     /// Acks everything up to `tag`. A broker that does not hear of it delivers it all again.

@@ -1,6 +1,7 @@
 //! `partner-program doctor`
 
 mod database;
+mod memory;
 
 use serde::Serialize;
 
@@ -89,7 +90,7 @@ fn settings(config: &Config) -> Vec<Check> {
     } else {
         Check::ok("publishers", format!("{} users are bound to orgs", config.publishers.len()))
     };
-    vec![lanes, publishers]
+    vec![lanes, publishers, memory::check(config)]
 }
 
 async fn broker(config: &Config) -> Vec<Check> {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::console::{self, Console};
+use super::memory;
 use super::values::{self, Given, Problem, integer, nearest, problem, string};
 use super::{Config, Error, Lane, LogFormat, MAIN_LANE};
 
@@ -12,6 +13,8 @@ const PREFIX: &str = "PARTNER_PROGRAM_";
 const ENVIRONMENT: &str = "environment";
 /// Where window and prefetch end: RabbitMQ's quorum queues slow down from 2,000 on.
 const PREFETCH_MAX: u16 = 1_999;
+/// The default of `memory_budget_bytes`.
+const MEMORY_BUDGET_BYTES: usize = 512 << 20;
 
 /// A setting's names.
 struct Key {
@@ -29,13 +32,14 @@ const fn key(name: &'static str, variable: &'static str) -> Key {
     Key { name, variable, customary: None, secret: false }
 }
 
-const KEYS: [Key; 22] = [
+const KEYS: [Key; 23] = [
     Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
     Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     key("worker_id", "WORKER_ID"),
     key("window", "WINDOW"),
     key("window_items", "WINDOW_ITEMS"),
     key("linger_ms", "LINGER_MS"),
+    key("memory_budget_bytes", "MEMORY_BUDGET_BYTES"),
     key("prefetch", "PREFETCH"),
     key("connections_per_lane", "CONNECTIONS_PER_LANE"),
     key("shutdown_deadline_ms", "SHUTDOWN_DEADLINE_MS"),
@@ -95,6 +99,7 @@ impl Config {
             window: 512,
             window_items: 4_096,
             linger_ms: 0,
+            memory_budget_bytes: MEMORY_BUDGET_BYTES,
             prefetch: 0,
             connections_per_lane: 2,
             shutdown_deadline_ms: 25_000,
@@ -117,10 +122,14 @@ impl Config {
     /// Fills in what depends on other keys.
     fn finish(mut self) -> Result<Self, Error> {
         let window = u16::try_from(self.window).unwrap_or(PREFETCH_MAX);
-        if self.prefetch == 0 {
-            self.prefetch = window.saturating_mul(4).min(PREFETCH_MAX);
+        if !self.lanes.iter().any(|lane| lane.name == MAIN_LANE) {
+            self.lanes.insert(0, Lane::new(MAIN_LANE.to_owned(), Vec::new()));
         }
-        if self.prefetch < window {
+        if self.prefetch == 0 {
+            let within_budget = memory::deliveries(self.memory_budget_bytes, self.lanes.len());
+            let within_budget = u16::try_from(within_budget).unwrap_or(PREFETCH_MAX);
+            self.prefetch = window.saturating_mul(4).min(PREFETCH_MAX).min(within_budget);
+        } else if self.prefetch < window {
             return Err(Error::Value {
                 name: "prefetch".to_owned(),
                 origin: "with `window`".to_owned(),
@@ -140,9 +149,6 @@ impl Config {
                          [console.proxy], or write 127.0.0.1:8080"
                     .to_owned(),
             });
-        }
-        if !self.lanes.iter().any(|lane| lane.name == MAIN_LANE) {
-            self.lanes.insert(0, Lane::new(MAIN_LANE.to_owned(), Vec::new()));
         }
         Ok(self)
     }
@@ -229,6 +235,9 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
         "window" => config.window = integer(given, 1..=i64::from(PREFETCH_MAX))?,
         "window_items" => config.window_items = integer(given, 1..=100_000)?,
         "linger_ms" => config.linger_ms = integer(given, 0..=1_000)?,
+        "memory_budget_bytes" => {
+            config.memory_budget_bytes = integer(given, 134_217_728..=1_099_511_627_776)?;
+        }
         "prefetch" => config.prefetch = integer(given, 1..=i64::from(PREFETCH_MAX))?,
         "connections_per_lane" => config.connections_per_lane = integer(given, 1..=16)?,
         "shutdown_deadline_ms" => config.shutdown_deadline_ms = integer(given, 0..=600_000)?,

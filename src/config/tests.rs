@@ -20,8 +20,9 @@ fn nothing_set_gives_the_defaults() {
     let config = read("", &[]).unwrap();
     assert_eq!(
         (config.window, config.window_items, config.linger_ms, config.prefetch),
-        (512, 4_096, 0, 1_999)
+        (512, 4_096, 0, 306)
     );
+    assert_eq!(config.memory_budget_bytes, 512 << 20);
     assert_eq!((config.attempts_limit, config.retention_days), (5, 30));
     assert_eq!(config.lanes.iter().map(|lane| lane.name.as_str()).collect::<Vec<_>>(), ["main"]);
     assert!(config.may_publish(None, "acme"));
@@ -143,15 +144,30 @@ fn a_bad_setting_is_named_with_its_remedy() {
 }
 
 #[test]
+fn the_prefetch_follows_from_the_budget_and_the_lanes() {
+    let prefetch = |file: &str| read(file, &[]).unwrap().prefetch;
+    let lanes = "[[lane]]\nname = \"a\"\n[[lane]]\nname = \"b\"";
+    assert_eq!(prefetch("memory_budget_bytes = 4294967296"), 1_999);
+    assert_eq!(prefetch("window = 16\nmemory_budget_bytes = 4294967296"), 64);
+    assert!(prefetch(lanes) < prefetch("") / 3, "{}", prefetch(lanes));
+    assert_eq!(prefetch("memory_budget_bytes = 134217728"), 16, "the least");
+    assert_eq!(prefetch("prefetch = 1999"), 1_999, "what is set is taken");
+    let by_each = |one: &str| prefetch(&format!("{one}\n{lanes}"));
+    for own in ["worker_id = \"w\"", "archive_dead_letters = false", "connections_per_lane = 4"] {
+        assert_eq!(by_each(own), prefetch(lanes), "alike whatever else differs: {own}");
+    }
+}
+
+#[test]
 fn variables_of_tests_and_of_others_are_left_alone() {
     read("", &[("PARTNER_PROGRAM_TEST_SERVERS", "1"), ("PARTNER", "x"), ("PATH", "/bin")]).unwrap();
 }
 
 proptest! {
     #[test]
-    fn a_window_is_taken_or_refused_but_always_fits_the_prefetch(window in any::<i32>()) {
+    fn a_window_is_taken_or_refused_and_bounds_the_prefetch(window in any::<i32>()) {
         if let Ok(config) = read(&format!("window = {window}"), &[]) {
-            prop_assert!(usize::from(config.prefetch) >= config.window);
+            prop_assert!((1..=4 * config.window).contains(&usize::from(config.prefetch)));
             prop_assert!(config.prefetch <= 1_999);
         } else {
             prop_assert!(!(1..=1_999).contains(&window));

@@ -102,6 +102,16 @@ impl Command {
         }
     }
 
+    /// The number of customer entries.
+    #[must_use]
+    pub const fn entry_count(&self) -> usize {
+        match self {
+            Self::Link(entries) => entries.len(),
+            Self::Update(entries) => entries.len(),
+            Self::Delink(entries) => entries.len(),
+        }
+    }
+
     /// The number of program items, over all entries.
     #[must_use]
     pub fn item_count(&self) -> usize {

@@ -86,13 +86,23 @@ pub struct Parked {
     pub body: Vec<u8>,
 }
 
-/// The parked commands at these places, in order.
-pub async fn read(connection: &mut Connection, sequences: &[i64]) -> Result<Vec<Parked>, Error> {
+/// The first of the parked commands at these places, in order: bodies of so many bytes, and the one
+/// that goes beyond it.
+pub async fn read(
+    connection: &mut Connection,
+    sequences: &[i64],
+    bytes_max: usize,
+) -> Result<Vec<Parked>, Error> {
     let parked = sqlx::query_as!(
         Parked,
+        // A length is known without the body.
         "select sequence, command_id, message, body from parked_command
-         where sequence = any($1) order by sequence",
+         join (select sequence, sum(octet_length(body)) over (order by sequence)
+                 - octet_length(body) as bytes_before
+             from parked_command where sequence = any($1)) places using (sequence)
+         where bytes_before < $2 order by sequence",
         sequences,
+        i64::try_from(bytes_max).unwrap_or(i64::MAX),
     )
     .fetch_all(connection)
     .await?;

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::decode::BODY_BYTES_MAX;
 use crate::domain::identity::Mobile;
+use crate::message::BODY_BYTES_MAX;
 
 /// Most keys that are kept of a letter; a command names 50 customers at most, by four identifiers.
 const KEYS_MAX: usize = 200;

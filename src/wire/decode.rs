@@ -17,9 +17,8 @@ use crate::domain::command::{
     UpdateDetails, UpdateItem,
 };
 use crate::domain::rejection::{Reason, Rejection};
+use crate::message::BODY_BYTES_MAX;
 
-/// Largest body, in bytes.
-pub const BODY_BYTES_MAX: usize = 1_048_576;
 /// Longest `partnerMembershipId` and `reason`, in characters: both are kept.
 pub const KEPT_TEXT_CHARS_MAX: usize = 255;
 
@@ -29,9 +28,7 @@ const ROOT_KEYS: &[&str] = &["linkCustomers", "customersPartnerUpdates", "deLink
 /// Reads the body of a command whose routing key says `operation`.
 pub fn decode(body: &[u8], operation: Operation) -> Result<Command, Rejection> {
     if body.len() > BODY_BYTES_MAX {
-        let detail =
-            format!("the body has {} bytes, at most {BODY_BYTES_MAX} are taken", body.len());
-        return Err(Rejection::new(Reason::TooLarge, detail));
+        return Err(too_large(body.len()));
     }
     let text = str::from_utf8(body).map_err(|error| {
         let detail = format!("the body is not UTF-8 at byte {}", error.valid_up_to());
@@ -51,6 +48,13 @@ pub fn decode(body: &[u8], operation: Operation) -> Result<Command, Rejection> {
             format!("the routing key says {operation}, the root key {}", command.operation());
         Err(Rejection::new(Reason::OperationMismatch, detail))
     }
+}
+
+/// The rejection of a body with more bytes than a command may have.
+#[must_use]
+pub fn too_large(body_bytes: usize) -> Rejection {
+    let detail = format!("the body has {body_bytes} bytes, at most {BODY_BYTES_MAX} are taken");
+    Rejection::new(Reason::TooLarge, detail)
 }
 
 /// SHA-256 of a body: what tells a command sent again from another under the same message id.

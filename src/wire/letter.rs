@@ -10,18 +10,21 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::customer_keys;
+use super::cut_body;
 use super::envelope;
 use super::rejected::{DETAIL_BYTES_MAX, content_id, cut, dead_letter_id};
 use crate::domain::command::Operation;
 use crate::domain::rejection::Reason;
-use crate::message::Message;
+use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message};
 
 /// The header that names the letter which a message is a replay of.
 pub const REPLAY_OF: &str = "replay-of";
 
 /// Headers that the worker or the broker adds on a message's way. A replay goes without them.
-const INFRASTRUCTURE: [&str; 19] = [
+const INFRASTRUCTURE: [&str; 21] = [
     REPLAY_OF,
+    BODY_LENGTH,
+    BODY_HASH,
     "x-dead-letter-id",
     "x-reason",
     "x-detail",
@@ -94,12 +97,21 @@ struct Death {
 }
 
 /// Reads a letter. Lanes' queues begin with `lane_prefix`; `now` stands for a time of death that
-/// is unknown or impossible.
+/// is unknown or impossible. What the broker gave up by itself may have a body of any size: it is cut
+/// as one of a command.
 #[must_use]
 pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Letter {
-    let death = by_worker(&message)
-        .or_else(|| by_broker(&message, lane_prefix))
-        .unwrap_or_else(|| by_nobody(&message));
+    let death = match by_worker(&message) {
+        // Its headers say what a worker has cut.
+        Some(death) if is_cut(&message) => death,
+        by_worker => {
+            let death = by_worker
+                .or_else(|| by_broker(&message, lane_prefix))
+                .unwrap_or_else(|| by_nobody(&message));
+            cut_body::cut(&mut message);
+            death
+        }
+    };
     let replay_of = header(&message, REPLAY_OF).and_then(|text| Uuid::parse_str(text).ok());
     if message.properties.user_id.is_none() {
         message.properties.user_id = header(&message, "x-user-id").map(str::to_owned);
@@ -127,6 +139,10 @@ pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Lett
         provenance: provenance.into_iter().collect(),
         original: message,
     }
+}
+
+fn is_cut(message: &Message) -> bool {
+    message.body.len() <= BODY_BYTES_MAX && cut_body::whole_length(message).is_some()
 }
 
 /// A letter that a worker wrote: its id must be that of its content.

@@ -13,6 +13,7 @@ mod json;
 mod reader;
 
 pub mod customer_keys;
+pub mod cut_body;
 pub mod letter;
 pub mod parked;
 pub mod rejected;

@@ -9,11 +9,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::cut_body;
 use super::envelope;
 use super::result::json;
 use crate::domain::command::Operation;
 use crate::domain::rejection::{Reason, Rejection};
-use crate::message::{Message, Properties};
+use crate::message::{BODY_HASH, BODY_LENGTH, Message, Properties};
 
 /// Longest detail that is said, in bytes.
 pub(super) const DETAIL_BYTES_MAX: usize = 1024;
@@ -65,6 +66,12 @@ pub(super) fn content_id(message: &Message, reason: &str) -> Uuid {
                 hash.update(part);
             }
             None => hash.update([0]),
+        }
+    }
+    // Of a body that was cut these tell what the rest was.
+    for name in [BODY_LENGTH, BODY_HASH] {
+        if let Some(value) = properties.headers.get(name) {
+            hash.update(value.to_string());
         }
     }
     let digest: [u8; 32] = hash.finalize().into();
@@ -124,10 +131,12 @@ pub fn dead_letter(
     let mut letter = original.clone();
     exchange.clone_into(&mut letter.exchange);
     let headers = &mut letter.properties.headers;
+    let of_cut_body = cut_body::take(headers);
     let dropped = drop_beyond(headers, HEADERS_BYTES_MAX);
     if dropped > 0 {
-        headers.insert("x-headers-dropped".to_owned(), Value::from(dropped));
+        headers.insert(cut_body::HEADERS_DROPPED.to_owned(), Value::from(dropped));
     }
+    headers.extend(of_cut_body);
     // The lane queue's own count; the dead letters' queue starts another.
     headers.remove("x-delivery-count");
     // The broker would refuse another's name in the property, and a publisher may not forge it.

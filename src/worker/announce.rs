@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::broker::consumer::Acknowledger;
 use crate::broker::error::Error;
 use crate::broker::publisher::{Confirmed, Confirming, Publisher, Receipt};
+use crate::config::memory::UNCONFIRMED_BYTES_MAX;
 use crate::failpoint::{self, Point, Protection};
 use crate::message::Message;
 use crate::retry::Backoff;
@@ -67,6 +68,15 @@ struct InFlight {
     confirming: FuturesOrdered<Confirming>,
 }
 
+impl InFlight {
+    /// Whether another batch may be sent. One that is larger than the bound is sent alone.
+    fn has_room(&self) -> bool {
+        let bodies = self.batches.iter().flat_map(|batch| &batch.messages);
+        let bytes: usize = bodies.map(|message| message.body.len()).sum();
+        self.batches.len() < IN_FLIGHT && bytes < UNCONFIRMED_BYTES_MAX
+    }
+}
+
 impl Announcer {
     /// Announces until the sender is gone. An error ends the generation.
     pub(super) async fn run(
@@ -80,7 +90,7 @@ impl Announcer {
                 Some(confirmed) = in_flight.confirming.next() => {
                     self.settle(&mut in_flight, confirmed).await?;
                 }
-                announcement = announcements.recv(), if in_flight.batches.len() < IN_FLIGHT => {
+                announcement = announcements.recv(), if in_flight.has_room() => {
                     let Some(announcement) = announcement else { break };
                     self.announce(&mut in_flight, announcement).await?;
                 }

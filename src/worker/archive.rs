@@ -16,6 +16,7 @@ use crate::broker::consumer::{Acknowledger, Consumer, Delivery};
 use crate::broker::topology;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::memory::{ARCHIVE_BATCH_BYTES_MAX, ARCHIVE_PREFETCH};
 use crate::domain::command::Operation;
 use crate::message::Message;
 use crate::retry::Backoff;
@@ -26,10 +27,6 @@ use crate::wire::letter;
 use crate::worker::fault::Fault;
 use crate::worker::{Error, Parts, Places};
 
-/// Most letters that are in memory: each may be as large as the broker takes messages.
-const PREFETCH: u16 = 100;
-/// Bodies beyond so many bytes end a batch.
-const BATCH_BYTES_MAX: usize = 8 << 20;
 /// How long a batch waits for more.
 const LINGER: Duration = Duration::from_millis(20);
 /// The first and the longest pause before the archive starts over.
@@ -75,7 +72,8 @@ async fn generation(
         () = shutdown.cancelled() => return Ok(()),
     };
     let queue = topology::DEAD_LETTERS;
-    let mut consumer = Consumer::subscribe(&connection, queue, PREFETCH, &config.worker_id).await?;
+    let mut consumer =
+        Consumer::subscribe(&connection, queue, ARCHIVE_PREFETCH, &config.worker_id).await?;
     let acknowledger = consumer.acknowledger();
     let ended = tokio::select! {
         ended = batches(&mut consumer, &acknowledger, &mut session, clock, shutdown, archived) => ended,
@@ -100,37 +98,45 @@ async fn batches(
             () = shutdown.cancelled() => return Ok(()),
             first = consumer.next() => first?,
         };
-        let batch = gather(consumer, first).await?;
-        let Some(last) = batch.last() else { continue };
-        let ack_through = last.tag;
-        let count = batch.len();
-        let now = clock.now();
-        let letters = distinct(batch.into_iter().map(|delivery| read(delivery.message, now)));
-        keep(session, &letters).await?;
-        acknowledger.ack_through(ack_through).await?;
+        let batch = gather(consumer, first, clock.now()).await?;
+        let count = batch.letters.len();
+        keep(session, &distinct(batch.letters)).await?;
+        acknowledger.ack_through(batch.ack_through).await?;
         *archived += count;
     }
 }
 
-/// What has come already, or comes within moments.
+/// Letters that are kept by one transaction.
+struct Batch {
+    letters: Vec<NewLetter>,
+    ack_through: u64,
+}
+
+/// What has come already, or comes within moments. Each is read at once, which cuts what is too
+/// large: what the broker gave up by itself may have any size.
 async fn gather(
     consumer: &mut Consumer,
     first: Delivery,
-) -> Result<Vec<Delivery>, crate::broker::error::Error> {
+    now: chrono::DateTime<chrono::Utc>,
+) -> Result<Batch, crate::broker::error::Error> {
     let end = Instant::now() + LINGER;
-    let mut bytes = first.message.body.len();
-    let mut batch = vec![first];
-    while batch.len() < usize::from(PREFETCH) && bytes < BATCH_BYTES_MAX {
+    let mut ack_through = first.tag;
+    let first = read(first.message, now);
+    let mut bytes = first.body.len();
+    let mut letters = vec![first];
+    while letters.len() < usize::from(ARCHIVE_PREFETCH) && bytes < ARCHIVE_BATCH_BYTES_MAX {
         let Ok(next) = timeout_at(end, consumer.next()).await else { break };
         let next = next?;
-        bytes += next.message.body.len();
-        batch.push(next);
+        let letter = read(next.message, now);
+        ack_through = next.tag;
+        bytes += letter.body.len();
+        letters.push(letter);
     }
-    Ok(batch)
+    Ok(Batch { letters, ack_through })
 }
 
 /// Each letter once: where it came first, as it came last.
-fn distinct(letters: impl Iterator<Item = NewLetter>) -> Vec<NewLetter> {
+fn distinct(letters: Vec<NewLetter>) -> Vec<NewLetter> {
     let mut distinct: Vec<NewLetter> = Vec::new();
     let mut places = HashMap::new();
     for letter in letters {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use crate::config::memory::BATCH_BYTES_MAX;
 use crate::domain::holds;
 use crate::store;
 use crate::store::error::Error;
@@ -110,7 +111,7 @@ async fn released(hand: &mut Executor) -> Result<Vec<Uuid>, Fault> {
     }
 }
 
-/// The next parked commands to apply: at most a window of them.
+/// The next parked commands to apply: at most a window of them, in count and in bytes.
 async fn next(hand: &mut Executor) -> Result<Vec<Taken>, Fault> {
     let mut patience = Patience::new();
     let parked = loop {
@@ -121,19 +122,26 @@ async fn next(hand: &mut Executor) -> Result<Vec<Taken>, Fault> {
             let mut next = line.applied;
             next.extend(holds::free(&line.letters, &line.parked));
             next.truncate(hand.config.window);
-            store::parked::read(connection, &next).await
+            store::parked::read(connection, &next, BATCH_BYTES_MAX).await
         };
         let parked = session::bounded(timeout, reading).await;
         if let Some(parked) = hand.outlast(parked, &mut patience).await? {
             break parked;
         }
     };
-    let taken = parked.into_iter().map(|one| {
+    let (mut next, mut bytes) = (Vec::new(), 0);
+    for one in parked {
+        if bytes >= BATCH_BYTES_MAX {
+            break;
+        }
         let message = parked::decode(&one.message, one.body)
             .ok_or_else(|| Error::Refused("a parked command can't be read back".into()))?;
-        Ok(intake::take_up(one.sequence, one.command_id, message, &hand.config.publishers))
-    });
-    Ok(taken.collect::<Result<_, Error>>()?)
+        let publishers = &hand.config.publishers;
+        let taken = intake::take_up(one.sequence, one.command_id, message, publishers);
+        bytes += taken.estimated_bytes();
+        next.push(taken);
+    }
+    Ok(next)
 }
 
 /// Returns when the results are confirmed.

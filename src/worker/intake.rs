@@ -1,7 +1,9 @@
-//! Takes deliveries off the lane's queue and reads them, ahead of the window that needs them.
+//! Takes deliveries off the lane's queue, ahead of the batch that needs them.
 //!
-//! The broker's prefetch bounds what is in memory. Reading needs no IO, so it runs while the
-//! last window is being stored.
+//! The broker's prefetch bounds how many are in memory, and the contract how large each is: a body
+//! beyond its bound is cut here, so that no more than one of them is whole at a time. They wait as
+//! they came, because a command takes several times as much once it is decoded: the batch that
+//! needs it decodes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,15 +16,24 @@ use uuid::Uuid;
 
 use crate::broker;
 use crate::broker::consumer::{Consumer, Delivery};
-use crate::config::Config;
+use crate::config::memory;
 use crate::domain::command::Command;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::failpoint::{self, Point, Protection};
 use crate::message::{Message, Properties};
+use crate::wire::cut_body;
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
 use crate::wire::letter::REPLAY_OF;
 use crate::worker::counters::Counters;
+
+/// A delivery that waits for its batch: not decoded, its body cut if it is too large.
+pub(super) struct Delivered {
+    tag: u64,
+    redelivered: bool,
+    message: Message,
+    arrived_at: Instant,
+}
 
 /// A delivery after reading.
 pub(super) struct Taken {
@@ -53,15 +64,24 @@ impl Taken {
     pub(super) fn item_count(&self) -> usize {
         self.read.as_ref().map_or(0, |read| read.command.item_count())
     }
+
+    /// How much memory it takes while its batch is processed, at most: see [`memory`].
+    #[must_use]
+    pub(super) fn estimated_bytes(&self) -> usize {
+        let elements = match &self.read {
+            Ok(read) => read.command.entry_count() + read.command.item_count(),
+            Err(_) => 0,
+        };
+        self.message.body.len() + elements * memory::ELEMENT_BYTES
+    }
 }
 
-/// Takes and reads until `stop`, and gives the consumer back: its channel must stay open until
+/// Takes deliveries until `stop`, and gives the consumer back: its channel must stay open until
 /// everything taken is acked.
 pub(super) async fn run(
     mut consumer: Consumer,
-    config: Arc<Config>,
     counters: Arc<Counters>,
-    taken: mpsc::Sender<Taken>,
+    delivered: mpsc::Sender<Delivered>,
     stop: CancellationToken,
 ) -> Result<Consumer, broker::error::Error> {
     loop {
@@ -72,10 +92,12 @@ pub(super) async fn run(
         };
         failpoint::reach(Point::Receive);
         counters.in_hand.add(delivery.tag, waits_since(&delivery.message.properties));
-        let read = take(delivery, &config.publishers);
+        let Delivery { tag, redelivered, mut message } = delivery;
+        cut_body::cut(&mut message);
+        let waiting = Delivered { tag, redelivered, message, arrived_at: Instant::now() };
         tokio::select! {
             () = stop.cancelled() => break,
-            sent = taken.send(read) => {
+            sent = delivered.send(waiting) => {
                 if sent.is_err() {
                     break;
                 }
@@ -94,10 +116,11 @@ fn waits_since(properties: &Properties) -> DateTime<Utc> {
     properties.timestamp.filter(|_| !is_replay).unwrap_or_else(Utc::now)
 }
 
-fn take(delivery: Delivery, publishers: &BTreeMap<String, BTreeSet<String>>) -> Taken {
-    let Delivery { tag, redelivered, message } = delivery;
+/// Decodes a delivery for its batch.
+pub(super) fn take(delivered: Delivered, publishers: &BTreeMap<String, BTreeSet<String>>) -> Taken {
+    let Delivered { tag, redelivered, message, arrived_at } = delivered;
     let read = read(&message, publishers);
-    Taken { tag, redelivered, parked: None, message, read, arrived_at: Instant::now() }
+    Taken { tag, redelivered, parked: None, message, read, arrived_at }
 }
 
 /// Takes a parked command up again. Its tries count as those of a redelivered one: nobody else
@@ -125,6 +148,9 @@ fn read(
 ) -> Result<Read, Rejection> {
     let envelope = Envelope::parse(message)?;
     check_publisher(&envelope, publishers)?;
+    if let Some(bytes) = cut_body::whole_length(message) {
+        return Err(decode::too_large(bytes));
+    }
     let command = decode::decode(&message.body, envelope.operation)?;
     let command_id = match &envelope.message_id {
         Some(id) => id.clone(),

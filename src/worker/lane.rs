@@ -161,13 +161,12 @@ impl Lane {
         let stop = shutdown.child_token();
         let acknowledger = consumer.acknowledger();
         let channel = acknowledger.clone();
-        let (taken_sender, taken) = mpsc::channel(usize::from(self.config.prefetch));
+        let (delivered_sender, delivered) = mpsc::channel(usize::from(self.config.prefetch));
         let (announcement_sender, announcements) = mpsc::channel(ANNOUNCEMENTS_WAITING);
         let intake = AbortOnDropHandle::new(tokio::spawn(intake::run(
             consumer,
-            Arc::clone(&self.config),
             Arc::clone(&self.counters),
-            taken_sender,
+            delivered_sender,
             stop.clone(),
         )));
         let (replying, direct_replies) =
@@ -188,7 +187,7 @@ impl Lane {
             session: session.another(),
             wanted: Arc::clone(&wanted),
         };
-        let mut scout = AbortOnDropHandle::new(tokio::spawn(scout.run(taken, window_sender)));
+        let mut scout = AbortOnDropHandle::new(tokio::spawn(scout.run(delivered, window_sender)));
 
         let ended = tokio::select! {
             worked = self.windows(session, &channel, (windows, &wanted), announcement_sender, &stop) => worked,

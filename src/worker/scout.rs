@@ -1,5 +1,5 @@
-//! Looks ahead: gathers the next window, and finds out whom its commands mean while the last one
-//! is still being stored.
+//! Looks ahead: gathers the next window, decodes it, and finds out whom its commands mean while the
+//! last one is still being stored. No more than these two are decoded at a time.
 //!
 //! No command changes a customer, so the answer is as good early as late. Who holds a membership
 //! id may change meanwhile; whoever uses the answer adds what the windows in between have done.
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
+use crate::config::memory::BATCH_BYTES_MAX;
 use crate::domain::groups::{self, Member, Membership};
 use crate::domain::identity::CustomerId;
 use crate::domain::needs::Needs;
@@ -22,7 +23,7 @@ use crate::failpoint::{self, Point};
 use crate::store;
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
-use crate::worker::intake::Taken;
+use crate::worker::intake::{self, Delivered, Taken};
 
 /// Windows that are looked at ahead of the one that is being settled: one waits, one is looked at.
 pub(super) const AHEAD: usize = 2;
@@ -118,43 +119,49 @@ impl Scout {
     /// Scouts until nothing more is taken, or nobody wants to know.
     pub(super) async fn run(
         mut self,
-        mut taken: mpsc::Receiver<Taken>,
+        mut delivered: mpsc::Receiver<Delivered>,
         windows: mpsc::Sender<Scouted>,
     ) {
-        loop {
-            let window = self.gather(&mut taken).await;
+        // Nothing is decoded before there is room for it.
+        while let Ok(room) = windows.reserve().await {
+            let window = self.gather(&mut delivered).await;
             if window.is_empty() {
                 return;
             }
             let in_parts = parts_at_most(&self.config, window.len()) > 1;
             let known = if in_parts { self.look(&window).await } else { None };
-            if windows.send(Scouted { taken: window, known }).await.is_err() {
-                return;
-            }
+            room.send(Scouted { taken: window, known });
         }
     }
 
     /// The next window: what has come until it is wanted, up to the bounds; empty when the intake is
     /// gone. While the last one is being settled, a window that is not full can as well grow: it
     /// would only wait, and others would come after it.
-    async fn gather(&self, taken: &mut mpsc::Receiver<Taken>) -> Vec<Taken> {
+    async fn gather(&self, delivered: &mut mpsc::Receiver<Delivered>) -> Vec<Taken> {
+        let publishers = &self.config.publishers;
         let mut window = Vec::with_capacity(self.config.window);
-        let Some(first) = taken.recv().await else { return window };
+        let Some(first) = delivered.recv().await else { return window };
+        let first = intake::take(first, publishers);
         let linger_until = Instant::now() + Duration::from_millis(self.config.linger_ms);
         let mut wanted = pin!(async {
             self.wanted.notified().await;
             sleep_until(linger_until).await;
         });
-        let mut items = first.item_count();
+        let (mut items, mut bytes) = (first.item_count(), first.estimated_bytes());
         window.push(first);
-        while window.len() < self.config.window && items < self.config.window_items {
+        while window.len() < self.config.window
+            && items < self.config.window_items
+            && bytes < BATCH_BYTES_MAX
+        {
             let next = tokio::select! {
                 biased;
-                next = taken.recv() => next,
+                next = delivered.recv() => next,
                 () = &mut wanted => None,
             };
             let Some(next) = next else { break };
+            let next = intake::take(next, publishers);
             items += next.item_count();
+            bytes += next.estimated_bytes();
             window.push(next);
         }
         window

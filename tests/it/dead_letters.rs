@@ -3,6 +3,7 @@
 mod archive;
 mod bulk;
 mod commands;
+mod cut;
 mod edit;
 mod replay;
 mod retention;

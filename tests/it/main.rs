@@ -34,6 +34,8 @@ mod hostile;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod model_based;
 #[cfg(test)]
 mod ordering;

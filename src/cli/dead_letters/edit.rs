@@ -65,6 +65,7 @@ pub(super) async fn run(
             format!("letter {} is {}: only an open one can be edited", args.id, letter.state);
         return Err(Refusal::Conflict(text).into());
     }
+    edit::check_has_its_body(&letter)?;
     let routing_key = args.routing_key.as_deref().unwrap_or(&letter.routing_key);
     let body = if let Some(file) = &args.file {
         read(file)?

@@ -7,6 +7,7 @@ use super::views::ActionRow;
 use crate::cli::ask::WhoArgs;
 use crate::cli::output::{moment, note, or_dash};
 use crate::cli::{Context, Exit};
+use crate::ops::dead_letters::eligible;
 use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::export;
 use crate::ops::dead_letters::mask::masked;
@@ -83,6 +84,15 @@ fn hide(view: &mut Value, letter: &Letter) {
     view["headers"] = names.map(|name| (name.clone(), json!("•••"))).collect();
 }
 
+/// How much of the body was kept.
+fn body(letter: &Letter) -> String {
+    let bytes = letter.body.len();
+    match eligible::whole_body(letter) {
+        Some((length, hash)) => format!("the first {bytes} of {length} bytes, SHA-256 {hash}"),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 fn fields(letter: &Letter) -> Vec<(&'static str, String)> {
     let ids = |ids: &[Uuid]| {
         let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
@@ -106,6 +116,7 @@ fn fields(letter: &Letter) -> Vec<(&'static str, String)> {
         ("sent", or_dash(letter.sent_at.map(moment).as_ref())),
         ("routing key", letter.routing_key.clone()),
         ("lane", or_dash(letter.lane.as_ref())),
+        ("body", body(letter)),
         ("attempts", letter.attempts.to_string()),
         ("first death", moment(letter.first_died_at)),
         ("last death", moment(letter.last_died_at)),

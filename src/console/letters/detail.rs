@@ -8,8 +8,10 @@ use uuid::Uuid;
 use crate::console::database::Lent;
 use crate::console::failure::Failure;
 use crate::console::json::{self, Document, MASK, Masking};
+use crate::console::moment::grouped;
 use crate::domain::dead_letter::State;
 use crate::domain::identity::{CustomerId, Email, ExternalId, Lookup, Mobile};
+use crate::ops::dead_letters::eligible;
 use crate::store::dead_letters::audit::{self, Action};
 use crate::store::dead_letters::show::{self, Letter};
 use crate::store::lookup::{self, Customer, Enrolment, Org};
@@ -45,8 +47,19 @@ pub(super) struct Named {
 }
 
 impl Detail {
-    pub(super) fn may_be_replayed(&self) -> bool {
+    pub(super) fn may_be_discarded(&self) -> bool {
         self.letter.state == State::Open
+    }
+
+    /// Likewise, whether a copy may be edited.
+    pub(super) fn may_be_replayed(&self) -> bool {
+        self.letter.state == State::Open && self.whole_body().is_none()
+    }
+
+    /// Of a body that was cut: how many bytes it had, and the hash of them.
+    pub(super) fn whole_body(&self) -> Option<(String, &str)> {
+        let (length, hash) = eligible::whole_body(&self.letter)?;
+        Some((grouped(i64::try_from(length).unwrap_or(i64::MAX)), hash))
     }
 
     pub(super) fn may_be_restored(&self) -> bool {
@@ -57,8 +70,11 @@ impl Detail {
     pub(super) fn command_line(&self) -> String {
         let id = self.letter.id;
         match self.letter.state {
-            State::Open => {
+            State::Open if self.may_be_replayed() => {
                 format!("partner-program dead-letters replay {id} --reason '…'")
+            }
+            State::Open => {
+                format!("partner-program dead-letters discard {id} --reason '…'")
             }
             _ => format!("partner-program dead-letters show {id}"),
         }

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::domain::dead_letter::State;
 use crate::message::Message;
+use crate::ops::dead_letters::eligible;
 use crate::ops::dead_letters::error::Error;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::Actor;
@@ -16,6 +17,7 @@ use crate::wire::envelope::Envelope;
 /// Whether a worker could read a command with this routing key and body. What it refuses it
 /// refuses in the words of the rejection.
 pub fn check(letter: &Letter, routing_key: &str, body: &[u8]) -> Result<(), Error> {
+    check_has_its_body(letter)?;
     envelope(letter, routing_key, body).map(drop)
 }
 
@@ -29,6 +31,7 @@ pub async fn edit(
     actor: &Actor,
 ) -> Result<Uuid, Error> {
     let letter = show::show(connection, id).await?.ok_or(Error::NotFound(id))?;
+    check_has_its_body(&letter)?;
     let routing_key = routing_key.unwrap_or(&letter.routing_key);
     let envelope = envelope(&letter, routing_key, body)?;
     let copy = Copy {
@@ -46,6 +49,14 @@ pub async fn edit(
             if letter.state == State::Open { "not open any more" } else { letter.state.as_str() };
         Error::Conflict(format!("letter {id} is {state}: only an open one can be edited"))
     })
+}
+
+/// Whether there is anything to edit a copy of.
+pub fn check_has_its_body(letter: &Letter) -> Result<(), Error> {
+    match eligible::lacks_its_body(letter) {
+        None => Ok(()),
+        Some(why) => Err(Error::Conflict(format!("letter {} can't be edited: {why}", letter.id))),
+    }
 }
 
 fn envelope(letter: &Letter, routing_key: &str, body: &[u8]) -> Result<Envelope, Error> {

@@ -11,8 +11,9 @@ use crate::broker::topology;
 use crate::config::Config;
 use crate::domain::dead_letter::State;
 use crate::domain::rejection::Reason;
-use crate::message::{Message, Properties};
+use crate::message::{BODY_HASH, BODY_LENGTH, Message, Properties};
 use crate::store::dead_letters::show::Letter;
+use crate::wire::cut_body;
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
 use crate::wire::letter::REPLAY_OF;
@@ -35,6 +36,9 @@ pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
     if letter.reason == Reason::MessageIdReused.as_str() {
         return Err("its id belongs to another command: edit a copy, which gets its own".to_owned());
     }
+    if let Some(why) = lacks_its_body(letter) {
+        return Err(why);
+    }
     let message = replay(letter);
     let dies = |why: &dyn std::fmt::Display| format!("would die again, edit a copy: {why}");
     let envelope = Envelope::parse(&message).map_err(|rejection| dies(&rejection.reason))?;
@@ -48,6 +52,26 @@ pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
         return Err(format!("{user} may not publish for its org: see the setting `publishers`"));
     }
     Ok(message)
+}
+
+/// How many bytes the body of a letter had before it was cut, and the hash of them; nothing if the
+/// letter has all of it.
+#[must_use]
+pub fn whole_body(letter: &Letter) -> Option<(usize, &str)> {
+    let length = cut_body::length_in(letter.provenance.get(BODY_LENGTH))?;
+    let hash = letter.provenance.get(BODY_HASH).and_then(Value::as_str);
+    Some((length, hash.unwrap_or("unknown")))
+}
+
+/// Why a letter whose body was cut can be neither replayed nor edited: what is left of it may
+/// well be a command by itself, and another one.
+#[must_use]
+pub fn lacks_its_body(letter: &Letter) -> Option<String> {
+    whole_body(letter)?;
+    let kept = cut_body::KEPT_BYTES;
+    Some(format!(
+        "only the first {kept} bytes of its body were kept: have its publisher send the command again, in several smaller ones"
+    ))
 }
 
 /// Why letters of that state are not replayed.

@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
+use crate::message::BODY_BYTES_MAX;
 use crate::store::dead_letters::claims::Key;
-use crate::wire::decode::BODY_BYTES_MAX;
 
 /// Bodies beyond so many bytes end a portion.
 const PORTION_BYTES_MAX: usize = 8 << 20;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use sqlx::Connection as _;
 use uuid::Uuid;
 
+use crate::message::{BODY_HASH, BODY_LENGTH};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::filter::storable;
 use crate::store::error::Error;
@@ -77,10 +78,18 @@ impl NewLetter {
             routing_key: printable(&self.routing_key),
             properties: Value::Object(serde_json::Map::new()),
             headers: Value::Object(serde_json::Map::new()),
-            provenance: Value::Object(serde_json::Map::new()),
+            provenance: self.of_cut_body(),
             customer_keys: Vec::new(),
             ..self.clone()
         }
+    }
+
+    /// What says that the body is not whole, so that nobody replays what is left of it.
+    fn of_cut_body(&self) -> Value {
+        let kept = [BODY_LENGTH, BODY_HASH].into_iter().filter_map(|name| {
+            self.provenance.get(name).map(|value| (name.to_owned(), value.clone()))
+        });
+        Value::Object(kept.collect())
     }
 }
 

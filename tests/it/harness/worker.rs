@@ -163,6 +163,14 @@ impl Process {
         self.child.id().expect("it has not been waited for")
     }
 
+    /// The most memory that it has taken so far (`VmHWM`).
+    pub(crate) fn peak_memory_kib(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+    }
+
     /// As `kill -9` does: it has no say in it.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("it is killed");

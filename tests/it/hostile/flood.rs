@@ -45,7 +45,7 @@ async fn a_flood_of_garbage_neither_stalls_nor_loses_anything() {
     .await;
     assert!(worker.is_running());
     assert_one_generation(&mut rows).await;
-    let memory_kib = peak_memory_kib(worker.id());
+    let memory_kib = worker.peak_memory_kib();
     assert!(memory_kib < MEMORY_KIB_MAX, "{memory_kib} KiB at the most");
     worker.signal("TERM").await;
     assert!(worker.ended().await.success());
@@ -54,10 +54,4 @@ async fn a_flood_of_garbage_neither_stalls_nor_loses_anything() {
     let depth = place.broker.depth(DEAD_LETTERS).expect("the queue");
     assert_eq!(depth.ready, GARBAGE as u64);
     assert_eq!(results.received.len(), GARBAGE + good.len(), "each outcome once");
-}
-
-fn peak_memory_kib(process: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }

@@ -1,0 +1,137 @@
+//! Messages that are not kept whole (contract, "What is a dead letter, what is an answer").
+//!
+//! A publisher may send as much as the broker takes, and as often. So a body beyond the contract's
+//! bound is cut as soon as it is there: what is left is enough to tell which message it was, and
+//! never enough to apply it. Headers are dropped beyond a bound of their own: a value takes one byte
+//! in a frame and eighty in memory.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message};
+
+/// How many bytes are left of a body that is cut.
+pub const KEPT_BYTES: usize = 4_096;
+/// The header with the number of headers that were dropped.
+pub(super) const HEADERS_DROPPED: &str = "x-headers-dropped";
+/// What a message's headers may take in memory, about; those beyond it are dropped.
+const HEADERS_BYTES_MAX: usize = 65_536;
+
+/// Cuts the body if it is too large, and notes in the headers what it was. Headers of these names
+/// that a publisher has set are dropped, and so are those that take too much memory.
+pub fn cut(message: &mut Message) {
+    let headers = &mut message.properties.headers;
+    headers.remove(BODY_LENGTH);
+    headers.remove(BODY_HASH);
+    drop_headers(headers);
+    let length = message.body.len();
+    if length > BODY_BYTES_MAX {
+        headers.insert(BODY_LENGTH.to_owned(), length.into());
+        headers.insert(BODY_HASH.to_owned(), hash(&message.body).into());
+        message.body.truncate(KEPT_BYTES);
+    }
+    // The client library lets a body grow by doubling, so up to half of its room is unused.
+    message.body.shrink_to_fit();
+}
+
+/// How many bytes the body had, if it was cut.
+#[must_use]
+pub fn whole_length(message: &Message) -> Option<usize> {
+    length_in(message.properties.headers.get(BODY_LENGTH))
+}
+
+/// Likewise, by the value of the header [`BODY_LENGTH`] in what the archive keeps of a dead letter.
+#[must_use]
+pub fn length_in(header: Option<&Value>) -> Option<usize> {
+    header.and_then(Value::as_u64).and_then(|length| usize::try_from(length).ok())
+}
+
+/// Takes both headers out.
+pub(super) fn take(headers: &mut BTreeMap<String, Value>) -> Vec<(String, Value)> {
+    [BODY_LENGTH, BODY_HASH].into_iter().filter_map(|name| headers.remove_entry(name)).collect()
+}
+
+fn drop_headers(headers: &mut BTreeMap<String, Value>) {
+    let (before, mut bytes) = (headers.len(), 0);
+    headers.retain(|name, value| {
+        let more = name.len() + memory_bytes(value);
+        let fits = bytes + more <= HEADERS_BYTES_MAX;
+        bytes += if fits { more } else { 0 };
+        fits
+    });
+    let dropped = before - headers.len();
+    if dropped > 0 {
+        headers.insert(HEADERS_DROPPED.to_owned(), dropped.into());
+    }
+}
+
+fn memory_bytes(value: &Value) -> usize {
+    let inner = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(memory_bytes).sum(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| name.len() + memory_bytes(value)).sum()
+        }
+    };
+    size_of::<Value>() + inner
+}
+
+fn hash(body: &[u8]) -> String {
+    Sha256::digest(body).iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> Message {
+        let mut message = Message { body: vec![b' '; bytes], ..Message::default() };
+        let forged =
+            [(BODY_LENGTH, Value::from(7)), (BODY_HASH, "00".into()), ("own", "kept".into())];
+        message.properties.headers = forged.map(|(name, value)| (name.to_owned(), value)).into();
+        message
+    }
+
+    #[test]
+    fn what_the_contract_takes_is_kept_whole_and_forged_headers_are_dropped() {
+        for bytes in [0, 1, KEPT_BYTES + 1, BODY_BYTES_MAX] {
+            let mut message = message(bytes);
+            cut(&mut message);
+            assert_eq!((message.body.len(), whole_length(&message)), (bytes, None));
+            assert_eq!(message.properties.headers.keys().collect::<Vec<_>>(), ["own"]);
+        }
+    }
+
+    #[test]
+    fn headers_that_fill_a_frame_with_small_values_are_dropped() {
+        let mut message = message(0);
+        let headers = &mut message.properties.headers;
+        headers.insert("many".to_owned(), vec![Value::Null; 100_000].into());
+        headers.insert("z".to_owned(), "short".into());
+        cut(&mut message);
+        let names: Vec<_> = message.properties.headers.keys().collect();
+        assert_eq!(names, ["own", HEADERS_DROPPED, "z"]);
+        assert_eq!(message.properties.headers[HEADERS_DROPPED], Value::from(1));
+    }
+
+    #[test]
+    fn a_larger_body_leaves_its_beginning_its_length_and_its_hash() {
+        let mut message = message(BODY_BYTES_MAX + 1);
+        let whole = message.body.clone();
+        cut(&mut message);
+        assert_eq!(message.body, whole[..KEPT_BYTES]);
+        assert!(message.body.capacity() < 2 * KEPT_BYTES, "the rest is given back");
+        assert_eq!(whole_length(&message), Some(BODY_BYTES_MAX + 1));
+        let expected: String =
+            Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(message.properties.headers[BODY_HASH], Value::from(expected));
+    }
+}

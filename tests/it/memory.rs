@@ -1,0 +1,131 @@
+//! The worker's memory is bounded whatever publishers send: however many commands wait, however
+//! large they are, and however many entries they hold.
+//!
+//! Each load has servers of its own, because so much data makes a broker block its publishers. The
+//! gate sends 600 commands of each kind; `PARTNER_PROGRAM_TEST_MEMORY_COMMANDS` sets another number.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use futures_util::StreamExt;
+use lapin::options::BasicAckOptions;
+use partner_program_worker::message::Message;
+use tokio::time::{Instant, timeout_at};
+
+use crate::harness::collector;
+use crate::harness::eventually;
+use crate::harness::journey;
+use crate::harness::publisher::command;
+use crate::harness::scene::Scene;
+use crate::harness::servers::{OwnServers, Place};
+use crate::harness::worker::Process;
+use crate::model::Model;
+
+const COMMANDS_VARIABLE: &str = "PARTNER_PROGRAM_TEST_MEMORY_COMMANDS";
+const COMMANDS: usize = 600;
+/// What a process may take that runs at default settings.
+const MEMORY_KIB_MAX: usize = 512 * 1024;
+/// Commands that are published at a time.
+const CHUNK: usize = 50;
+/// For a debug build on a machine that does other things besides, for each command.
+const DEADLINE_PER_COMMAND: Duration = Duration::from_secs(2);
+
+const MIB: usize = 1024 * 1024;
+/// Within the contract's bound on the elements of a command.
+const ENTRIES: usize = 2_500;
+
+/// A command of so many bytes, most of them in a field that nothing reads.
+fn padded(number: usize, bytes: usize) -> Message {
+    let mut message = journey::step(number);
+    let open = message.body.strip_suffix(b"}").expect("a step is an object").len();
+    message.body.truncate(open);
+    message.body.extend_from_slice(br#","padding":""#);
+    message.body.resize(bytes - 2, b'x');
+    message.body.extend_from_slice(br#""}"#);
+    message
+}
+
+/// A command of many entries that ask for nothing.
+fn empty_lists(number: usize) -> Message {
+    let entry = r#"{"customer":{},"linkToPartnerPrograms":[]}"#;
+    let body = format!(r#"{{"linkCustomers":[{}]}}"#, vec![entry; ENTRIES].join(","));
+    command("acme.link", Some(&format!("empty-{number}")), body)
+}
+
+fn commands() -> usize {
+    std::env::var(COMMANDS_VARIABLE).map_or(COMMANDS, |n| n.parse().expect("a number"))
+}
+
+/// Sends the commands to a lane that nobody works, starts a worker, and returns the most memory
+/// that it took until each command had its answer.
+async fn peak_kib(scene: &Scene, message: impl Fn(usize) -> Message) -> usize {
+    let count = commands();
+    for first in (0..count).step_by(CHUNK) {
+        let chunk: Vec<Message> = (first..count.min(first + CHUNK)).map(&message).collect();
+        scene.publisher.publish(&chunk).await;
+    }
+    let settings = scene.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
+    let started = Instant::now();
+    let mut worker = Process::start(&settings, "bounded");
+    let deadline = DEADLINE_PER_COMMAND * u32::try_from(count).expect("few");
+    await_results(&scene.place, count, started + deadline, &worker).await;
+    assert!(worker.is_running());
+    let peak = worker.peak_memory_kib();
+    eprintln!(
+        "{count} commands of {} bytes: {} MiB at most, {:.0} s",
+        message(0).body.len(),
+        peak / 1024,
+        started.elapsed().as_secs_f64()
+    );
+    worker.signal("TERM").await;
+    assert!(worker.ended().await.success());
+    peak
+}
+
+/// Reads so many results and rejections, and keeps none of them.
+async fn await_results(place: &Place, count: usize, end: Instant, worker: &Process) {
+    let (_connection, mut consumer) =
+        collector::try_subscribe(&place.amqp_url, "test.results").await.expect("it answers");
+    for number in 0..count {
+        let next = timeout_at(end, consumer.next()).await;
+        let Ok(Some(Ok(delivery))) = next else {
+            panic!("{number} of {count} results came; {} KiB", worker.peak_memory_kib());
+        };
+        delivery.ack(BasicAckOptions::default()).await.expect("the broker is there");
+    }
+}
+
+async fn own_scene(name: &str) -> (OwnServers, Scene) {
+    let servers = OwnServers::start().await;
+    let place = Place::on(&servers.servers, name).await;
+    let scene = Scene::at(place, &Model::new(Utc::now(), journey::world())).await;
+    (servers, scene)
+}
+
+#[tokio::test]
+async fn commands_as_large_as_the_contract_has_them_do_not_fill_the_memory() {
+    let (_servers, mut scene) = own_scene("large").await;
+    let peak = peak_kib(&scene, |number| padded(number, MIB)).await;
+    assert_eq!(scene.rows.history_count().await, commands(), "each is applied");
+    assert!(peak < MEMORY_KIB_MAX, "{peak} KiB at the most");
+}
+
+#[tokio::test]
+async fn commands_beyond_the_contract_do_not_fill_the_memory_and_each_is_a_dead_letter() {
+    let (_servers, mut scene) = own_scene("too_large").await;
+    let peak = peak_kib(&scene, |number| padded(number, 2 * MIB)).await;
+    let letters = "select count(*) from dead_letter where reason = 'too-large'";
+    eventually(Duration::from_mins(1), "every letter is archived", async || {
+        (scene.rows.count(letters).await == commands()).then_some(())
+    })
+    .await;
+    assert!(peak < MEMORY_KIB_MAX, "{peak} KiB at the most");
+}
+
+#[tokio::test]
+async fn commands_of_many_entries_do_not_fill_the_memory() {
+    let (_servers, mut scene) = own_scene("entries").await;
+    let peak = peak_kib(&scene, empty_lists).await;
+    assert_eq!(scene.rows.count("select count(*) from command_log").await, commands());
+    assert!(peak < MEMORY_KIB_MAX, "{peak} KiB at the most");
+}
