@@ -1,7 +1,7 @@
 //! What a lane has done and has in hand, for its log lines, its samples and for metrics.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -60,6 +60,8 @@ pub struct Counters {
     pub(super) answered: Took,
     /// What was delivered and is not acked yet.
     pub(super) in_hand: InHand,
+    /// Why publishing has not succeeded for longer than its bound; nothing while it does.
+    pub(super) publishing_trouble: Mutex<Option<String>>,
 }
 
 impl Counters {
@@ -93,6 +95,12 @@ impl Counters {
     #[must_use]
     pub fn answered(&self) -> &Took {
         &self.answered
+    }
+
+    /// Why the lane can't publish what it has to, so that it is not ready; nothing while it can.
+    #[must_use]
+    pub fn publishing_trouble(&self) -> Option<String> {
+        self.publishing_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn get(counter: &AtomicU64) -> u64 {
