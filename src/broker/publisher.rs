@@ -60,6 +60,16 @@ pub enum Receipt {
     Refused,
 }
 
+/// What became of a message that was published with no other on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alone {
+    /// The broker has decided on it.
+    Decided(Receipt),
+    /// The broker closed the channel because of the message itself, such as one that is too large;
+    /// in its words.
+    Unacceptable(String),
+}
+
 impl Publisher {
     /// Opens a channel for confirmed publishing; a batch may take `timeout`.
     pub async fn open(connection: &Arc<Connection>, timeout: Duration) -> Result<Self, Error> {
@@ -97,6 +107,42 @@ impl Publisher {
     pub async fn publish(&mut self, messages: &[Message]) -> Result<Vec<Receipt>, Error> {
         let confirmed = self.send(messages).await?.await?;
         Ok(self.receipts(messages, confirmed))
+    }
+
+    /// Publishes one message that may be the reason why a channel was closed, with no other on its
+    /// way. The publisher is good for the next one unless this gives an error.
+    pub async fn publish_alone(&mut self, message: &Message) -> Result<Alone, Error> {
+        match self.publish(std::slice::from_ref(message)).await {
+            Ok(receipts) => {
+                let receipt = receipts.first().copied().unwrap_or(Receipt::Refused);
+                Ok(Alone::Decided(receipt))
+            }
+            Err(Error::Precondition(why)) => {
+                self.reopen().await?;
+                Ok(Alone::Unacceptable(why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the connection lives, as far as is known: then a new channel may do.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connection.status().connected()
+    }
+
+    /// The connection that it publishes over.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Forgets what came back, once it is more than `returns_max`: for users who do not ask for
+    /// receipts in the order in which they sent.
+    pub fn forget_returned(&mut self, returns_max: usize) {
+        if self.returned.len() > returns_max {
+            self.returned.clear();
+        }
     }
 
     /// Publishes a batch; the future waits for its confirms, and bears being left alone until then.

@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::customer_keys;
+use super::cut_letter;
 use super::envelope;
-use super::rejected::{DETAIL_BYTES_MAX, content_id, cut, dead_letter_id};
+use super::rejected::{DETAIL_BYTES_MAX, content_id, content_id_by_hash, cut, dead_letter_id};
 use crate::domain::command::Operation;
 use crate::domain::rejection::Reason;
 use crate::message::Message;
@@ -20,7 +21,7 @@ use crate::message::Message;
 pub const REPLAY_OF: &str = "replay-of";
 
 /// Headers that the worker or the broker adds on a message's way. A replay goes without them.
-const INFRASTRUCTURE: [&str; 19] = [
+const INFRASTRUCTURE: [&str; 21] = [
     REPLAY_OF,
     "x-dead-letter-id",
     "x-reason",
@@ -32,6 +33,8 @@ const INFRASTRUCTURE: [&str; 19] = [
     "x-attempts",
     "x-dead-lettered-at",
     "x-headers-dropped",
+    cut_letter::BODY_BYTES,
+    cut_letter::BODY_SHA256,
     "x-user-id",
     "x-delivery-count",
     "x-acquired-count",
@@ -135,7 +138,10 @@ fn by_worker(message: &Message) -> Option<Death> {
     let reason = Reason::parse(header(message, "x-reason")?)?;
     let routing_key = header(message, "x-original-routing-key")?;
     let original = Message { routing_key: routing_key.to_owned(), ..message.clone() };
-    let id = dead_letter_id(&original, reason);
+    let id = match cut_letter::whole_bodys_hash(message) {
+        Some(hash) => content_id_by_hash(&original, &hash, reason.as_str()),
+        None => dead_letter_id(&original, reason),
+    };
     if id != claimed {
         return None;
     }
@@ -265,6 +271,19 @@ mod tests {
         assert_eq!(read.pointer.as_deref(), Some("/linkCustomers/12/customer/id"));
         assert_eq!((read.lane.as_deref(), read.attempts, read.died_at), (Some("main"), 2, now()));
         assert_eq!((read.org.as_deref(), read.operation), (Some("acme"), Some(Operation::Link)));
+    }
+
+    #[test]
+    fn a_cut_letter_is_the_same_letter() {
+        let original = Message { body: vec![b'{'; 10_000], ..original() };
+        let whole = letter(&original, "/x: y");
+        let read = read(cut_letter::cut(&whole).unwrap(), PREFIX, now());
+        assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType));
+        assert_eq!(read.reason, Reason::WrongType.as_str());
+        assert!(cut_letter::is_cut(&Value::Object(read.provenance)));
+        assert_eq!(read.original.body.len(), 4_096);
+        assert_eq!(read.original.properties, original.properties);
+        assert!(!cut_letter::is_cut(&Value::Object(super::read(whole, PREFIX, now()).provenance)));
     }
 
     #[test]

@@ -13,7 +13,9 @@ mod json;
 mod reader;
 
 pub mod customer_keys;
+pub mod cut_letter;
 pub mod letter;
 pub mod parked;
 pub mod rejected;
 pub mod result;
+pub mod unavailable;

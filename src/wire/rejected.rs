@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::cut_letter;
 use super::envelope;
 use super::result::json;
 use crate::domain::command::Operation;
@@ -42,8 +43,13 @@ pub fn dead_letter_id(message: &Message, reason: Reason) -> Uuid {
     content_id(message, reason.as_str())
 }
 
-/// Likewise, for the reasons of others.
+/// The id of a letter with the reasons of others.
 pub(super) fn content_id(message: &Message, reason: &str) -> Uuid {
+    content_id_by_hash(message, &Sha256::digest(&message.body).into(), reason)
+}
+
+/// The id of a letter whose body has this SHA-256, whatever is left of it.
+pub(super) fn content_id_by_hash(message: &Message, body_hash: &[u8; 32], reason: &str) -> Uuid {
     let properties = &message.properties;
     let timestamp = properties.timestamp.map(|at| at.timestamp().to_string());
     let replay_of = properties.headers.get("replay-of").map(Value::to_string);
@@ -53,7 +59,7 @@ pub(super) fn content_id(message: &Message, reason: &str) -> Uuid {
         timestamp.as_deref().map(str::as_bytes),
         replay_of.as_deref().map(str::as_bytes),
         Some(reason.as_bytes()),
-        Some(&message.body),
+        Some(body_hash.as_slice()),
     ];
     let mut hash = Sha256::new();
     for part in parts {
@@ -132,6 +138,8 @@ pub fn dead_letter(
     headers.remove("x-delivery-count");
     // The broker would refuse another's name in the property, and a publisher may not forge it.
     headers.remove("x-user-id");
+    headers.remove(cut_letter::BODY_BYTES);
+    headers.remove(cut_letter::BODY_SHA256);
     if let Some(user_id) = letter.properties.user_id.take() {
         headers.insert("x-user-id".to_owned(), Value::from(user_id));
     }
@@ -194,6 +202,11 @@ fn value_bytes(value: &Value) -> usize {
     }
 }
 
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
 /// The text's beginning, of at most so many bytes.
 pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
@@ -204,7 +217,13 @@ mod tests {
     use super::*;
 
     fn original() -> Message {
-        let headers = [("x-user-id", "forged"), ("x-delivery-count", "3"), ("own", "kept")];
+        let headers = [
+            ("x-user-id", "forged"),
+            ("x-delivery-count", "3"),
+            ("x-body-bytes", "forged"),
+            ("x-body-sha256", "forged"),
+            ("own", "kept"),
+        ];
         Message {
             exchange: "commands".to_owned(),
             routing_key: "acme.link".to_owned(),

@@ -165,7 +165,10 @@ impl Isolation {
         let mut conflicts = 0;
         loop {
             match self.apply(taken, known.take(), &attempts).await {
-                Ok(applied) => return Ok(Tried::Applied(applied)),
+                Ok(applied) => {
+                    Counters::add(&self.counters.steps, 1);
+                    return Ok(Tried::Applied(applied));
+                }
                 Err(Failure::Store(error @ Error::Fenced { .. })) => return Err(error.into()),
                 Err(Failure::Store(Error::Conflict(why))) => {
                     Counters::add(&self.counters.repeated_windows, 1);

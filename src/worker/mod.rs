@@ -3,13 +3,13 @@
 //! A lane is one ordered log. Its loop is the only place where an order of steps matters for
 //! safety: commit, then confirm, then ack. Everything that can fail in between is repeated from
 //! the queue, and the inbox makes the repetition harmless. Deliberately absent: any state that
-//! outlives a channel generation.
+//! outlives a channel generation and that work would depend on.
 
 mod announce;
 mod archive;
 pub mod counters;
 mod dead_letter;
-mod direct_reply;
+mod drain;
 mod fault;
 mod followers;
 mod hands;
@@ -18,9 +18,12 @@ mod in_hand;
 mod intake;
 mod isolate;
 mod lane;
+mod losses;
 mod outgoing;
 mod pauses;
+mod publishing;
 mod replays;
+mod replies;
 mod retention;
 mod samples;
 mod scout;
@@ -89,22 +92,26 @@ pub async fn run(
         let lane = Lane::new(name.clone(), config, places, clock.clone(), counters.lane(&name));
         tasks.spawn(pauses::work(lane, name, seen, shutdown.clone()));
     }
-    tasks.spawn(pauses::watch(Arc::clone(&config), Arc::clone(&places), paused, shutdown.clone()));
-    tasks.spawn(samples::run(
-        Arc::clone(&config),
-        Arc::clone(&places),
-        counters.clone(),
+    let beside = || (Arc::clone(&config), Arc::clone(&places), shutdown.clone());
+    let (its_config, its_places, stop) = beside();
+    tasks.spawn(drain::within(
         shutdown.clone(),
+        pauses::watch(its_config, its_places, paused, stop),
     ));
-    tasks.spawn(retention::run(Arc::clone(&config), Arc::clone(&places), shutdown.clone()));
+    let (its_config, its_places, stop) = beside();
+    let sampling = samples::run(its_config, its_places, counters.clone(), stop);
+    tasks.spawn(drain::within(shutdown.clone(), sampling));
+    let (its_config, its_places, stop) = beside();
+    tasks.spawn(drain::within(shutdown.clone(), retention::run(its_config, its_places, stop)));
     if config.archive_dead_letters {
-        tasks.spawn(archive::run(
-            Arc::clone(&config),
-            Arc::clone(&places),
-            clock.clone(),
+        let (its_config, its_places, stop) = beside();
+        let archiving = archive::run(its_config, its_places, clock.clone(), stop);
+        tasks.spawn(drain::within(shutdown.clone(), archiving));
+        let (its_config, its_places, stop) = beside();
+        tasks.spawn(drain::within(
             shutdown.clone(),
+            replays::run(its_config, its_places, clock, stop),
         ));
-        tasks.spawn(replays::run(Arc::clone(&config), places, clock, shutdown.clone()));
     }
 
     let deadline = async {

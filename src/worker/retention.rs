@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::store;
-use crate::worker::Error;
-use crate::worker::Places;
+use crate::store::error::Error;
+use crate::store::session::answered;
+use crate::worker::{self, Places};
 
 /// How often the partitions are looked at: they are made days ahead, so hours are no hurry.
 const INTERVAL: Duration = Duration::from_hours(1);
@@ -21,7 +22,7 @@ pub(super) async fn run(
     config: Arc<Config>,
     places: Arc<Places>,
     shutdown: CancellationToken,
-) -> Result<(), Error> {
+) -> Result<(), worker::Error> {
     loop {
         if let Err(error) = maintain(&config, &places).await {
             tracing::warn!(%error, "what has had its time could not be put away, trying again later: {error}");
@@ -33,15 +34,23 @@ pub(super) async fn run(
     }
 }
 
-async fn maintain(config: &Config, places: &Places) -> Result<(), store::error::Error> {
+async fn maintain(config: &Config, places: &Places) -> Result<(), Error> {
     let mut connection =
         store::connection::connect(&places.database_url, "partner-program retention").await?;
-    store::retention::maintain(&mut connection, config.retention_days).await?;
-    store::attempts::forget_old(&mut connection).await?;
-    store::lane_samples::forget_old(&mut connection).await?;
+    let connection = &mut connection;
+    answered(store::retention::maintain(connection, config.retention_days)).await?;
+    answered(store::attempts::forget_old(connection)).await?;
+    answered(store::lane_samples::forget_old(connection)).await?;
     if config.archive_dead_letters {
         let days = config.dead_letter_retention_days;
-        let forgotten = store::retention::forget_dead_letters(&mut connection, days).await?;
+        let mut forgotten = 0;
+        loop {
+            let some = answered(store::retention::forget_dead_letters(connection, days)).await?;
+            forgotten += some;
+            if some == 0 {
+                break;
+            }
+        }
         if forgotten > 0 {
             tracing::info!(forgotten, "forgot {forgotten} dead letters, settled {days} days ago");
         }

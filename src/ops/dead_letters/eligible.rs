@@ -13,6 +13,7 @@ use crate::domain::dead_letter::State;
 use crate::domain::rejection::Reason;
 use crate::message::{Message, Properties};
 use crate::store::dead_letters::show::Letter;
+use crate::wire::cut_letter;
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
 use crate::wire::letter::REPLAY_OF;
@@ -34,6 +35,9 @@ pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
     }
     if letter.reason == Reason::MessageIdReused.as_str() {
         return Err("its id belongs to another command: edit a copy, which gets its own".to_owned());
+    }
+    if cut_letter::is_cut(&letter.provenance) {
+        return Err("most of its body was cut off: edit a copy with the whole one".to_owned());
     }
     let message = replay(letter);
     let dies = |why: &dyn std::fmt::Display| format!("would die again, edit a copy: {why}");

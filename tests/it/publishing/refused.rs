@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use partner_program_worker::clock::Clock;
+use partner_program_worker::message::Message;
 use partner_program_worker::worker::counters::LaneCounters;
 
 use super::{DEAD_LETTERS, DEADLINE, RESULTS, RESULTS_QUEUE, counted, scene};
@@ -12,6 +13,7 @@ use crate::harness::collector::Collector;
 use crate::harness::eventually;
 use crate::harness::journey::{assert_done_in_order, steps};
 use crate::harness::left::assert_nothing_is_left;
+use crate::harness::management::Depth;
 use crate::harness::publisher::command;
 use crate::harness::scene::Scene;
 use crate::harness::worker::{InProcess, Settings};
@@ -35,16 +37,29 @@ async fn says_so(counters: &LaneCounters) -> String {
 async fn a_full_results_queue_is_waited_for(name: &str, window: usize) {
     let Scene { place, settings, mut rows, mut results, publisher } = scene(name).await;
     let messages = steps(0..80);
-    place.broker.limit_length(RESULTS_QUEUE, 5);
     publisher.publish(&messages).await;
+    place.broker.limit_length(RESULTS_QUEUE, 1);
+    let filler = Message {
+        exchange: RESULTS.to_owned(),
+        routing_key: "acme.link.rejected".to_owned(),
+        ..Message::default()
+    };
+    eventually(DEADLINE, "the results' queue is full", async || {
+        let taken = publisher.try_publish(&filler).await.expect("the broker answers");
+        (!taken).then_some(())
+    })
+    .await;
     let settings = hasty(&settings, window);
     let counters = LaneCounters::of(&settings.config());
     let worker = InProcess::start_counting(&settings, Clock::system(), counters.clone());
     let trouble = says_so(&counters).await;
     assert!(trouble.contains("refused"), "{trouble}");
     assert_eq!(counted(&counters, "lane_subscriptions"), 1, "deliveries were spent");
-    let depth = place.broker.depth("partner-program.commands.main").expect("the lane's queue");
-    assert!(depth.ready > 0, "nothing is acked that was not published: {depth:?}");
+    eventually(DEADLINE, "nothing is acked that was not published", async || {
+        let depth = place.broker.depth("partner-program.commands.main")?;
+        (depth == Depth { ready: 80, unacked: 0 }).then_some(())
+    })
+    .await;
     place.broker.lift_limit();
     assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
     assert!(counters.iter().all(|(_, lane)| lane.publishing_trouble().is_none()));

@@ -110,6 +110,7 @@ async fn obeys(name: &str, waits: Waits, asks: Asks, window: usize) {
     publisher.publish(first).await;
     let mut worker = Process::start(&settings, "first");
     results.read(first.len(), DEADLINE).await;
+    results.pause().await;
     if waits == Waits::Memory {
         // A broker that is short of memory takes no commands either.
         trouble.rows.execute("begin; lock table command_log in access exclusive mode").await;
