@@ -17,7 +17,7 @@ use crate::harness::journey::{self, assert_done_in_order, steps};
 use crate::harness::left::assert_nothing_is_left;
 use crate::harness::scene::Scene;
 use crate::harness::servers::{Lent, Place};
-use crate::harness::worker::{InProcess, Process, Settings};
+use crate::harness::worker::{InProcess, Process};
 use crate::model::Model;
 
 /// Long enough for a slow machine; reached only by a failure.
@@ -28,27 +28,6 @@ const FULL: &str = "full";
 
 async fn scene(name: &str) -> Scene {
     Scene::new(name, &Model::new(Utc::now(), journey::world())).await
-}
-
-/// Lets the settings have so many lanes, and each customer's commands one of them.
-async fn in_lanes(settings: &Settings, lanes: usize, messages: &mut [Message]) -> Settings {
-    let settings = match lanes {
-        1 => settings.clone(),
-        2 => settings.clone().with("LANES", "second=acme.*.2"),
-        _ => settings.clone().with("LANES", "second=acme.*.2;third=acme.*.3"),
-    };
-    settings.declare().await;
-    for message in messages {
-        let lane = usize::try_from(journey::customer(message)).expect("few") % lanes;
-        if lane > 0 {
-            message.routing_key.push_str(&format!(".{}", lane + 1));
-        }
-    }
-    settings
-}
-
-fn names(lanes: usize) -> &'static [&'static str] {
-    &["main", "second", "third"][..lanes]
 }
 
 /// What the lanes have counted under that name.
@@ -85,7 +64,7 @@ async fn bad_replies_harm_no_other(name: &str, lanes: usize, window: usize, offs
     drop(Collector::bound(&place.amqp_url, FULL, None).await);
     place.broker.limit_length(FULL, 1);
     let mut messages = steps(0..120);
-    let settings = in_lanes(&settings, lanes, &mut messages).await.with("WINDOW", window);
+    let settings = journey::in_lanes(&settings, lanes, &mut messages).await.with("WINDOW", window);
     // The first two break the connection of RabbitMQ 3.10.
     let bad = [
         "amq.rabbitmq.reply-to.a.b",
@@ -117,7 +96,7 @@ async fn bad_replies_harm_no_other(name: &str, lanes: usize, window: usize, offs
     assert_eq!(counted(&counters, "lane_subscriptions"), lanes as u64, "generations");
     assert_eq!(results.received.len(), messages.len(), "each result once");
     assert_no_dead_letters(&place).await;
-    assert_nothing_is_left(&place, names(lanes)).await;
+    assert_nothing_is_left(&place, journey::lane_names(lanes)).await;
 }
 
 #[tokio::test]
@@ -135,13 +114,36 @@ async fn bad_replies_harm_no_other_in_full_batches() {
     bad_replies_harm_no_other("bad replies 512", 3, 512, 2).await;
 }
 
+/// A load that is all replies loses none of them, in whatever batches.
+#[tokio::test]
+async fn each_of_many_good_replies_arrives() {
+    const COMMANDS: usize = 3_000;
+    let Scene { place, settings, mut rows, mut results, publisher } = scene("many replies").await;
+    let mut requester = Collector::bound(&place.amqp_url, REQUESTER, None).await;
+    let mut messages = steps(0..COMMANDS);
+    messages.iter_mut().for_each(|message| ask(message, REQUESTER));
+    let wanted = messages.iter().filter_map(|m| m.properties.message_id.clone()).collect();
+    publisher.publish(&messages).await;
+    let counters = LaneCounters::of(&settings.config());
+    let worker = InProcess::start_counting(&settings, Clock::system(), counters.clone());
+    let begun = std::time::Instant::now();
+    assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
+    let done = begun.elapsed();
+    assert_replied(&mut requester, &wanted).await;
+    eprintln!("{COMMANDS} commands in {done:?}, their replies in {:?}", begun.elapsed());
+    worker.stop().await;
+    assert_eq!(counted(&counters, "replies_lost"), 0);
+    assert_eq!(requester.received.len(), COMMANDS, "each reply once");
+    assert_nothing_is_left(&place, &["main"]).await;
+}
+
 /// RabbitMQ checks replies against the rights on the default exchange, and closes the channel.
 async fn forbidden_replies_stop_nothing(name: &str, lanes: usize, window: usize) {
     let Scene { place, settings, mut rows, mut results, publisher } = scene(name).await;
     let user = format!("user-of-{}", place.vhost());
     place.broker.permit_writing(&user, "secret", r"partner-program\..*");
     let mut messages = steps(0..90);
-    let settings = in_lanes(&settings, lanes, &mut messages)
+    let settings = journey::in_lanes(&settings, lanes, &mut messages)
         .await
         .with("AMQP_URL", place.amqp_url.replace("guest:guest@", &format!("{user}:secret@")))
         .with("WINDOW", window);
@@ -161,7 +163,7 @@ async fn forbidden_replies_stop_nothing(name: &str, lanes: usize, window: usize)
     assert_eq!(counted(&counters, "lane_subscriptions"), lanes as u64, "generations");
     assert_eq!(results.received.len(), messages.len(), "each result once");
     assert_no_dead_letters(&place).await;
-    assert_nothing_is_left(&place, names(lanes)).await;
+    assert_nothing_is_left(&place, journey::lane_names(lanes)).await;
     place.broker.delete_user(&user);
 }
 

@@ -86,8 +86,8 @@ impl Trouble {
     }
 }
 
-/// `lanes` share the load; the settings are the defaults, so every wait is as long as it may be.
-async fn obeys(name: &str, waits: Waits, asks: Asks, window: usize) {
+/// The lanes share the load; the settings are the defaults, so every wait is as long as it may be.
+async fn obeys(name: &str, waits: Waits, asks: Asks, window: usize, lanes: usize) {
     let own = if waits == Waits::Memory { Some(Lent::take().await) } else { None };
     let place = match &own {
         Some(own) => Place::on(&own.servers, name).await,
@@ -104,7 +104,9 @@ async fn obeys(name: &str, waits: Waits, asks: Asks, window: usize) {
         .with("ARCHIVE_DEAD_LETTERS", true);
     let mut rows_of_test = Rows::of(&place).await;
     let mut trouble = Trouble { place, rows, database, broker, own };
-    let messages = steps(0..COMMANDS);
+    let mut messages = steps(0..COMMANDS);
+    // Declared past the lines, which are not spoilt yet.
+    let settings = journey::in_lanes(&settings, lanes, &mut messages).await;
     let (first, rest) = messages.split_at(COMMANDS / 6);
 
     publisher.publish(first).await;
@@ -141,6 +143,11 @@ async fn obeys(name: &str, waits: Waits, asks: Asks, window: usize) {
 
     trouble.end(waits).await;
     if asks == Asks::Pause {
+        eventually(DEADLINE, "no connection of the paused lane is left", async || {
+            let open = trouble.place.broker.connections();
+            (!open.iter().any(|(_, given)| given.starts_with("partner-program main"))).then_some(())
+        })
+        .await;
         rows_of_test
             .execute("update lane_pause set resumed_at = now(), resumed_by = 'somebody'")
             .await;
@@ -152,7 +159,7 @@ async fn obeys(name: &str, waits: Waits, asks: Asks, window: usize) {
     assert!(worker.ended().await.success(), "{}", worker.words());
     let Trouble { place, database, broker, .. } = trouble;
     drop((database, broker));
-    assert_nothing_is_left(&place, &["main"]).await;
+    assert_nothing_is_left(&place, journey::lane_names(lanes)).await;
 }
 
 /// Waits until the worker waits.
@@ -184,26 +191,26 @@ async fn is_stuck(trouble: &Trouble, rows: &mut Rows, waits: Waits) {
 }
 
 macro_rules! stopping {
-    ($($name:ident: $waits:ident, $asks:ident, $window:expr;)*) => {
+    ($($name:ident: $waits:ident, $asks:ident, $window:expr, $lanes:expr;)*) => {
         $(#[tokio::test]
         async fn $name() {
-            obeys(stringify!($name), Waits::$waits, Asks::$asks, $window).await;
+            obeys(stringify!($name), Waits::$waits, Asks::$asks, $window, $lanes).await;
         })*
     };
 }
 
 stopping! {
-    a_full_results_queue_holds_up_no_stop: Full, Stop, 16;
-    a_full_results_queue_holds_up_no_stop_of_full_batches: Full, Stop, 512;
-    a_full_results_queue_holds_up_no_pause: Full, Pause, 1;
-    a_silent_broker_holds_up_no_stop: Broker, Stop, 16;
-    a_silent_broker_holds_up_no_pause: Broker, Pause, 512;
-    a_broker_short_of_memory_holds_up_no_stop: Memory, Stop, 16;
-    a_broker_short_of_memory_holds_up_no_pause: Memory, Pause, 16;
-    a_silent_database_holds_up_no_stop: Database, Stop, 16;
-    a_silent_database_holds_up_no_stop_of_single_commands: Database, Stop, 1;
-    a_locked_table_holds_up_no_stop: Lock, Stop, 512;
-    a_locked_table_holds_up_no_pause: Lock, Pause, 16;
+    a_full_results_queue_holds_up_no_stop: Full, Stop, 16, 2;
+    a_full_results_queue_holds_up_no_stop_of_full_batches: Full, Stop, 512, 3;
+    a_full_results_queue_holds_up_no_pause: Full, Pause, 1, 1;
+    a_silent_broker_holds_up_no_stop: Broker, Stop, 16, 3;
+    a_silent_broker_holds_up_no_pause: Broker, Pause, 512, 1;
+    a_broker_short_of_memory_holds_up_no_stop: Memory, Stop, 16, 2;
+    a_broker_short_of_memory_holds_up_no_pause: Memory, Pause, 16, 1;
+    a_silent_database_holds_up_no_stop: Database, Stop, 16, 3;
+    a_silent_database_holds_up_no_stop_of_single_commands: Database, Stop, 1, 1;
+    a_locked_table_holds_up_no_stop: Lock, Stop, 512, 2;
+    a_locked_table_holds_up_no_pause: Lock, Pause, 16, 1;
 }
 
 /// A worker that has never reached its servers is stopped as soon.
