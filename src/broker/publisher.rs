@@ -155,6 +155,25 @@ impl Publisher {
         Ok(async move { bounded(&status, timeout, confirms).await.map(Confirmed) }.boxed())
     }
 
+    /// Publishes messages that are not waited for together: a future for each, in their order.
+    pub async fn send_each(
+        &mut self,
+        messages: impl Iterator<Item = &Message>,
+    ) -> Result<Vec<Confirming>, Error> {
+        let (status, timeout) = (self.connection.status(), self.timeout);
+        let sending = begin(&self.channel, messages, self.user_id.as_ref());
+        let confirms = bounded(&status, timeout, sending).await?;
+        let confirming = confirms.into_iter().map(|confirm| {
+            let status = status.clone();
+            async move {
+                let one = async { Ok(Confirmed(vec![confirmed(confirm).await?])) };
+                bounded(&status, timeout, one).await
+            }
+            .boxed()
+        });
+        Ok(confirming.collect())
+    }
+
     /// What became of a batch. To be asked for in the order in which batches were sent.
     pub fn receipts(&mut self, messages: &[Message], confirmed: Confirmed) -> Vec<Receipt> {
         let mut receipts = Vec::with_capacity(messages.len());
@@ -218,20 +237,7 @@ async fn send(
     if failpoint::is_without(Protection::OnePublisher) {
         return Ok(by_many_tasks(channel.clone(), messages.to_vec()).boxed());
     }
-    // lapin takes a message, and numbers it, when it is first polled, and is done when the socket has
-    // it: who waits for that before the next pays a wake-up of another thread and back for each.
-    let mut sending = Vec::with_capacity(messages.len());
-    for message in messages {
-        let mut one = Box::pin(maybe_done(send_one(channel, message, user_id)));
-        // What it comes to is looked at below.
-        let _begun = poll!(one.as_mut());
-        sending.push(one);
-    }
-    let mut confirms = Vec::with_capacity(messages.len());
-    for mut one in sending {
-        one.as_mut().await;
-        confirms.extend(one.as_mut().take_output().transpose()?);
-    }
+    let confirms = begin(channel, messages.iter(), user_id).await?;
     failpoint::reach(Point::BeforeConfirm);
     let all = async move {
         let mut confirmations = Vec::with_capacity(confirms.len());
@@ -241,6 +247,29 @@ async fn send(
         Ok(confirmations)
     };
     Ok(all.boxed())
+}
+
+/// Hands messages to the channel, in their order.
+async fn begin<'m>(
+    channel: &Channel,
+    messages: impl Iterator<Item = &'m Message>,
+    user_id: Option<&ShortString>,
+) -> Result<Vec<PublisherConfirm>, Error> {
+    // lapin takes a message, and numbers it, when it is first polled, and is done when the socket has
+    // it: who waits for that before the next pays a wake-up of another thread and back for each.
+    let mut sending = Vec::new();
+    for message in messages {
+        let mut one = Box::pin(maybe_done(send_one(channel, message, user_id)));
+        // What it comes to is looked at below.
+        let _begun = poll!(one.as_mut());
+        sending.push(one);
+    }
+    let mut confirms = Vec::with_capacity(sending.len());
+    for mut one in sending {
+        one.as_mut().await;
+        confirms.extend(one.as_mut().take_output().transpose()?);
+    }
+    Ok(confirms)
 }
 
 async fn send_one(

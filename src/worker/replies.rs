@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::connection::Connection;
 use crate::broker::error::Error;
-use crate::broker::publisher::{Alone, Confirmed, Publisher, Receipt};
+use crate::broker::publisher::{Alone, Confirmed, Confirming, Publisher, Receipt};
 use crate::message::Message;
 use crate::retry::Backoff;
 use crate::wire::unavailable;
@@ -219,18 +219,20 @@ enum Outcome {
 
 impl Sender {
     async fn run(mut self, mut replies: mpsc::Receiver<Reply>) {
+        let mut come = Vec::with_capacity(IN_FLIGHT_MAX);
         loop {
             let due = self.losses.due();
+            let room = IN_FLIGHT_MAX - self.in_flight.replies.len();
             tokio::select! {
                 biased;
                 Some((number, outcome)) = self.in_flight.confirming.next() => {
                     self.decided(number, outcome).await;
                 }
-                reply = replies.recv(), if self.in_flight.replies.len() < IN_FLIGHT_MAX => {
-                    match reply {
-                        Some(reply) => self.send(reply).await,
-                        None => break,
+                count = replies.recv_many(&mut come, room), if room > 0 => {
+                    if count == 0 {
+                        break;
                     }
+                    self.send(come.drain(..).collect()).await;
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.losses.say_if_due();
@@ -245,24 +247,33 @@ impl Sender {
         }
     }
 
-    async fn send(&mut self, reply: Reply) {
-        if let Some(why) = self.is_pointless(&reply.message) {
-            return self.losses.add(1, &why);
+    async fn send(&mut self, mut replies: Vec<Reply>) {
+        replies.retain(|reply| match self.is_pointless(&reply.message) {
+            Some(why) => {
+                self.losses.add(1, &why);
+                false
+            }
+            None => true,
+        });
+        if replies.is_empty() {
+            return;
         }
-        let Some(mut publisher) = self.open().await else { return };
-        let sent = timeout(CONFIRM_TIMEOUT, publisher.send(std::slice::from_ref(&reply.message)));
-        match sent.await {
+        let Some(mut publisher) = self.open(replies.len()).await else { return };
+        let messages = replies.iter().map(|reply| &reply.message);
+        let sent = timeout(CONFIRM_TIMEOUT, publisher.send_each(messages)).await;
+        match sent {
             Ok(Ok(confirming)) => {
                 self.open = Some(publisher);
-                self.in_flight.add(reply, confirming);
+                self.in_flight.add(replies, confirming);
             }
             Ok(Err(error)) => {
                 self.open = Some(publisher);
-                self.in_flight.add(reply, std::future::ready(Err(error)).boxed());
+                self.in_flight.add(replies, Vec::new());
+                self.find_culprit(error).await;
             }
             // The broker reads nothing of this connection any more: it has blocked it, or is gone.
             Err(_elapsed) => {
-                let lost = self.in_flight.take().len() + 1;
+                let lost = self.in_flight.take().len() + replies.len();
                 self.give_up(lost, &"the broker takes none for now");
             }
         }
@@ -281,8 +292,8 @@ impl Sender {
         None
     }
 
-    /// The open connection, or a new one; without any the reply is lost.
-    async fn open(&mut self) -> Option<Publisher> {
+    /// The open connection, or a new one; without any, so many replies are lost.
+    async fn open(&mut self, replies: usize) -> Option<Publisher> {
         if let Some(publisher) = self.open.take() {
             return Some(publisher);
         }
@@ -293,7 +304,7 @@ impl Sender {
         match opening.await {
             Ok(publisher) => Some(publisher),
             Err(error) => {
-                self.give_up(1, &error);
+                self.give_up(replies, &error);
                 None
             }
         }
@@ -366,7 +377,7 @@ impl Sender {
     async fn send_alone(&mut self, message: Message) {
         let mut message = message;
         loop {
-            let Some(mut publisher) = self.open().await else { return };
+            let Some(mut publisher) = self.open(1).await else { return };
             let sent = timeout(CONFIRM_TIMEOUT, publisher.publish_alone(&message)).await;
             self.open = Some(publisher);
             match sent {
@@ -400,17 +411,21 @@ impl Sender {
 }
 
 impl InFlight {
-    fn add(&mut self, reply: Reply, confirming: BoxFuture<'static, Result<Confirmed, Error>>) {
-        let number = self.next;
-        self.next += 1;
-        self.replies.insert(number, reply);
-        let waiting = async move {
-            match timeout(CONFIRM_TIMEOUT, confirming).await {
-                Ok(confirmed) => (number, Outcome::Confirmed(confirmed)),
-                Err(_elapsed) => (number, Outcome::Late),
-            }
-        };
-        self.confirming.push(waiting.boxed());
+    fn add(&mut self, replies: Vec<Reply>, confirming: Vec<Confirming>) {
+        let first = self.next;
+        for (number, reply) in (first..).zip(replies) {
+            self.replies.insert(number, reply);
+            self.next = number + 1;
+        }
+        for (number, confirming) in (first..).zip(confirming) {
+            let waiting = async move {
+                match timeout(CONFIRM_TIMEOUT, confirming).await {
+                    Ok(confirmed) => (number, Outcome::Confirmed(confirmed)),
+                    Err(_elapsed) => (number, Outcome::Late),
+                }
+            };
+            self.confirming.push(waiting.boxed());
+        }
     }
 
     /// Waits for none of them any longer.
