@@ -164,7 +164,7 @@ impl Announcer {
                 batch.drop_done(&receipts, &self.counters);
             }
             Err(error @ Error::Unconfirmed(_)) => {
-                self.warn(batch.messages.len(), &error.to_string())
+                self.warn(batch.messages.len(), &error.to_string());
             }
             // A message of this batch or of one behind it has closed the channel.
             Err(error) if self.publisher.is_connected() => {

@@ -24,6 +24,7 @@ mod pauses;
 mod publishing;
 mod replays;
 mod replies;
+mod reply_handover;
 mod retention;
 mod samples;
 mod scout;

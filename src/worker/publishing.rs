@@ -56,7 +56,10 @@ impl Kept {
         }
         let why = match publisher.publish_alone(&kept.message).await {
             Ok(Alone::Decided(receipt)) if is_done(receipt, kept.need) => None,
-            Ok(Alone::Decided(_)) => Some("the broker refused it again".to_owned()),
+            Ok(Alone::Decided(_)) => Some(
+                "it was refused by the broker again (is a queue full?) or found no queue"
+                    .to_owned(),
+            ),
             // The announcer makes something smaller of it.
             Ok(Alone::Unacceptable(_)) => None,
             Err(error) => Some(error.to_string()),
@@ -104,7 +107,8 @@ async fn differences(publisher: &Publisher, topology: &Topology) -> String {
     let verifying = topology::verify(publisher.connection(), topology);
     match tokio::time::timeout(VERIFY_TIMEOUT, verifying).await {
         Ok(Ok(differences)) => {
-            differences.iter().map(|difference| format!("; {difference}")).collect()
+            let differences = differences.iter().map(|difference| format!("; {difference}"));
+            differences.collect::<Vec<_>>().concat()
         }
         Ok(Err(error)) => format!("; the topology could not be verified: {error}"),
         Err(_elapsed) => "; the topology could not be verified in time".to_owned(),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -27,18 +27,12 @@ use crate::message::Message;
 use crate::retry::Backoff;
 use crate::wire::unavailable;
 use crate::worker::losses::Losses;
+use crate::worker::reply_handover::{Handover, Reply};
 
 /// What the broker puts into `reply_to` for a requester without a queue begins with this.
 const DIRECT: &str = "amq.rabbitmq.reply-to";
-/// Replies of one connection that may wait.
-const WAITING_MAX: usize = 4_096;
-/// What they may hold together, those on their way included, in units of [`UNIT_BYTES`]: 16 MiB.
-const WAITING_UNITS_MAX: u32 = 16_384;
-const UNIT_BYTES: usize = 1_024;
 /// Replies whose confirms may be out at a time.
 const IN_FLIGHT_MAX: usize = 256;
-/// How long the lane waits for room, unless nothing was confirmed since it last waited in vain.
-const ROOM_TIMEOUT: Duration = Duration::from_millis(250);
 /// A requester waits for no longer, and neither do those behind him.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long replies are sent one by one to find out which of them broke the channel.
@@ -101,91 +95,20 @@ fn start(
     losses: &Losses,
     pending: &Arc<AtomicUsize>,
 ) -> (Handover, AbortOnDropHandle<()>) {
-    let (waiting, replies) = mpsc::channel(WAITING_MAX);
     let confirmed = Arc::new(AtomicUsize::new(0));
+    let (handover, replies) = Handover::new(&confirmed, pending, losses);
     let sender = Sender {
         url: url.to_owned(),
         name,
         losses: losses.clone(),
-        confirmed: Arc::clone(&confirmed),
+        confirmed,
         open: None,
         in_flight: InFlight::default(),
         suspended: HashMap::new(),
         paused_until: None,
         pause: Backoff::new(PAUSE.0, PAUSE.1),
     };
-    let handover = Handover {
-        waiting,
-        room: Arc::new(Semaphore::new(WAITING_UNITS_MAX as usize)),
-        confirmed,
-        confirmed_in_vain: None,
-        pending: Arc::clone(pending),
-        losses: losses.clone(),
-    };
     (handover, AbortOnDropHandle::new(tokio::spawn(sender.run(replies))))
-}
-
-/// The lane's end of one connection.
-struct Handover {
-    waiting: mpsc::Sender<Reply>,
-    room: Arc<Semaphore>,
-    /// How many the broker has decided on.
-    confirmed: Arc<AtomicUsize>,
-    /// How many those were when the lane last waited for room in vain.
-    confirmed_in_vain: Option<usize>,
-    pending: Arc<AtomicUsize>,
-    losses: Losses,
-}
-
-/// A reply on its way, and its share of the room.
-struct Reply {
-    message: Message,
-    _room: OwnedSemaphorePermit,
-    _pending: Pending,
-}
-
-/// Counts a reply as long as nothing has become of it.
-struct Pending(Arc<AtomicUsize>);
-
-impl Pending {
-    fn of(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Handover {
-    async fn send(&mut self, message: Message) {
-        let units = u32::try_from(message.body.len() / UNIT_BYTES + 1).unwrap_or(u32::MAX);
-        let units = units.min(WAITING_UNITS_MAX);
-        let has_room = self.waiting.capacity() > 0
-            && self.room.available_permits() >= usize::try_from(units).unwrap_or(usize::MAX);
-        let confirmed = self.confirmed.load(Ordering::Relaxed);
-        let patience = if has_room || self.confirmed_in_vain != Some(confirmed) {
-            ROOM_TIMEOUT
-        } else {
-            Duration::ZERO
-        };
-        let room = Arc::clone(&self.room).acquire_many_owned(units);
-        let given = timeout(patience, async { (room.await, self.waiting.reserve().await) }).await;
-        match given {
-            Ok((Ok(room), Ok(place))) => {
-                let pending = Pending::of(&self.pending);
-                place.send(Reply { message, _room: room, _pending: pending });
-            }
-            Ok(_) => self.losses.add(1, &"their sender has ended"),
-            Err(_elapsed) => {
-                self.confirmed_in_vain = Some(confirmed);
-                self.losses.add(1, &"too many replies wait");
-            }
-        }
-    }
 }
 
 /// Sends over one connection.
@@ -219,7 +142,7 @@ enum Outcome {
 
 impl Sender {
     async fn run(mut self, mut replies: mpsc::Receiver<Reply>) {
-        let mut come = Vec::with_capacity(IN_FLIGHT_MAX);
+        let mut come = Vec::new();
         loop {
             let due = self.losses.due();
             let room = IN_FLIGHT_MAX - self.in_flight.replies.len();
@@ -232,7 +155,7 @@ impl Sender {
                     if count == 0 {
                         break;
                     }
-                    self.send(come.drain(..).collect()).await;
+                    self.send(std::mem::take(&mut come)).await;
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.losses.say_if_due();
