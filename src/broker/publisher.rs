@@ -60,6 +60,16 @@ pub enum Receipt {
     Refused,
 }
 
+/// What became of a message that was published with no other on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alone {
+    /// The broker has decided on it.
+    Decided(Receipt),
+    /// The broker closed the channel because of the message itself, such as one that is too large;
+    /// in its words.
+    Unacceptable(String),
+}
+
 impl Publisher {
     /// Opens a channel for confirmed publishing; a batch may take `timeout`.
     pub async fn open(connection: &Arc<Connection>, timeout: Duration) -> Result<Self, Error> {
@@ -99,6 +109,42 @@ impl Publisher {
         Ok(self.receipts(messages, confirmed))
     }
 
+    /// Publishes one message that may be the reason why a channel was closed, with no other on its
+    /// way. The publisher is good for the next one unless this gives an error.
+    pub async fn publish_alone(&mut self, message: &Message) -> Result<Alone, Error> {
+        match self.publish(std::slice::from_ref(message)).await {
+            Ok(receipts) => {
+                let receipt = receipts.first().copied().unwrap_or(Receipt::Refused);
+                Ok(Alone::Decided(receipt))
+            }
+            Err(Error::Precondition(why)) => {
+                self.reopen().await?;
+                Ok(Alone::Unacceptable(why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the connection lives, as far as is known: then a new channel may do.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connection.status().connected()
+    }
+
+    /// The connection that it publishes over.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Forgets what came back, once it is more than `returns_max`: for users who do not ask for
+    /// receipts in the order in which they sent.
+    pub fn forget_returned(&mut self, returns_max: usize) {
+        if self.returned.len() > returns_max {
+            self.returned.clear();
+        }
+    }
+
     /// Publishes a batch; the future waits for its confirms, and bears being left alone until then.
     /// The next batch may be sent meanwhile, unless one of the two must not be taken for routed
     /// when it was not.
@@ -107,6 +153,25 @@ impl Publisher {
         let confirms =
             bounded(&status, timeout, send(&self.channel, messages, self.user_id.as_ref())).await?;
         Ok(async move { bounded(&status, timeout, confirms).await.map(Confirmed) }.boxed())
+    }
+
+    /// Publishes messages that are not waited for together: a future for each, in their order.
+    pub async fn send_each(
+        &mut self,
+        messages: impl Iterator<Item = &Message>,
+    ) -> Result<Vec<Confirming>, Error> {
+        let (status, timeout) = (self.connection.status(), self.timeout);
+        let sending = begin(&self.channel, messages, self.user_id.as_ref());
+        let confirms = bounded(&status, timeout, sending).await?;
+        let confirming = confirms.into_iter().map(|confirm| {
+            let status = status.clone();
+            async move {
+                let one = async { Ok(Confirmed(vec![confirmed(confirm).await?])) };
+                bounded(&status, timeout, one).await
+            }
+            .boxed()
+        });
+        Ok(confirming.collect())
     }
 
     /// What became of a batch. To be asked for in the order in which batches were sent.
@@ -172,20 +237,7 @@ async fn send(
     if failpoint::is_without(Protection::OnePublisher) {
         return Ok(by_many_tasks(channel.clone(), messages.to_vec()).boxed());
     }
-    // lapin takes a message, and numbers it, when it is first polled, and is done when the socket has
-    // it: who waits for that before the next pays a wake-up of another thread and back for each.
-    let mut sending = Vec::with_capacity(messages.len());
-    for message in messages {
-        let mut one = Box::pin(maybe_done(send_one(channel, message, user_id)));
-        // What it comes to is looked at below.
-        let _begun = poll!(one.as_mut());
-        sending.push(one);
-    }
-    let mut confirms = Vec::with_capacity(messages.len());
-    for mut one in sending {
-        one.as_mut().await;
-        confirms.extend(one.as_mut().take_output().transpose()?);
-    }
+    let confirms = begin(channel, messages.iter(), user_id).await?;
     failpoint::reach(Point::BeforeConfirm);
     let all = async move {
         let mut confirmations = Vec::with_capacity(confirms.len());
@@ -195,6 +247,29 @@ async fn send(
         Ok(confirmations)
     };
     Ok(all.boxed())
+}
+
+/// Hands messages to the channel, in their order.
+async fn begin<'m>(
+    channel: &Channel,
+    messages: impl Iterator<Item = &'m Message>,
+    user_id: Option<&ShortString>,
+) -> Result<Vec<PublisherConfirm>, Error> {
+    // lapin takes a message, and numbers it, when it is first polled, and is done when the socket has
+    // it: who waits for that before the next pays a wake-up of another thread and back for each.
+    let mut sending = Vec::new();
+    for message in messages {
+        let mut one = Box::pin(maybe_done(send_one(channel, message, user_id)));
+        // What it comes to is looked at below.
+        let _begun = poll!(one.as_mut());
+        sending.push(one);
+    }
+    let mut confirms = Vec::with_capacity(sending.len());
+    for mut one in sending {
+        one.as_mut().await;
+        confirms.extend(one.as_mut().take_output().transpose()?);
+    }
+    Ok(confirms)
 }
 
 async fn send_one(

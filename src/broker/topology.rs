@@ -225,6 +225,22 @@ pub async fn ensure(connection: &Connection, topology: &Topology) -> Result<(), 
     if missing { declare(connection, topology).await } else { Ok(()) }
 }
 
+/// Binds the dead letters' queue to their exchange, should the binding be gone: nothing else can tell,
+/// and a dead letter that no queue holds would be lost.
+pub async fn bind_dead_letters(connection: &Connection) -> Result<(), Error> {
+    let channel = connection.channel().await?;
+    let bound = channel.queue_bind(
+        DEAD_LETTERS.into(),
+        DEAD_LETTERS.into(),
+        "".into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
+    request("binding the dead letters' queue to its exchange", bound).await?;
+    close_channel(&channel).await;
+    Ok(())
+}
+
 /// Declares an exchange on a channel of its own, because a refusal closes the channel.
 async fn probe_exchange(
     connection: &Connection,

@@ -26,7 +26,7 @@ pub(super) async fn live(State(app): State<Shared>) -> Response {
     let stuck: Vec<&str> = app
         .counters
         .iter()
-        .filter(|(_, counters)| counters.health().since_turn() > bound)
+        .filter(|(_, counters)| counters.since_turn() > bound)
         .map(|(lane, _)| lane)
         .collect();
     let (status, word) = if stuck.is_empty() {
@@ -42,7 +42,7 @@ pub(super) async fn live(State(app): State<Shared>) -> Response {
 pub(super) async fn ready(State(app): State<Shared>) -> Response {
     let beat = app.pulse.beat();
     let lanes: Vec<(&str, Report)> =
-        app.counters.iter().map(|(lane, counters)| (lane, counters.health().report())).collect();
+        app.counters.iter().map(|(lane, counters)| (lane, counters.health())).collect();
     let servers_are_up = beat.database == Server::Up && beat.broker == Server::Up;
     let is_ready = servers_are_up && lanes.iter().all(|(_, report)| report.is_ready());
     let (status, word) = if is_ready {

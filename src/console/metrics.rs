@@ -110,7 +110,7 @@ impl Collector for Counted {
         let what = "Whether the lane could apply a command now, or is paused";
         let mut ready = family(&mut to, "worker_lane_ready", what, MetricType::Gauge)?;
         for (lane, counters) in self.0.iter() {
-            let is_ready = i64::from(counters.health().report().is_ready());
+            let is_ready = i64::from(counters.health().is_ready());
             ready.encode_family(&[("lane", lane)])?.encode_gauge(&is_ready)?;
         }
         let what = "From a delivery's arrival to the confirm of its answer";

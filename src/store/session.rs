@@ -104,6 +104,16 @@ impl Session {
     }
 }
 
+/// Bounds work beside the lanes: a little longer than the server bounds a statement, so that only a
+/// server that says nothing more meets it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(70);
+
+/// Does `work` beside the lanes, a statement or a few. After an [`Error::Outage`] its connection is to be
+/// dropped.
+pub async fn answered<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    bounded(ANSWER_TIMEOUT, work).await
+}
+
 /// Does `work`, which uses a session's connection, within its timeout. After an error the
 /// session's connection is to be discarded.
 pub async fn bounded<T>(

@@ -6,11 +6,11 @@
 //! in a frame and eighty in memory.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::rejected::hex;
 use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message};
 
 /// How many bytes are left of a body that is cut.
@@ -35,6 +35,39 @@ pub fn cut(message: &mut Message) {
     }
     // The client library lets a body grow by doubling, so up to half of its room is unused.
     message.body.shrink_to_fit();
+}
+
+/// A dead letter without most of its body, for a broker that does not take the whole; nothing, if it
+/// is that short already.
+#[must_use]
+pub fn shortened(letter: &Message) -> Option<Message> {
+    if letter.body.len() <= KEPT_BYTES {
+        return None;
+    }
+    let Message { exchange, routing_key, properties, body } = letter;
+    let mut short = Message {
+        exchange: exchange.clone(),
+        routing_key: routing_key.clone(),
+        properties: properties.clone(),
+        body: body[..KEPT_BYTES].to_vec(),
+    };
+    let headers = &mut short.properties.headers;
+    headers.insert(BODY_LENGTH.to_owned(), body.len().into());
+    headers.insert(BODY_HASH.to_owned(), hash(body).into());
+    Some(short)
+}
+
+/// The SHA-256 of the body before it was cut, if it was.
+pub(super) fn whole_hash(message: &Message) -> Option<[u8; 32]> {
+    let text = message.properties.headers.get(BODY_HASH)?.as_str()?;
+    let mut hash = [0; 32];
+    if text.len() != 2 * hash.len() {
+        return None;
+    }
+    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(hash)
 }
 
 /// How many bytes the body had, if it was cut.
@@ -81,11 +114,7 @@ fn memory_bytes(value: &Value) -> usize {
 }
 
 fn hash(body: &[u8]) -> String {
-    Sha256::digest(body).iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&Sha256::digest(body))
 }
 
 #[cfg(test)]
@@ -120,6 +149,17 @@ mod tests {
         let names: Vec<_> = message.properties.headers.keys().collect();
         assert_eq!(names, ["own", HEADERS_DROPPED, "z"]);
         assert_eq!(message.properties.headers[HEADERS_DROPPED], Value::from(1));
+    }
+
+    #[test]
+    fn a_letter_that_the_broker_does_not_take_is_shortened_once() {
+        let letter = Message { body: vec![b'x'; KEPT_BYTES + 1], ..Message::default() };
+        let short = shortened(&letter).unwrap();
+        assert_eq!(short.body, letter.body[..KEPT_BYTES]);
+        assert_eq!(whole_length(&short), Some(KEPT_BYTES + 1));
+        assert_eq!(whole_hash(&short), Some(Sha256::digest(&letter.body).into()));
+        assert_eq!(shortened(&short), None);
+        assert_eq!(whole_hash(&letter), None);
     }
 
     #[test]

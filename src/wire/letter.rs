@@ -284,6 +284,19 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_letter_is_the_same_letter() {
+        let original = Message { body: vec![b'{'; 10_000], ..original() };
+        let whole = letter(&original, "/x: y");
+        let read = read(cut_body::shortened(&whole).unwrap(), PREFIX, now());
+        assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType));
+        assert_eq!(read.reason, Reason::WrongType.as_str());
+        assert_eq!(read.provenance[BODY_LENGTH], 10_000);
+        assert_eq!(read.original.body.len(), 4_096);
+        assert_eq!(read.original.properties, original.properties);
+        assert!(!super::read(whole, PREFIX, now()).provenance.contains_key(BODY_LENGTH));
+    }
+
+    #[test]
     fn only_numbers_do_not_tell_groups_apart() {
         let of = |detail| read(letter(&original(), detail), PREFIX, now()).fingerprint;
         assert_eq!(of("/a/12/b: line 3"), of("/a/7/b: line 10045"));

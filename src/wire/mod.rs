@@ -18,3 +18,4 @@ pub mod letter;
 pub mod parked;
 pub mod rejected;
 pub mod result;
+pub mod unavailable;

@@ -6,10 +6,13 @@ use std::fmt::{self, Write as _};
 
 use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 
+use crate::domain::command::{CUSTOMERS_MAX, PROGRAMS_MAX};
 use crate::domain::rejection::{Reason, Rejection};
 
-/// Most elements of all lists of one document. It bounds the size of the result.
-pub(super) const ELEMENTS_MAX: usize = 10_000;
+/// Most elements of all lists of one document: entries and items together (contract, "A command
+/// message"). A command may be over each of its bounds by one and is still answered. It bounds the
+/// memory of a decoded command and the size of its result.
+pub(super) const ELEMENTS_MAX: usize = (CUSTOMERS_MAX + 1) * (PROGRAMS_MAX + 2);
 
 /// What one pass over a document has met so far.
 #[derive(Default)]

@@ -14,7 +14,7 @@ use super::envelope;
 use super::result::json;
 use crate::domain::command::Operation;
 use crate::domain::rejection::{Reason, Rejection};
-use crate::message::{BODY_HASH, BODY_LENGTH, Message, Properties};
+use crate::message::{Message, Properties};
 
 /// Longest detail that is said, in bytes.
 pub(super) const DETAIL_BYTES_MAX: usize = 1024;
@@ -43,8 +43,11 @@ pub fn dead_letter_id(message: &Message, reason: Reason) -> Uuid {
     content_id(message, reason.as_str())
 }
 
-/// Likewise, for the reasons of others.
+/// The id of a letter with the reasons of others.
 pub(super) fn content_id(message: &Message, reason: &str) -> Uuid {
+    // Of a body that was cut, the hash tells what the whole was.
+    let body_hash =
+        cut_body::whole_hash(message).unwrap_or_else(|| Sha256::digest(&message.body).into());
     let properties = &message.properties;
     let timestamp = properties.timestamp.map(|at| at.timestamp().to_string());
     let replay_of = properties.headers.get("replay-of").map(Value::to_string);
@@ -54,7 +57,7 @@ pub(super) fn content_id(message: &Message, reason: &str) -> Uuid {
         timestamp.as_deref().map(str::as_bytes),
         replay_of.as_deref().map(str::as_bytes),
         Some(reason.as_bytes()),
-        Some(&message.body),
+        Some(body_hash.as_slice()),
     ];
     let mut hash = Sha256::new();
     for part in parts {
@@ -66,12 +69,6 @@ pub(super) fn content_id(message: &Message, reason: &str) -> Uuid {
                 hash.update(part);
             }
             None => hash.update([0]),
-        }
-    }
-    // Of a body that was cut these tell what the rest was.
-    for name in [BODY_LENGTH, BODY_HASH] {
-        if let Some(value) = properties.headers.get(name) {
-            hash.update(value.to_string());
         }
     }
     let digest: [u8; 32] = hash.finalize().into();
@@ -203,6 +200,11 @@ fn value_bytes(value: &Value) -> usize {
     }
 }
 
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
 /// The text's beginning, of at most so many bytes.
 pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
@@ -213,7 +215,12 @@ mod tests {
     use super::*;
 
     fn original() -> Message {
-        let headers = [("x-user-id", "forged"), ("x-delivery-count", "3"), ("own", "kept")];
+        let headers = [
+            ("x-user-id", "forged"),
+            ("x-delivery-count", "3"),
+            ("x-body-sha256", "forged"),
+            ("own", "kept"),
+        ];
         Message {
             exchange: "commands".to_owned(),
             routing_key: "acme.link".to_owned(),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::rejected::hex;
 use crate::domain::command::{Command, Entry, Identifiers, Operation};
 use crate::domain::evaluate::{Counts, CustomerOutcome, Outcome, Verdict};
 use crate::domain::status::Status;
@@ -147,9 +148,7 @@ fn message_id(id: &str, suffix: &str) -> String {
     if id.len() + suffix.len() <= SHORT_STRING_BYTES_MAX {
         return format!("{id}{suffix}");
     }
-    let hex =
-        Sha256::digest(id).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-    format!("sha256-{hex}{suffix}")
+    format!("sha256-{}{suffix}", hex(&Sha256::digest(id)))
 }
 
 /// The value as JSON. The views in this room have string keys only, so it can't fail.

@@ -2,7 +2,8 @@
 //!
 //! The inbox row is the outbox. A crash anywhere here leaves the deliveries unacked; they come
 //! again, are found in the inbox, and are announced again with the same bytes. So nothing is
-//! acked before the broker has confirmed everything that the window has to say.
+//! acked before the broker has confirmed everything that the window has to say. What the broker does
+//! not take is published again, within a bound; then the generation ends (see `publishing`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,21 +15,26 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::broker::consumer::Acknowledger;
 use crate::broker::error::Error;
-use crate::broker::publisher::{Confirmed, Confirming, Publisher, Receipt};
+use crate::broker::publisher::{Alone, Confirmed, Confirming, Publisher, Receipt};
+use crate::broker::topology::Topology;
 use crate::config::memory::UNCONFIRMED_BYTES_MAX;
 use crate::failpoint::{self, Point, Protection};
 use crate::message::Message;
 use crate::retry::Backoff;
 use crate::worker::counters::Counters;
-use crate::worker::direct_reply::DirectReplies;
 use crate::worker::fault::Fault;
 use crate::worker::outgoing::{Need, Outgoing};
+use crate::worker::publishing::{self, Unpublished};
+use crate::worker::replies::Replies;
 
 /// Batches whose confirms may be out at a time: one that fills the broker's pipe while the one
 /// before it is being confirmed, and one that comes.
 const IN_FLIGHT: usize = 3;
 /// The first and the longest pause before messages that the broker refused are sent again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// Why what was published is published again, if the broker says no more.
+const REFUSED: &str =
+    "the broker refused them (is a queue full?) or has no queue for a dead letter";
 
 /// All that a window has to say, and the ack that follows.
 pub(super) struct Announcement {
@@ -45,11 +51,15 @@ pub(super) struct Announcement {
 pub(super) struct Announcer {
     pub(super) lane: String,
     /// How long messages that the broker refuses or does not confirm are sent again.
-    pub(super) hold: Duration,
+    pub(super) grace: Duration,
     pub(super) publisher: Publisher,
+    /// What is verified when the broker does not take them.
+    pub(super) topology: Topology,
     pub(super) acknowledger: Acknowledger,
-    pub(super) direct_replies: DirectReplies,
+    pub(super) replies: Replies,
     pub(super) counters: Arc<Counters>,
+    /// The smallest body that the broker took for too large: larger ones are not tried.
+    pub(super) too_large_bytes: Option<usize>,
 }
 
 /// The messages of an announcement that are not done yet.
@@ -74,6 +84,12 @@ impl InFlight {
         let bodies = self.batches.iter().flat_map(|batch| &batch.messages);
         let bytes: usize = bodies.map(|message| message.body.len()).sum();
         self.batches.len() < IN_FLIGHT && bytes < UNCONFIRMED_BYTES_MAX
+    }
+}
+
+impl Drop for Announcer {
+    fn drop(&mut self) {
+        self.counters.waits_for_confirms(None);
     }
 }
 
@@ -110,26 +126,30 @@ impl Announcer {
         {
             self.acknowledger.ack_through(tag).await?;
         }
-        let outgoing = outgoing.into_iter().filter_map(|outgoing| match outgoing {
-            Outgoing { message, need: need @ Need::BestEffort } => {
-                let message = self.direct_replies.take(message)?;
-                Some((message, need))
-            }
-            Outgoing { message, need } => Some((message, need)),
-        });
-        let (messages, needs): (Vec<_>, Vec<_>) = outgoing.unzip();
+        let (replies, outgoing): (Vec<_>, Vec<_>) =
+            outgoing.into_iter().partition(|outgoing| outgoing.need == Need::BestEffort);
+        let (messages, needs): (Vec<_>, Vec<_>) =
+            outgoing.into_iter().map(|Outgoing { message, need }| (message, need)).unzip();
+        let mut batch = Batch { messages, needs, arrivals, ack_through, confirmed };
+        self.shrink_known(&mut batch);
+        let alone = batch.needs.contains(&Need::Queued);
         // Nothing else is on its way with a dead letter, so that the sign that it found no queue
         // can't be taken for another batch's.
-        let alone = needs.contains(&Need::Queued);
         if alone {
             self.settle_all(in_flight).await?;
         }
-        let confirming = match self.publisher.send(&messages).await {
+        if in_flight.batches.is_empty() {
+            self.counters.waits_for_confirms(Some(Instant::now()));
+        }
+        let confirming = match self.publisher.send(&batch.messages).await {
             Ok(confirming) => confirming,
             Err(error) => std::future::ready(Err(error)).boxed(),
         };
         in_flight.confirming.push_back(confirming);
-        in_flight.batches.push_back(Batch { messages, needs, arrivals, ack_through, confirmed });
+        in_flight.batches.push_back(batch);
+        for reply in replies {
+            self.replies.send(reply.message).await;
+        }
         if alone { self.settle_all(in_flight).await } else { Ok(()) }
     }
 
@@ -147,56 +167,154 @@ impl Announcer {
         confirmed: Result<Confirmed, Error>,
     ) -> Result<(), Fault> {
         let Some(mut batch) = in_flight.batches.pop_front() else { return Ok(()) };
+        let mut may_hold_culprit = false;
         match confirmed {
             Ok(confirmed) => {
                 let receipts = self.publisher.receipts(&batch.messages, confirmed);
                 batch.drop_done(&receipts, &self.counters);
             }
-            Err(error @ Error::Unconfirmed(_)) => self.warn_unconfirmed(&error),
+            Err(error @ Error::Unconfirmed(_)) => {
+                self.warn(batch.messages.len(), &error.to_string());
+            }
+            // A message of this batch or of one behind it has closed the channel.
+            Err(error) if self.publisher.is_connected() => {
+                may_hold_culprit = true;
+                self.warn(batch.messages.len(), &error.to_string());
+            }
             Err(error) => return Err(error.into()),
         }
         if batch.messages.is_empty() {
+            let waits = (!in_flight.batches.is_empty()).then(Instant::now);
+            self.counters.waits_for_confirms(waits);
             return self.ack(batch).await;
         }
         // The channel is of no use any more, so what became of the batches behind is unknown: they
         // are sent again, too.
         in_flight.confirming.clear();
-        self.insist(batch).await?;
+        self.republish(batch, may_hold_culprit).await?;
         for batch in std::mem::take(&mut in_flight.batches) {
-            self.insist(batch).await?;
+            self.republish(batch, false).await?;
         }
+        self.counters.waits_for_confirms(None);
         Ok(())
     }
 
-    /// Sends a batch again until the broker has taken it.
-    async fn insist(&mut self, mut batch: Batch) -> Result<(), Fault> {
-        let held_since = Instant::now();
+    /// Sends a batch again until the broker has taken it, within the bound. Where a message closes the
+    /// channel each is sent alone, so that it is known which of them does.
+    async fn republish(&mut self, mut batch: Batch, mut alone: bool) -> Result<(), Fault> {
+        let since = Instant::now();
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         while !batch.messages.is_empty() {
             pause.wait().await;
             self.publisher.reopen().await?;
-            match self.publisher.publish(&batch.messages).await {
-                Ok(receipts) => batch.drop_done(&receipts, &self.counters),
-                // What arrived is unknown, so all of it is sent again. A new channel is all it
-                // takes if the connection lives; otherwise there is none to be had.
-                Err(error @ Error::Unconfirmed(_)) if held_since.elapsed() < self.hold => {
-                    self.warn_unconfirmed(&error);
-                }
-                Err(error) => return Err(error.into()),
+            let before = batch.messages.len();
+            let failed = if alone {
+                self.publish_each(&mut batch).await
+            } else {
+                self.publish_all(&mut batch).await
+            };
+            if batch.messages.len() < before {
+                Counters::add(&self.counters.steps, 1);
             }
-            if !batch.messages.is_empty() {
-                tracing::warn!(
-                    lane = self.lane,
-                    "{} messages were refused by the broker or found no dead-letter queue; publishing them again",
-                    batch.messages.len()
-                );
+            let Some(first) = batch.messages.first() else { break };
+            let error = match failed {
+                Ok(()) => None,
+                Err(error @ Error::Unconfirmed(_)) => Some(error),
+                Err(error) if !self.publisher.is_connected() => return Err(error.into()),
+                Err(error) => {
+                    alone = true;
+                    Some(error)
+                }
+            };
+            Counters::add(&self.counters.publishing_failures, 1);
+            let is_hopeless = matches!(error, Some(Error::NotFound(_)));
+            let why = error.map_or_else(|| REFUSED.to_owned(), |error| error.to_string());
+            self.warn(batch.messages.len(), &why);
+            if is_hopeless || since.elapsed() > self.grace {
+                let first = Unpublished { message: first.clone(), need: batch.needs[0] };
+                let (topology, publisher) = (&self.topology, &self.publisher);
+                let giving_up =
+                    publishing::give_up(first, &why, topology, publisher, &self.counters);
+                return Err(giving_up.await);
             }
         }
+        self.counters.set_publishing_trouble(None);
         self.ack(batch).await
     }
 
-    fn warn_unconfirmed(&self, error: &Error) {
-        tracing::warn!(lane = self.lane, "results are published again over a new channel: {error}");
+    async fn publish_all(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let receipts = self.publisher.publish(&batch.messages).await?;
+        batch.drop_done(&receipts, &self.counters);
+        Ok(())
+    }
+
+    /// Sends one after the other until one is not taken, and keeps this one and those behind it.
+    async fn publish_each(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let (mut sent, mut receipts) = (0, Vec::with_capacity(batch.messages.len()));
+        let mut ended = Ok(());
+        while let Some(message) = batch.messages.get(sent) {
+            match self.publisher.publish_alone(message).await {
+                Ok(Alone::Decided(receipt)) => {
+                    receipts.push(receipt);
+                    sent += 1;
+                }
+                Ok(Alone::Unacceptable(why)) => {
+                    let bytes = message.body.len();
+                    self.too_large_bytes =
+                        Some(self.too_large_bytes.map_or(bytes, |least| least.min(bytes)));
+                    if !self.shrink(batch, sent, &why) {
+                        ended = Err(Error::Precondition(why));
+                        break;
+                    }
+                }
+                Err(error) => {
+                    ended = Err(error);
+                    break;
+                }
+            }
+        }
+        // Those behind were not sent, so they are as good as refused.
+        receipts.resize(batch.messages.len(), Receipt::Refused);
+        batch.drop_done(&receipts, &self.counters);
+        ended
+    }
+
+    /// Puts something smaller in the place of what the broker is known not to take.
+    fn shrink_known(&self, batch: &mut Batch) {
+        let Some(least) = self.too_large_bytes else { return };
+        for place in 0..batch.messages.len() {
+            if batch.messages[place].body.len() >= least {
+                self.shrink(batch, place, "it took none of that size before");
+            }
+        }
+    }
+
+    /// Puts something smaller in the place of a message; `false` if there is nothing smaller.
+    fn shrink(&self, batch: &mut Batch, place: usize, why: &str) -> bool {
+        let (message, need) = (&mut batch.messages[place], batch.needs[place]);
+        let Some(smaller) = publishing::smaller(message, need) else { return false };
+        let (counter, becomes) = match need {
+            Need::Queued => (&self.counters.letters_cut, "its beginning"),
+            Need::Confirmed | Need::BestEffort => {
+                (&self.counters.results_unavailable, "a notice; `show command` has the result")
+            }
+        };
+        Counters::add(counter, 1);
+        tracing::warn!(
+            lane = self.lane,
+            message.bytes = message.body.len(),
+            "the broker does not take a message of {} bytes, which becomes {becomes}: {why}",
+            message.body.len()
+        );
+        *message = smaller;
+        true
+    }
+
+    fn warn(&self, messages: usize, why: &str) {
+        tracing::warn!(
+            lane = self.lane,
+            "{messages} messages are published again over a new channel: {why}"
+        );
     }
 
     async fn ack(&self, batch: Batch) -> Result<(), Fault> {
@@ -217,6 +335,7 @@ impl Announcer {
         }
         Counters::add(&self.counters.acked_windows, 1);
         self.counters.health.recover();
+        Counters::add(&self.counters.steps, 1);
         Ok(())
     }
 }
@@ -228,8 +347,8 @@ impl Batch {
             std::mem::take(&mut self.messages).into_iter().zip(std::mem::take(&mut self.needs));
         for ((message, need), receipt) in all.zip(receipts) {
             let done = match (receipt, need) {
-                (Receipt::Routed, _) | (_, Need::BestEffort) => true,
-                (Receipt::Unroutable, Need::Confirmed) => {
+                (Receipt::Routed, _) => true,
+                (Receipt::Unroutable, Need::Confirmed | Need::BestEffort) => {
                     Counters::add(&counters.unroutable_results, 1);
                     true
                 }

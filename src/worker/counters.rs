@@ -1,15 +1,16 @@
 //! What a lane has done and has in hand, for its log lines, its samples and for metrics.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use histogram::{AtomicHistogram, Histogram};
 
 use crate::config::Config;
-use crate::worker::health::Health;
+use crate::worker::health::{Health, Report};
 use crate::worker::in_hand::InHand;
+use crate::worker::publishing;
 
 /// The lanes of a worker, by name, each with what it has done since the worker's start.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +81,20 @@ pub struct Counters {
     pub(super) task_restarts: AtomicU64,
     /// Whether the lane can work, for probes.
     pub(super) health: Health,
+    /// Times that messages had to be published again.
+    pub(super) publishing_failures: AtomicU64,
+    /// Results in whose place a notice was published, as the broker does not take their size.
+    pub(super) results_unavailable: AtomicU64,
+    /// Dead letters that lost most of their body, as the broker does not take their size.
+    pub(super) letters_cut: AtomicU64,
+    /// Replies that did not reach their requester.
+    pub(super) replies_lost: AtomicU64,
+    /// Steps of the lane's work, of whatever kind: a drain goes on while it counts.
+    pub(super) steps: AtomicU64,
+    /// Why publishing has not succeeded for longer than its bound; nothing while it does.
+    publishing_trouble: Mutex<Option<String>>,
+    /// Since when the oldest confirm is out.
+    waits_for_confirms: Mutex<Option<Instant>>,
 }
 
 impl Counters {
@@ -89,7 +104,7 @@ impl Counters {
 
     /// Each counter, its name and what it counts.
     #[must_use]
-    pub fn each(&self) -> [(&'static str, &'static str, u64); 10] {
+    pub fn each(&self) -> [(&'static str, &'static str, u64); 14] {
         [
             ("commands_applied", "Commands whose effects were committed", &self.applied),
             ("commands_duplicate", "Commands answered from the inbox", &self.duplicates),
@@ -99,6 +114,10 @@ impl Counters {
             ("windows_acked", "Windows that were announced and acked", &self.acked_windows),
             ("windows_repeated", "Windows that had to be done again", &self.repeated_windows),
             ("results_unroutable", "Results that no queue is bound for", &self.unroutable_results),
+            ("results_unavailable", "Results too large for the broker", &self.results_unavailable),
+            ("letters_cut", "Dead letters too large for the broker", &self.letters_cut),
+            ("replies_lost", "Replies that reached no requester", &self.replies_lost),
+            ("publishing_failures", "Times that publishing failed", &self.publishing_failures),
             ("lane_subscriptions", "Subscriptions to the lane's queue", &self.subscribed),
             (
                 "lane_task_restarts",
@@ -114,16 +133,47 @@ impl Counters {
         [&self.applied, &self.duplicates, &self.rejected, &self.parked].map(Self::get).iter().sum()
     }
 
-    /// Whether the lane can work.
+    /// How long ago the lane's loop turned.
     #[must_use]
-    pub fn health(&self) -> &Health {
-        &self.health
+    pub fn since_turn(&self) -> Duration {
+        self.health.since_turn()
+    }
+
+    /// Whether the lane can work, and publish what it has to.
+    #[must_use]
+    pub fn health(&self) -> Report {
+        let report = self.health.report();
+        match self.publishing_trouble() {
+            Some(trouble) => report.failing(trouble),
+            None => report,
+        }
     }
 
     /// From a delivery's arrival to the confirm of what became of it.
     #[must_use]
     pub fn answered(&self) -> &Took {
         &self.answered
+    }
+
+    /// Why the lane can't publish what it has to; nothing while it can.
+    fn publishing_trouble(&self) -> Option<String> {
+        let told = self.publishing_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        told.or_else(|| {
+            let since = *self.waits_for_confirms.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = since?.elapsed();
+            (waited > publishing::GRACE)
+                .then(|| format!("the broker has confirmed nothing for {} s", waited.as_secs()))
+        })
+    }
+
+    /// Says why the lane can't publish, or that it can.
+    pub(super) fn set_publishing_trouble(&self, trouble: Option<String>) {
+        *self.publishing_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Says since when the oldest confirm is out; nothing, if none is.
+    pub(super) fn waits_for_confirms(&self, since: Option<Instant>) {
+        *self.waits_for_confirms.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     pub(super) fn get(counter: &AtomicU64) -> u64 {

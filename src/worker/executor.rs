@@ -134,7 +134,10 @@ impl Executor {
                 continue;
             }
             let failure = match self.apply(&[taken], None, &[id]).await {
-                Ok(applied) => return Ok(applied),
+                Ok(applied) => {
+                    Counters::add(&self.counters.steps, 1);
+                    return Ok(applied);
+                }
                 Err(Failure::Store(error @ Error::Fenced { .. })) => return Err(error.into()),
                 Err(failure) => failure,
             };
@@ -228,7 +231,10 @@ impl Executor {
             let tried = self.apply(taken, preloaded.take(), &redelivered).await;
             drop(permit);
             let failure = match tried {
-                Ok(applied) => return Ok(Attempt::Applied(applied)),
+                Ok(applied) => {
+                    Counters::add(&self.counters.steps, 1);
+                    return Ok(Attempt::Applied(applied));
+                }
                 Err(failure) => failure,
             };
             match failure {

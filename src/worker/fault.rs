@@ -2,6 +2,8 @@
 
 use tokio::task::JoinError;
 
+use crate::worker::publishing::Unpublished;
+
 /// A fault after which a lane starts over: new connections, new channel, redelivery from the
 /// queue's front. Nothing is lost by one: whatever was not acked comes again.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +12,9 @@ pub(super) enum Fault {
     Broker(#[from] crate::broker::error::Error),
     #[error("database: {0}")]
     Store(#[from] crate::store::error::Error),
+    /// The broker does not take what the lane has to publish.
+    #[error("{why}")]
+    Unpublishable { why: String, unpublished: Box<Unpublished> },
     #[error("the database runs with fsync=off and can lose what it has committed: turn it on")]
     NotDurable,
     #[error("the task `{task}` of the lane stopped by itself: {why}")]

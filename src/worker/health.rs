@@ -69,6 +69,12 @@ impl Report {
             State::Paused => true,
         }
     }
+
+    /// The same, with a failure that lasts and was seen now.
+    pub(super) fn failing(self, text: String) -> Self {
+        let last_error = Some(LaneError { text, at: Utc::now() });
+        Self { is_failing: true, last_error, ..self }
+    }
 }
 
 /// The health of one lane. Written by the lane's tasks, read by any.

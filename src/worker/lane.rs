@@ -28,15 +28,18 @@ use crate::worker::announce::{Announcement, Announcer};
 use crate::worker::attempts;
 use crate::worker::canary;
 use crate::worker::counters::Counters;
-use crate::worker::direct_reply;
+use crate::worker::drain;
 use crate::worker::executor::Executor;
 use crate::worker::fault::Fault;
 use crate::worker::followers;
 use crate::worker::hands::Hands;
 use crate::worker::health::State;
 use crate::worker::intake;
+use crate::worker::losses::Losses;
 use crate::worker::outgoing::Speaker;
 use crate::worker::permit::Permits;
+use crate::worker::publishing::{self, Kept};
+use crate::worker::replies;
 use crate::worker::scout::{Scout, Scouted};
 use crate::worker::tenure;
 
@@ -66,6 +69,9 @@ pub(super) struct Lane {
     pub(super) counters: Arc<Counters>,
     permits: Arc<Permits>,
     pub(super) speaker: Speaker,
+    losses: Losses,
+    /// What the last generation could not publish.
+    unpublished: Kept,
 }
 
 impl Lane {
@@ -83,7 +89,9 @@ impl Lane {
             clock: clock.clone(),
             counters: Arc::clone(&counters),
         };
-        Self { name, config, places, clock, counters, permits, speaker }
+        let losses = Losses::of(name.clone(), Arc::clone(&counters));
+        let unpublished = Kept::default();
+        Self { name, config, places, clock, counters, permits, speaker, losses, unpublished }
     }
 
     /// Works until `shutdown`, then drains. Only a database that may lose what it has committed
@@ -95,7 +103,20 @@ impl Lane {
             let subscribed = Counters::get(&self.counters.subscribed);
             let acked_windows = Counters::get(&self.counters.acked_windows);
             let began = Instant::now();
-            let Err(fault) = self.generation(&shutdown).await else { break };
+            let ended = tokio::select! {
+                ended = self.generation(&shutdown) => ended,
+                () = drain::stalled(&shutdown, &self.counters) => {
+                    self.counters.in_hand.clear();
+                    tracing::warn!(
+                        lane = self.name,
+                        "lane {} gets no further and is left as it is: what it held is delivered again",
+                        self.name
+                    );
+                    break;
+                }
+            };
+            let Err(fault) = ended else { break };
+            self.unpublished.keep(&fault);
             if matches!(fault, Fault::NotDurable) {
                 return Err(Error::NotDurable(fault.to_string()));
             }
@@ -169,15 +190,17 @@ impl Lane {
             delivered_sender,
             stop.clone(),
         )));
-        let (replying, direct_replies) =
-            direct_reply::Sender::start(self.places.amqp_url.clone(), &self.connection_name());
+        let (replying, replies) =
+            replies::Sending::start(&self.places.amqp_url, &self.connection_name(), &self.losses);
         let announcer = Announcer {
             lane: self.name.clone(),
-            hold: Duration::from_millis(self.config.outage_grace_ms),
+            grace: publishing::GRACE.min(Duration::from_millis(self.config.outage_grace_ms)),
             publisher,
+            topology: self.topology(),
             acknowledger,
-            direct_replies,
+            replies,
             counters: Arc::clone(&self.counters),
+            too_large_bytes: None,
         };
         let mut announcer = AbortOnDropHandle::new(tokio::spawn(announcer.run(announcements)));
         let (window_sender, windows) = mpsc::channel(WINDOWS_WAITING);
@@ -249,13 +272,12 @@ impl Lane {
         let url = &self.places.amqp_url;
         let consuming = Connection::open(url, &format!("{name} consuming")).await?;
         let publishing = Arc::new(Connection::open(url, &format!("{name} publishing")).await?);
-        let lanes = self.config.lanes.iter().map(|lane| topology::Lane {
-            name: lane.name.clone(),
-            bindings: lane.bindings.clone(),
-        });
-        let topology = Topology { lanes: lanes.collect() };
-        topology::ensure(&publishing, &topology).await?;
-        let publisher = Publisher::open(&publishing, self.config.confirm_timeout()).await?;
+        let topology = self.topology();
+        let ensured = topology::ensure(&publishing, &topology).await;
+        let mut publisher = Publisher::open(&publishing, self.config.confirm_timeout()).await?;
+        // First, because it says best what is wrong.
+        self.unpublished.publish(&mut publisher, &topology, &self.counters).await?;
+        ensured?;
         let queue = topology::lane_queue(&self.name);
         let consumer =
             Consumer::subscribe(&consuming, &queue, self.config.prefetch, &self.config.worker_id)
@@ -264,6 +286,14 @@ impl Lane {
         Counters::add(&self.counters.subscribed, 1);
         tracing::info!(lane = self.name, "subscribed to {queue}");
         Ok(Connected { consuming, publishing, consumer, publisher })
+    }
+
+    fn topology(&self) -> Topology {
+        let lanes = self.config.lanes.iter().map(|lane| topology::Lane {
+            name: lane.name.clone(),
+            bindings: lane.bindings.clone(),
+        });
+        Topology { lanes: lanes.collect() }
     }
 
     /// Settles windows until `stop` or until nothing more is taken.

@@ -3,7 +3,7 @@
 //! A lane is one ordered log. Its loop is the only place where an order of steps matters for
 //! safety: commit, then confirm, then ack. Everything that can fail in between is repeated from
 //! the queue, and the inbox makes the repetition harmless. Deliberately absent: any state that
-//! outlives a channel generation.
+//! outlives a channel generation and that work would depend on.
 
 mod announce;
 mod archive;
@@ -11,7 +11,7 @@ mod attempts;
 mod canary;
 pub mod counters;
 mod dead_letter;
-mod direct_reply;
+mod drain;
 mod evaluation_deadline;
 mod executor;
 mod fault;
@@ -22,10 +22,14 @@ mod holding;
 mod in_hand;
 mod intake;
 mod lane;
+mod losses;
 mod outgoing;
 mod pauses;
 mod permit;
+mod publishing;
 mod replays;
+mod replies;
+mod reply_handover;
 mod retention;
 mod samples;
 mod scout;
@@ -131,7 +135,8 @@ pub async fn run(
     let mut run_beside = |name: &'static str, task: Task| {
         let (counters, shutdown, parts) = (counters.clone(), shutdown.clone(), parts.clone());
         tasks.spawn(async move {
-            supervise(name, counters.task_restarts(), shutdown, || task(&parts)).await
+            let task = || drain::within(parts.shutdown.clone(), task(&parts));
+            supervise(name, counters.task_restarts(), shutdown, task).await
         });
     };
     let paused = Arc::new(paused);

@@ -19,7 +19,7 @@ pub(super) struct Outgoing {
     pub(super) need: Need,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// A dead letter: without a queue to hold it, it would be lost.
     Queued,

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::store;
-use crate::worker::{Error, Parts, Places};
+use crate::store::error::Error;
+use crate::store::session::answered;
+use crate::worker::{self, Parts, Places};
 
 /// How often the partitions are looked at: they are made days ahead, so hours are no hurry.
 const INTERVAL: Duration = Duration::from_hours(1);
 
 /// Maintains the partitions until `shutdown`. A failure is logged and tried again next time.
-pub(super) async fn run(parts: Parts) -> Result<(), Error> {
+pub(super) async fn run(parts: Parts) -> Result<(), worker::Error> {
     let Parts { config, places, shutdown, .. } = parts;
     loop {
         if let Err(error) = maintain(&config, &places).await {
@@ -26,15 +28,23 @@ pub(super) async fn run(parts: Parts) -> Result<(), Error> {
     }
 }
 
-async fn maintain(config: &Config, places: &Places) -> Result<(), store::error::Error> {
+async fn maintain(config: &Config, places: &Places) -> Result<(), Error> {
     let mut connection =
         store::connection::connect(&places.database_url, "partner-program retention").await?;
-    store::retention::maintain(&mut connection, config.retention_days).await?;
-    store::attempts::forget_old(&mut connection).await?;
-    store::lane_samples::forget_old(&mut connection).await?;
+    let connection = &mut connection;
+    answered(store::retention::maintain(connection, config.retention_days)).await?;
+    answered(store::attempts::forget_old(connection)).await?;
+    answered(store::lane_samples::forget_old(connection)).await?;
     if config.archive_dead_letters {
         let days = config.dead_letter_retention_days;
-        let forgotten = store::retention::forget_dead_letters(&mut connection, days).await?;
+        let mut forgotten = 0;
+        loop {
+            let some = answered(store::retention::forget_dead_letters(connection, days)).await?;
+            forgotten += some;
+            if some == 0 {
+                break;
+            }
+        }
         if forgotten > 0 {
             tracing::info!(forgotten, "forgot {forgotten} dead letters, settled {days} days ago");
         }

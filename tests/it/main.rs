@@ -42,6 +42,10 @@ mod ordering;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]
+mod publishing;
+#[cfg(test)]
+mod replies;
+#[cfg(test)]
 mod smoke;
 
 #[cfg(test)]

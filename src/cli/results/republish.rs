@@ -13,13 +13,15 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::broker;
-use crate::broker::publisher::{Publisher, Receipt};
+use crate::broker::error::Error;
+use crate::broker::publisher::{Alone, Publisher, Receipt};
 use crate::cli::output::{Progress, Row, note, or_dash};
 use crate::cli::{Context, Exit, Refusal};
 use crate::message::Message;
 use crate::store::connection;
 use crate::store::lookup;
 use crate::store::results::Selection;
+use crate::wire::unavailable;
 use source::{Answer, Source};
 
 /// Most answers that await their confirms at once.
@@ -141,8 +143,9 @@ impl Announcer {
             }
             let (names, messages): (Vec<Option<String>>, Vec<Message>) =
                 batch.into_iter().map(|answer| (answer.command_id, answer.event)).unzip();
+            let receipts = self.publish(messages, sent).await;
             let stopped = || format!("stopped after {} announced answers", sent.announced);
-            let receipts = self.publisher.publish(&messages).await.with_context(stopped)?;
+            let receipts = receipts.with_context(stopped)?;
             for (name, receipt) in names.into_iter().zip(receipts) {
                 match receipt {
                     Receipt::Routed => sent.announced += 1,
@@ -156,6 +159,38 @@ impl Announcer {
             }
             self.keep_rate(sent.matched).await;
         }
+    }
+
+    /// A message that closes the channel is found by sending each alone. One that is too large for the
+    /// broker is announced as a lane announces it.
+    async fn publish(
+        &mut self,
+        messages: Vec<Message>,
+        sent: &mut Sent,
+    ) -> Result<Vec<Receipt>, Error> {
+        match self.publisher.publish(&messages).await {
+            Ok(receipts) => return Ok(receipts),
+            Err(Error::Unconfirmed(after)) => return Err(Error::Unconfirmed(after)),
+            Err(error) if !self.publisher.is_connected() => return Err(error),
+            Err(_closed) => self.publisher.reopen().await?,
+        }
+        let mut receipts = Vec::with_capacity(messages.len());
+        for mut message in messages {
+            let receipt = loop {
+                match self.publisher.publish_alone(&message).await? {
+                    Alone::Decided(receipt) => break receipt,
+                    Alone::Unacceptable(why) => match unavailable::in_place_of(&message) {
+                        Some(small) => {
+                            sent.unavailable += 1;
+                            message = small;
+                        }
+                        None => return Err(Error::Precondition(why)),
+                    },
+                }
+            };
+            receipts.push(receipt);
+        }
+        Ok(receipts)
     }
 
     /// Ten batches a second, so that a slow rate does not come in bursts.
@@ -182,6 +217,8 @@ struct Sent {
     announced: u64,
     unroutable: u64,
     refused: u64,
+    /// Announced by a notice, as the broker does not take their size.
+    unavailable: u64,
 }
 
 impl Sent {
@@ -197,7 +234,7 @@ impl Sent {
     }
 
     fn exit(&self, args: &RepublishArgs) -> anyhow::Result<Exit> {
-        let Self { matched, announced, unroutable, refused, .. } = *self;
+        let Self { matched, announced, unroutable, refused, unavailable, .. } = *self;
         if matched == 0 {
             let text = format!("no kept answer of org `{}` matches", args.org);
             return Err(Refusal::NotFound(text).into());
@@ -206,6 +243,11 @@ impl Sent {
             note(&format!("would announce {matched} answer(s)"));
         } else {
             let mut parts = vec![format!("announced {announced} answer(s)")];
+            if unavailable > 0 {
+                parts.push(format!(
+                    "{unavailable} are too large for the broker, which got a notice instead"
+                ));
+            }
             if unroutable > 0 {
                 parts.push(format!("{unroutable} went nowhere: nobody subscribes to them"));
             }

@@ -11,6 +11,7 @@ use crate::ops::dead_letters::run;
 use crate::retry::Backoff;
 use crate::store::connection::{self, Connection};
 use crate::store::dead_letters::operations;
+use crate::store::session::{answered, bounded};
 
 /// A runner that was silent for so long is taken for dead.
 pub const SILENT_S: i32 = 30;
@@ -57,11 +58,11 @@ async fn keep_one(config: &Config, open: &mut Option<Connection>) -> Result<bool
         connection
     } else {
         let name = format!("partner-program operations {runner}");
-        open.insert(connection::connect_to_search(config.database_url()?, &name).await?)
+        let connecting = connection::connect_to_search(config.database_url()?, &name);
+        open.insert(answered(connecting).await?)
     };
-    let bound = config.database_timeout();
     let taking = operations::take(connection, runner, SILENT_S, None);
-    let taken = crate::store::session::bounded(bound, taking).await?;
+    let taken = bounded(config.database_timeout(), taking).await?;
     let Some(operation) = taken else { return Ok(false) };
     tracing::info!(operation.id = %operation.id, "running operation {} on dead letters", operation.id);
     let outcome = run::run(connection, config, operation, runner, |_| {}).await?;

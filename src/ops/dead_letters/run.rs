@@ -26,6 +26,7 @@ use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::operations::{self, End, Kind, Operation, Order, Plan, Tally};
 use crate::store::dead_letters::show;
 use crate::store::error::Error as StoreError;
+use crate::store::session::answered;
 
 /// Letters that are gone through together.
 const BATCH: i64 = 100;
@@ -75,7 +76,8 @@ pub async fn run(
 ) -> Result<Outcome, Error> {
     let (Some(kind), Some(filter)) = (operation.kind(), operation.filter.clone()) else {
         let problem = "another version of the program began it";
-        operations::end(connection, operation.id, runner, End::Failed, Some(problem)).await?;
+        answered(operations::end(connection, operation.id, runner, End::Failed, Some(problem)))
+            .await?;
         return Err(Error::Conflict(format!("operation {}: {problem}", operation.id)));
     };
     let rules = selection::rules(connection, config).await?;
@@ -95,7 +97,7 @@ pub async fn run(
     let end = running.go(connection, runner, &mut observe).await;
     running.sender.close().await;
     let end = end?;
-    operations::end(connection, running.operation.id, runner, end, None).await?;
+    answered(operations::end(connection, running.operation.id, runner, end, None)).await?;
     let Running { operation, tally, skipped, .. } = running;
     Ok(Outcome { operation_id: operation.id, end, tally, skipped })
 }
@@ -123,7 +125,7 @@ impl Running<'_> {
         self.settle_claims(connection).await?;
         loop {
             let id = self.operation.id;
-            match operations::beat(connection, id, runner, &self.tally).await? {
+            match answered(operations::beat(connection, id, runner, &self.tally)).await? {
                 Order::GoOn => {}
                 Order::Stop => return Ok(End::Cancelled),
                 Order::GivenAway => return Err(Error::TakenOver(id)),
@@ -136,7 +138,8 @@ impl Running<'_> {
             }
             let before = self.operation.started_at;
             let after = self.tally.cursor;
-            let page = claims::page(connection, &self.filter, before, after, limit).await?;
+            let page =
+                answered(claims::page(connection, &self.filter, before, after, limit)).await?;
             let Some(last) = page.last() else { return Ok(End::Done) };
             let cursor = last.cursor;
             match self.kind {
@@ -154,15 +157,15 @@ impl Running<'_> {
 
     /// What a runner that died has claimed.
     async fn settle_claims(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        let ids = claims::unsettled(connection, self.operation.id).await?;
+        let ids = answered(claims::unsettled(connection, self.operation.id)).await?;
         for id in ids {
-            let Some(mut letter) = show::show(connection, id).await? else { continue };
+            let Some(mut letter) = answered(show::show(connection, id)).await? else { continue };
             letter.state = State::Open;
             match judge(&letter, &self.rules) {
                 Ok(message) => self.publish(connection, &[id], &[message]).await?,
                 Err(why) => {
                     self.skip(why, 1);
-                    claims::settle(connection, self.operation.id, &[], &[id]).await?;
+                    answered(claims::settle(connection, self.operation.id, &[], &[id])).await?;
                 }
             }
         }
@@ -175,7 +178,7 @@ impl Running<'_> {
         large.iter().filter_map(unloadable).for_each(|why| self.skip(why, 1));
         for portion in portions(&page) {
             let mut messages = Vec::with_capacity(portion.len());
-            for letter in show::letters(connection, &portion).await? {
+            for letter in answered(show::letters(connection, &portion)).await? {
                 if letter.operation_id == Some(self.operation.id) {
                     // Settled already, for a runner that died.
                     continue;
@@ -187,11 +190,16 @@ impl Running<'_> {
             }
             let ids: Vec<Uuid> = messages.iter().map(|(id, _)| *id).collect();
             let actor = &self.operation.actor;
-            let claimed: HashSet<Uuid> =
-                claims::change(connection, &ids, &claims::CLAIM, self.operation.id, actor)
-                    .await?
-                    .into_iter()
-                    .collect();
+            let claimed: HashSet<Uuid> = answered(claims::change(
+                connection,
+                &ids,
+                &claims::CLAIM,
+                self.operation.id,
+                actor,
+            ))
+            .await?
+            .into_iter()
+            .collect();
             self.skip(FASTER.to_owned(), ids.len() - claimed.len());
             messages.retain(|(id, _)| claimed.contains(id));
             let (ids, messages): (Vec<Uuid>, Vec<Message>) = messages.into_iter().unzip();
@@ -215,7 +223,7 @@ impl Running<'_> {
             ids.iter().zip(receipts).partition(|(_, receipt)| *receipt == Receipt::Routed);
         let of = |pairs: Vec<(&Uuid, Receipt)>| pairs.into_iter().map(|(id, _)| *id).collect();
         let (sent, unsent): (Vec<Uuid>, Vec<Uuid>) = (of(sent), of(unsent));
-        claims::settle(connection, self.operation.id, &sent, &unsent).await?;
+        answered(claims::settle(connection, self.operation.id, &sent, &unsent)).await?;
         self.tally.done += count(sent.len());
         self.tally.failed += count(unsent.len());
         Ok(())
@@ -229,7 +237,7 @@ impl Running<'_> {
     ) -> Result<(), Error> {
         let ids: Vec<Uuid> = page.iter().map(|key| key.id).collect();
         let Operation { id, actor, .. } = &self.operation;
-        let changed = claims::change(connection, &ids, change, *id, actor).await?;
+        let changed = answered(claims::change(connection, &ids, change, *id, actor)).await?;
         self.tally.done += count(changed.len());
         let from: Vec<&str> = change.from.iter().map(|state| state.as_str()).collect();
         self.skip(format!("it is not {}", from.join(" or ")), ids.len() - changed.len());

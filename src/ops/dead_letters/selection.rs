@@ -15,6 +15,7 @@ use crate::store::dead_letters::list::{self, Count};
 use crate::store::dead_letters::operations::Kind;
 use crate::store::dead_letters::show;
 use crate::store::lookup;
+use crate::store::session::answered;
 use crate::wire::customer_keys;
 
 /// Letters that are looked at together.
@@ -116,7 +117,7 @@ pub(super) async fn rules<'a>(
     connection: &mut Connection,
     config: &'a Config,
 ) -> Result<Rules<'a>, Error> {
-    let orgs = lookup::org_codes(connection).await?.into_iter().collect();
+    let orgs = answered(lookup::org_codes(connection)).await?.into_iter().collect();
     Ok(Rules { config, user: user(config), orgs })
 }
 

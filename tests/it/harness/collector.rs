@@ -154,6 +154,13 @@ impl Collector {
         &self.received
     }
 
+    /// Ends the subscription until the next read, so that the queue fills.
+    pub(crate) async fn pause(&mut self) {
+        if let Some((connection, _)) = self.subscription.take() {
+            connection.close(200, "paused".into()).await.expect("the broker answers");
+        }
+    }
+
     /// Reads on until so many have been read in all.
     pub(crate) async fn read(&mut self, count: usize, deadline: Duration) -> &[Received] {
         let what = format!("{count} messages in {}", self.queue);

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::harness::collector::{Collector, Received};
 use crate::harness::publisher::command;
 use crate::harness::rows::{Rows, Written, by_customer};
+use crate::harness::worker::Settings;
 use crate::model::{Answer, Customer, Model, Org, Program};
 
 pub(crate) const ORG: &str = "acme";
@@ -77,6 +78,28 @@ pub(crate) fn alternating_step(number: usize) -> Message {
 
 pub(crate) fn steps(numbers: std::ops::Range<usize>) -> Vec<Message> {
     numbers.map(step).collect()
+}
+
+/// The lanes of [`in_lanes`].
+pub(crate) fn lane_names(lanes: usize) -> &'static [&'static str] {
+    &["main", "second", "third"][..lanes]
+}
+
+/// Lets the settings have so many lanes, one to three, and each customer's steps one of them.
+pub(crate) async fn in_lanes(settings: &Settings, lanes: usize, steps: &mut [Message]) -> Settings {
+    let settings = match lanes {
+        1 => settings.clone(),
+        2 => settings.clone().with("LANES", "second=acme.*.2"),
+        _ => settings.clone().with("LANES", "second=acme.*.2;third=acme.*.3"),
+    };
+    settings.declare().await;
+    for step in steps {
+        let lane = usize::try_from(customer(step)).expect("few") % lanes;
+        if lane > 0 {
+            step.routing_key.push_str(&format!(".{}", lane + 1));
+        }
+    }
+    settings
 }
 
 fn id(number: usize) -> String {

@@ -162,6 +162,11 @@ impl Broker {
         self.delete(&format!("queues/{}/{}", self.vhost, encode(queue)));
     }
 
+    /// Deletes an exchange with its bindings.
+    pub(crate) fn delete_exchange(&self, exchange: &str) {
+        self.delete(&format!("exchanges/{}/{}", self.vhost, encode(exchange)));
+    }
+
     /// A user who may use all of the vhost.
     pub(crate) fn create_user(&self, user: &str, password: &str) {
         self.put(&format!("users/{user}"), &json!({ "password": password, "tags": "" }));
@@ -174,6 +179,15 @@ impl Broker {
     /// Users belong to no vhost, so they do not go with it.
     pub(crate) fn delete_user(&self, user: &str) {
         self.delete(&format!("users/{user}"));
+    }
+
+    /// Makes a user, or changes one, who may only write to exchanges that match `write`.
+    pub(crate) fn permit_writing(&self, user: &str, password: &str, write: &str) {
+        self.put(&format!("users/{user}"), &json!({ "password": password, "tags": "" }));
+        self.put(
+            &format!("permissions/{}/{user}", self.vhost),
+            &json!({ "configure": "", "write": write, "read": ".*" }),
+        );
     }
 
     fn url(&self, path: &str) -> String {

@@ -19,11 +19,13 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 const KEPT_BYTES: usize = 4096;
 /// The contract's most of customers, and of programs for each.
 const MOST: usize = 50;
+/// The contract's most of entries and items of all lists together.
+const ELEMENTS_MAX: usize = 51 + 51 * 51;
 
 /// More customers and programs than a command may name.
 fn world() -> Model {
     let names: Vec<&'static str> =
-        (0..=MOST).map(|n| &*Box::leak(format!("Program {n}").into_boxed_str())).collect();
+        (0..=MOST + 1).map(|n| &*Box::leak(format!("Program {n}").into_boxed_str())).collect();
     let program = |name| Program { name, external: true, active: true, ends_at: None, tiers: &[] };
     let customer = |n: usize| Customer {
         id: i64::try_from(n).expect("few") + 1,
@@ -65,13 +67,16 @@ async fn what_is_at_a_bound_is_answered_and_what_is_beyond_it_is_not_applied() {
     let mut model = world();
     let Scene { place, settings, mut rows, mut results, publisher } =
         Scene::new("size", &model).await;
-    let many = format!(r#"{{"linkCustomers":[{}]}}"#, vec!["{}"; 10_001].join(","));
+    let many = format!(r#"{{"linkCustomers":[{}]}}"#, vec!["{}"; ELEMENTS_MAX + 1].join(","));
     let empty = r#"{"customer":{},"linkToPartnerPrograms":[]}"#;
-    let customers = format!(r#"{{"linkCustomers":[{}]}}"#, vec![empty; 10_000].join(","));
-    let items = vec!["{}"; 10_000].join(",");
-    let items = format!(
-        r#"{{"linkCustomers":[{{"customer":{{"id":1}},"linkToPartnerPrograms":[{items}]}}]}}"#
-    );
+    let customers =
+        |count: usize| format!(r#"{{"linkCustomers":[{}]}}"#, vec![empty; count].join(","));
+    let items = |count: usize| {
+        let items = vec!["{}"; count].join(",");
+        format!(
+            r#"{{"linkCustomers":[{{"customer":{{"id":1}},"linkToPartnerPrograms":[{items}]}}]}}"#
+        )
+    };
     let acme = |id: &str, body: String| command("acme.link", Some(id), body);
     let messages: Vec<(Message, Option<&str>)> = vec![
         (padded(link("exactly", 1, 1), BODY_BYTES_MAX), None),
@@ -81,8 +86,12 @@ async fn what_is_at_a_bound_is_answered_and_what_is_beyond_it_is_not_applied() {
         (link("customers", MOST + 1, 1), None),
         (link("programs", 2, MOST + 1), None),
         (acme("elements", many), Some("not-an-array")),
-        (acme("all customers", customers), None),
-        (acme("all items", items), Some("too-large")),
+        (link("both", MOST + 1, MOST + 1), None),
+        (link("both and more", MOST + 1, MOST + 2), Some("too-large")),
+        (acme("all customers", customers(ELEMENTS_MAX)), None),
+        (acme("a customer more", customers(ELEMENTS_MAX + 1)), Some("too-large")),
+        (acme("all items", items(ELEMENTS_MAX - 1)), None),
+        (acme("an item more", items(ELEMENTS_MAX)), Some("too-large")),
         (link("last", 1, 1), None),
     ];
     let all: Vec<Message> = messages.iter().map(|(message, _)| message.clone()).collect();

@@ -186,13 +186,19 @@ fn a_body_may_fill_its_bound_and_no_more() {
 }
 
 #[test]
-fn lists_may_have_ten_thousand_elements_and_no_more() {
-    let body = |items: usize| {
+fn lists_may_have_what_the_smallest_excess_of_both_bounds_needs_and_no_more() {
+    let entries = |customers: usize, items: usize| {
         let items = vec!["{}"; items].join(",");
-        format!(r#"{{"linkCustomers":[{{"linkToPartnerPrograms":[{items}]}}]}}"#)
+        let entry = format!(r#"{{"linkToPartnerPrograms":[{items}]}}"#);
+        format!(r#"{{"linkCustomers":[{}]}}"#, vec![entry; customers].join(","))
     };
-    assert_eq!(link(&body(ELEMENTS_MAX - 1)).unwrap().item_count(), ELEMENTS_MAX - 1);
-    assert_eq!(link(&body(ELEMENTS_MAX)).unwrap_err().reason, Reason::TooLarge);
+    assert_eq!(ELEMENTS_MAX, 51 + 51 * 51);
+    assert_eq!(link(&entries(51, 51)).unwrap().item_count(), 51 * 51);
+    assert_eq!(link(&entries(51, 52)).unwrap_err().reason, Reason::TooLarge);
+    assert_eq!(link(&entries(1, ELEMENTS_MAX - 1)).unwrap().item_count(), ELEMENTS_MAX - 1);
+    assert_eq!(link(&entries(1, ELEMENTS_MAX)).unwrap_err().reason, Reason::TooLarge);
+    assert!(link(&entries(ELEMENTS_MAX, 0)).is_ok());
+    assert_eq!(link(&entries(ELEMENTS_MAX + 1, 0)).unwrap_err().reason, Reason::TooLarge);
 }
 
 #[test]
