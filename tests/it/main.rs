@@ -40,6 +40,10 @@ mod ordering;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]
+mod recovery;
+#[cfg(test)]
+mod schema;
+#[cfg(test)]
 mod smoke;
 
 #[cfg(test)]
