@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+/// The header that keeps a `timestamp` which is no time of the calendar, in seconds.
+pub const UNREADABLE_TIMESTAMP: &str = "x-unreadable-timestamp";
+
 /// A message to publish, or one that was delivered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Message {

@@ -346,7 +346,7 @@ fn any_header(random: &mut Random) -> Vec<u8> {
 
 #[tokio::test]
 async fn any_message_is_archived_with_all_that_it_says() {
-    const LETTERS: usize = 3_000;
+    const LETTERS: usize = 800;
     let mut random = Random::new(seed());
     let mut scene = scene("any letters").await;
     let mut raw = RawPublisher::open(&scene.place.amqp_url).await;
