@@ -10,6 +10,8 @@ pub(super) enum Fault {
     Store(#[from] crate::store::error::Error),
     #[error("the database runs with fsync=off and can lose what it has committed: turn it on")]
     NotDurable,
+    #[error("{0}")]
+    ProgramTooOld(String),
     #[error("a task of the lane stopped by itself: {0}")]
     TaskStopped(String),
 }

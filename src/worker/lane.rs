@@ -19,7 +19,7 @@ use crate::broker::topology::{self, Topology};
 use crate::clock::Clock;
 use crate::config::{AfterDeadLetter, Config};
 use crate::retry::Backoff;
-use crate::store::session::{self, Session};
+use crate::store::session::Session;
 use crate::worker::Error;
 use crate::worker::Places;
 use crate::worker::announce::{Announcement, Announcer};
@@ -31,6 +31,7 @@ use crate::worker::hands::Hands;
 use crate::worker::intake;
 use crate::worker::isolate::Isolation;
 use crate::worker::outgoing::Speaker;
+use crate::worker::preflight;
 use crate::worker::scout::{Scout, Scouted};
 use crate::worker::tenure;
 
@@ -76,8 +77,8 @@ impl Lane {
         Self { name, config, places, clock, counters, speaker }
     }
 
-    /// Works until `shutdown`, then drains. Only a database that may lose what it has committed
-    /// ends it before.
+    /// Works until `shutdown`, then drains. Only a database that may lose what it has committed, or
+    /// that this program is too old for, ends it before.
     pub(super) async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         let mut longer_pause = Backoff::new(PAUSE_WITHOUT_PROGRESS.0, PAUSE_WITHOUT_PROGRESS.1);
@@ -88,6 +89,9 @@ impl Lane {
             let Err(fault) = self.generation(&shutdown).await else { break };
             if matches!(fault, Fault::NotDurable) {
                 return Err(Error::NotDurable(fault.to_string()));
+            }
+            if matches!(fault, Fault::ProgramTooOld(_)) {
+                return Err(Error::ProgramTooOld(fault.to_string()));
             }
             let has_subscribed = Counters::get(&self.counters.subscribed) > subscribed;
             let made_progress = Counters::get(&self.counters.acked_windows) > acked_windows;
@@ -110,11 +114,7 @@ impl Lane {
     async fn generation(&self, shutdown: &CancellationToken) -> Result<(), Fault> {
         let mut session = self.session();
         tokio::select! {
-            ready = session::bounded(session.timeout(), session.is_durable()) => {
-                if !ready? {
-                    return Err(Fault::NotDurable);
-                }
-            }
+            checked = preflight::check(&mut session) => checked?,
             () = shutdown.cancelled() => return Ok(()),
         }
         let connected = tokio::select! {
@@ -260,6 +260,10 @@ impl Lane {
             let Some(hands) = &mut hands else { return Ok(()) };
             if is_first || self.parked_max().is_some() {
                 followers::apply(self, hands, &announcements, is_first).await?;
+                // It may have ended early, and what it has left comes before the window.
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
             }
             let Some(window) = window.map(Arc::new) else { continue };
             let ack_through = window.taken.last().map(|last| last.tag);

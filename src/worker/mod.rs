@@ -20,6 +20,7 @@ mod isolate;
 mod lane;
 mod outgoing;
 mod pauses;
+mod preflight;
 mod replays;
 mod retention;
 mod samples;
@@ -48,6 +49,9 @@ pub enum Error {
     /// The database does not keep what it commits.
     #[error("{0}")]
     NotDurable(String),
+    /// The schema has lost what this program needs.
+    #[error("{0}")]
+    ProgramTooOld(String),
     /// A task panicked: a defect in the worker itself.
     #[error("a task of the worker stopped by itself: {0}")]
     TaskStopped(String),
