@@ -4,6 +4,7 @@ mod archive;
 mod bulk;
 mod commands;
 mod edit;
+mod hostile;
 mod replay;
 mod retention;
 mod search;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use partner_program_worker::clock::Clock;
+use partner_program_worker::store::error::Error;
+use partner_program_worker::store::{attempts, connection, fence};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::faults::assert_no_dead_letters;
@@ -143,4 +145,23 @@ async fn a_clock_that_is_wrong_shows_in_times_and_loses_nothing() {
     assert!(versions.iter().all(|version| *version == 3), "{versions:?}");
     let since: DateTime<Utc> = Utc::now() - TimeDelta::days(1);
     assert!(scene.rows.enrolments().await.values().all(|row| row.linked_since > since));
+}
+
+/// A backup has a lower epoch, from which it is counted again.
+#[tokio::test]
+async fn a_worker_from_before_a_restore_is_fenced_at_the_same_epoch() {
+    let place = Place::new("fence restored").await;
+    let url = &place.database_url;
+    let mut connection = connection::connect(url, "tests").await.expect("it answers");
+    let mut rows = Rows::of(&place).await;
+    fence::take(&mut connection, "main", "first").await.expect("it is taken");
+    rows.execute("select * into temp backup from lane").await;
+    let zombie = fence::take(&mut connection, "main", "worker").await.expect("it is taken");
+    rows.execute("delete from lane; insert into lane select * from backup").await;
+    let heir = fence::take(&mut connection, "main", "worker").await.expect("it is taken");
+    assert_eq!(heir.epoch, zombie.epoch);
+    let ids = [uuid::Uuid::now_v7()];
+    let refused = attempts::count(&mut connection, &zombie, &ids).await;
+    assert!(matches!(refused, Err(Error::Fenced { .. })), "{refused:?}");
+    attempts::count(&mut connection, &heir, &ids).await.expect("it has the lane");
 }

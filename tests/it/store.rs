@@ -398,22 +398,3 @@ fn with_option(url: &str, name: &str, value: &str) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
     format!("{url}{separator}options=-c%20{name}={value}")
 }
-
-/// A backup has a lower epoch, from which it is counted again.
-#[tokio::test]
-async fn a_worker_from_before_a_restore_is_fenced_at_the_same_epoch() {
-    let mut scene = Scene::new("fence restored").await;
-    let connection = &mut scene.connection;
-    fence::take(connection, "main", "worker-1").await.unwrap();
-    connection.execute(raw_sql("select * into temp backup from lane")).await.unwrap();
-    scene.fence = fence::take(connection, "main", "zombie").await.unwrap();
-    let restore = "delete from lane; insert into lane select * from backup";
-    connection.execute(raw_sql(restore)).await.unwrap();
-    let heir = fence::take(connection, "main", "zombie").await.unwrap();
-    assert_eq!(heir.epoch, scene.fence.epoch);
-    let late = scene.evaluate(&[("late", delink(1))]).await;
-    let refused = scene.store(&late).await;
-    assert!(matches!(refused, Err(Error::Fenced { .. })), "{refused:?}");
-    scene.fence = heir;
-    scene.store(&late).await.unwrap();
-}

@@ -38,7 +38,7 @@ impl Broker {
             Self::Stopped => own(trial).rabbitmq.stop().await,
             Self::MemoryAlarm => watermark(trial, "1MB").await,
             // More than any disk has.
-            Self::DiskAlarm => disk_free_limit(trial, "900TB").await,
+            Self::DiskAlarm => disk_free_limit(trial, "900000GB").await,
             Self::QueueDeleted => {
                 trial.pause_load().await;
                 assert!(trial.drained().await, "the lane runs empty");
