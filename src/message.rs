@@ -13,6 +13,8 @@ pub const BODY_BYTES_MAX: usize = 1_048_576;
 pub const BODY_LENGTH: &str = "x-body-length";
 /// The header with the SHA-256 of a body before it was cut, hexadecimal.
 pub const BODY_HASH: &str = "x-body-sha256";
+/// The header that keeps a `timestamp` which is no time of the calendar, in seconds.
+pub const UNREADABLE_TIMESTAMP: &str = "x-unreadable-timestamp";
 
 /// A message to publish, or one that was delivered.
 #[derive(Clone, Debug, Default, PartialEq)]

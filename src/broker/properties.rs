@@ -1,11 +1,13 @@
 //! Basic properties and field tables as plain data, and back.
 
+use std::collections::BTreeMap;
+
 use chrono::DateTime;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use serde_json::{Map, Number, Value};
 
-use crate::message::{Message, Properties};
+use crate::message::{Message, Properties, UNREADABLE_TIMESTAMP};
 
 /// AMQP's delivery mode of a message that survives a restart.
 const PERSISTENT: u8 = 2;
@@ -23,6 +25,14 @@ pub(super) fn message(
     let headers = properties.headers().as_ref().map(|table| {
         table.inner().iter().map(|(key, value)| (key.to_string(), json(value, 0))).collect()
     });
+    let mut headers: BTreeMap<String, Value> = headers.unwrap_or_default();
+    let timestamp = properties
+        .timestamp()
+        .and_then(|seconds| i64::try_from(seconds).ok())
+        .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    if let (Some(seconds), None) = (properties.timestamp(), timestamp) {
+        headers.insert(UNREADABLE_TIMESTAMP.to_owned(), Value::from(*seconds));
+    }
     Message {
         exchange: exchange.to_owned(),
         routing_key: routing_key.to_owned(),
@@ -35,11 +45,8 @@ pub(super) fn message(
             content_encoding: text(properties.content_encoding()),
             app_id: text(properties.app_id()),
             user_id: text(properties.user_id()),
-            timestamp: properties
-                .timestamp()
-                .and_then(|seconds| i64::try_from(seconds).ok())
-                .and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
-            headers: headers.unwrap_or_default(),
+            timestamp,
+            headers,
         },
         body,
     }
@@ -177,6 +184,19 @@ mod tests {
             .into(),
         };
         assert_eq!(message("e", "k", &of(&sent), vec![]).properties, sent);
+    }
+
+    #[test]
+    fn a_timestamp_that_is_no_time_is_kept_among_the_headers() {
+        for (seconds, is_time) in
+            [(0, true), (8_210_266_876_799, true), (8_210_266_876_800, false), (u64::MAX, false)]
+        {
+            let properties = BasicProperties::default().with_timestamp(seconds);
+            let read = message("e", "k", &properties, vec![]).properties;
+            assert_eq!(read.timestamp.is_some(), is_time, "{seconds}");
+            let kept = read.headers.get(UNREADABLE_TIMESTAMP).and_then(Value::as_u64);
+            assert_eq!(kept, (!is_time).then_some(seconds));
+        }
     }
 
     #[test]

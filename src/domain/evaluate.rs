@@ -177,7 +177,7 @@ impl<'a> Standing<'a> {
 
     /// The version that an effect gives the enrolment.
     pub(super) fn next_version(&self) -> i64 {
-        self.enrolment.map_or(0, |enrolment| enrolment.version) + 1
+        self.enrolment.map_or(0, |enrolment| enrolment.version).saturating_add(1)
     }
 }
 

@@ -6,11 +6,38 @@ use crate::domain::program::{Catalogue, Org, OrgId, Program, ProgramId, ProgramK
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 
-/// The version of what is stored.
+/// The SQLSTATE of a table that is not there.
+const UNDEFINED_TABLE: &str = "42P01";
+
+/// The version of what is stored. Without one nothing is known of the orgs, which is an outage.
 pub async fn version(connection: &mut Connection) -> Result<i64, Error> {
-    let version =
-        sqlx::query_scalar!("select version from catalogue_version").fetch_one(connection).await?;
-    Ok(version)
+    let missing = |what: &str| {
+        Error::Outage(format!(
+            "{what}: run `partner-program migrate`, or restore the catalogue from a backup"
+        ))
+    };
+    let read = sqlx::query_scalar!("select version from catalogue_version")
+        .fetch_optional(connection)
+        .await;
+    match read {
+        Ok(Some(version)) => Ok(version),
+        Ok(None) => Err(missing("catalogue_version has no row")),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNDEFINED_TABLE) => {
+            Err(missing("there is no table catalogue_version"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives the catalogue a version if it has lost its own: one that no worker has read before.
+pub(super) async fn ensure_version(connection: &mut Connection) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into catalogue_version (version) values (extract(epoch from now())::bigint)
+         on conflict do nothing"
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Reads everything. The version is read first: a change in between makes the copy look older

@@ -62,7 +62,10 @@ pub async fn find(
     let rows = sqlx::query!(
         "select c.org_id, c.command_id, org.code, c.body_hash, c.operation, c.verdict,
                 c.items_total, c.items_succeeded, c.items_failed, c.result,
-                c.correlation_id, c.app_id, c.user_id, c.traceparent, c.sent_at
+                c.correlation_id, c.app_id, c.user_id, c.traceparent,
+                -- Rows from before the check may have any.
+                case when c.sent_at > '-infinity' and c.sent_at < '262143-01-01' then c.sent_at end
+                    as sent_at
          from unnest($1::int[], $2::text[]) as wanted (org_id, command_id)
          cross join lateral (
              select * from command_log c
@@ -78,8 +81,11 @@ pub async fn find(
     rows.into_iter()
         .map(|row| {
             let key = CommandKey { org_id: OrgId(row.org_id), command_id: row.command_id };
-            let unreadable =
-                |what: &str| Error::Refused(format!("a command_log row has an unknown {what}"));
+            let unreadable = |what: &str| {
+                Error::Outage(format!(
+                    "a command_log row has an unknown {what}: was it written by a newer release?"
+                ))
+            };
             let stored = Stored {
                 org_code: row.code,
                 body_hash: row.body_hash.try_into().map_err(|_| unreadable("body_hash"))?,

@@ -3,7 +3,7 @@
 //!
 //! Facts only; what is good enough is for the caller to judge.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::store::connection::Connection;
 use crate::store::error::Error;
@@ -74,6 +74,13 @@ pub async fn server(connection: &mut Connection) -> Result<Server, Error> {
     .fetch_one(connection)
     .await?;
     Ok(server)
+}
+
+/// The database's clock.
+pub async fn now(connection: &mut Connection) -> Result<DateTime<Utc>, Error> {
+    let now =
+        sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(connection).await?;
+    Ok(now)
 }
 
 /// Reads the rights of the session's user; the schema must be there.

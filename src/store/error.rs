@@ -45,15 +45,17 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let sqlx::Error::Database(database) = &error else {
+            // The texts of some may quote a value.
             return match &error {
-                // Their own texts may quote a value.
-                sqlx::Error::ColumnDecode { .. }
-                | sqlx::Error::Decode(_)
-                | sqlx::Error::Encode(_)
-                | sqlx::Error::RowNotFound
-                | sqlx::Error::TypeNotFound { .. } => {
-                    Self::Refused("a parameter or a column can't be converted".into())
+                // The only one that what is to be stored brings about.
+                sqlx::Error::Encode(_) => Self::Refused("a parameter can't be converted".into()),
+                sqlx::Error::RowNotFound => {
+                    Self::Outage("a row is missing that is always there".into())
                 }
+                sqlx::Error::ColumnDecode { index, .. } => {
+                    Self::Outage(format!("column {index} can't be read"))
+                }
+                sqlx::Error::Decode(_) => Self::Outage("a value can't be read".into()),
                 _ => Self::Outage(error.to_string()),
             };
         };
@@ -95,6 +97,23 @@ mod tests {
     fn a_lost_connection_is_an_outage() {
         let lost = sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into());
         assert!(matches!(Error::from(lost), Error::Outage(_)));
+    }
+
+    #[test]
+    fn what_the_worker_reads_for_itself_is_no_fault_of_a_command() {
+        let index = "ends_at".to_owned();
+        for (error, is_outage) in [
+            (sqlx::Error::RowNotFound, true),
+            (sqlx::Error::ColumnDecode { index, source: "a secret".into() }, true),
+            (sqlx::Error::Decode("a secret".into()), true),
+            (sqlx::Error::TypeNotFound { type_name: "t".into() }, true),
+            (sqlx::Error::ColumnNotFound("c".into()), true),
+            (sqlx::Error::Encode("a secret".into()), false),
+        ] {
+            let read = Error::from(error);
+            assert_eq!(matches!(read, Error::Outage(_)), is_outage, "{read:?}");
+            assert!(!read.to_string().contains("secret"), "{read}");
+        }
     }
 
     #[test]

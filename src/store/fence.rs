@@ -1,5 +1,7 @@
 //! The fence: one executor commits per lane at a time, whatever the broker believes.
 
+use uuid::Uuid;
+
 use crate::failpoint::{self, Protection};
 use crate::store::connection::Connection;
 use crate::store::error::Error;
@@ -11,38 +13,42 @@ pub struct Fence {
     pub lane: String,
     /// Grows with each taking.
     pub epoch: i64,
+    /// Of this taking alone: a database that is restored from a backup counts epochs anew, and a
+    /// worker from before may have the epoch of one that came later.
+    token: Uuid,
 }
 
 impl Fence {
     /// For statements that are rolled back, whoever owns the lane.
     #[must_use]
     pub fn of_no_owner(lane: &str) -> Self {
-        Self { lane: lane.to_owned(), epoch: 0 }
+        Self { lane: lane.to_owned(), epoch: 0, token: Uuid::nil() }
     }
 }
 
 /// Takes the lane: from now on whoever held it before can't commit.
 pub async fn take(connection: &mut Connection, lane: &str, worker: &str) -> Result<Fence, Error> {
-    let epoch = sqlx::query_scalar!(
-        "insert into lane (name, epoch, holder) values ($1, 1, $2)
-         on conflict (name) do update
-         set epoch = lane.epoch + 1, holder = excluded.holder, taken_at = now()
-         returning epoch",
+    let taken = sqlx::query!(
+        "insert into lane (name, epoch, holder, token) values ($1, 1, $2, gen_random_uuid())
+         on conflict (name) do update set epoch = lane.epoch + 1, holder = excluded.holder,
+             token = excluded.token, taken_at = now()
+         returning epoch, token",
         lane,
         worker,
     )
     .fetch_one(connection)
     .await?;
-    Ok(Fence { lane: lane.to_owned(), epoch })
+    Ok(Fence { lane: lane.to_owned(), epoch: taken.epoch, token: taken.token })
 }
 
 /// Checks within a transaction that the lane is still this worker's. The share lock holds off
 /// the next taking until the transaction ends.
 pub(super) async fn check(connection: &mut Connection, fence: &Fence) -> Result<(), Error> {
     let mine = sqlx::query_scalar!(
-        "select epoch from lane where name = $1 and epoch = $2 for share",
+        "select epoch from lane where name = $1 and epoch = $2 and token = $3 for share",
         fence.lane,
         fence.epoch,
+        fence.token,
     )
     .fetch_optional(connection)
     .await?;
@@ -52,9 +58,10 @@ pub(super) async fn check(connection: &mut Connection, fence: &Fence) -> Result<
 /// Like [`check`], but alone: each waits for the one before it.
 pub(super) async fn check_alone(connection: &mut Connection, fence: &Fence) -> Result<(), Error> {
     let mine = sqlx::query_scalar!(
-        "select epoch from lane where name = $1 and epoch = $2 for no key update",
+        "select epoch from lane where name = $1 and epoch = $2 and token = $3 for no key update",
         fence.lane,
         fence.epoch,
+        fence.token,
     )
     .fetch_optional(connection)
     .await?;

@@ -85,6 +85,8 @@ pub struct Changes {
     pub parked: Vec<Parking>,
     /// In their order, behind the parked.
     pub held: Vec<Hold>,
+    /// Parked commands that stand for further customers, which an import has brought about.
+    pub widened: Vec<Standing>,
     /// Letters whose replays have taken effect.
     pub released: Vec<Uuid>,
     /// Parked commands that have taken effect, by their places.
@@ -97,13 +99,15 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.parked.is_empty()
             && self.held.is_empty()
+            && self.widened.is_empty()
             && self.released.is_empty()
             && self.applied.is_empty()
     }
 }
 
-/// Everything in the lane's line that concerns a window. Its own commands, and the letters that
-/// they replay, are found in whatever lane.
+/// Everything in the lane's line that concerns a window: what stands for a customer that the window
+/// asks about, or that an entry of its own stands for. Its own entries, those of its commands and
+/// of the letters that they replay, are found in any lane.
 pub async fn find(
     connection: &mut Connection,
     lane: &str,
@@ -113,8 +117,18 @@ pub async fn find(
     let command_orgs: Vec<i32> = asked.keys.iter().map(|key| key.org_id.0).collect();
     let commands: Vec<String> = asked.keys.iter().map(|key| key.command_id.clone()).collect();
     let rows = sqlx::query!(
-        r#"with who as (select distinct * from unnest($2::int[], $3::bigint[]) w (org_id, customer_id)),
-            named as (select distinct * from unnest($4::int[], $5::text[]) n (org_id, command_id))
+        r#"with named as (select distinct * from unnest($4::int[], $5::text[]) n (org_id, command_id)),
+            own_letter as (
+                select h.letter_id from named join hold h using (org_id, command_id)
+                union select unnest($6::uuid[])),
+            own_parked as (
+                select sequence from named join parked_command using (org_id, command_id)),
+            who as (
+                select * from unnest($2::int[], $3::bigint[]) w (org_id, customer_id)
+                union select c.org_id, c.customer_id from own_letter
+                    join hold_customer c using (letter_id)
+                union select c.org_id, c.customer_id from own_parked
+                    join parked_customer c using (sequence))
         select sequence as "sequence!", org_id as "org_id!", command_id as "command_id!", letter_id,
             null::bytea as body_hash,
             array(select customer_id from hold_customer c where c.letter_id = hold.letter_id)
@@ -123,8 +137,7 @@ pub async fn find(
         where released_at is null and letter_id in (
             select c.letter_id from who join hold_customer c using (org_id, customer_id)
                 join hold h using (letter_id) where h.lane = $1
-            union all select h.letter_id from named join hold h using (org_id, command_id)
-            union all select unnest($6::uuid[]))
+            union all select letter_id from own_letter)
         union all
         select sequence, org_id, command_id, null, body_hash,
             array(select customer_id from parked_customer c where c.sequence = p.sequence)
@@ -132,7 +145,7 @@ pub async fn find(
         where applied_at is null and sequence in (
             select c.sequence from who join parked_customer c using (org_id, customer_id)
                 join parked_command on parked_command.sequence = c.sequence where lane = $1
-            union all select sequence from named join parked_command using (org_id, command_id))"#,
+            union all select sequence from own_parked)"#,
         lane,
         &customer_orgs,
         &customers,
@@ -179,6 +192,9 @@ pub(super) async fn write(
     }
     for held in &changes.held {
         write_hold(connection, lane, held).await?;
+    }
+    if !changes.widened.is_empty() {
+        widen(connection, &changes.widened).await?;
     }
     if !changes.released.is_empty() {
         release(connection, &changes.released).await?;
@@ -236,6 +252,31 @@ async fn park(connection: &mut Connection, lane: &str, parked: &[Parking]) -> Re
         &customers.0,
         &customers.1,
         &customers.2,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Adds customers to parked commands.
+async fn widen(connection: &mut Connection, widened: &[Standing]) -> Result<(), Error> {
+    let mut columns: (Vec<i64>, Vec<i32>, Vec<i64>) = Default::default();
+    for Standing { sequence, customers } in widened {
+        for (org_id, customer_id) in customers {
+            columns.0.push(*sequence);
+            columns.1.push(org_id.0);
+            columns.2.push(customer_id.0);
+        }
+    }
+    sqlx::query!(
+        "insert into parked_customer (sequence, org_id, customer_id)
+         select distinct sequence, who.org_id, customer_id
+         from unnest($1::bigint[], $2::int[], $3::bigint[]) who (sequence, org_id, customer_id)
+         join parked_command using (sequence)
+         on conflict do nothing",
+        &columns.0,
+        &columns.1,
+        &columns.2,
     )
     .execute(connection)
     .await?;

@@ -47,7 +47,7 @@ impl Present {
     /// The age of the oldest command that was being worked.
     #[must_use]
     pub fn oldest(&self) -> Option<TimeDelta> {
-        self.oldest_ms.map(TimeDelta::milliseconds)
+        self.oldest_ms.and_then(TimeDelta::try_milliseconds)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Brings a database up to this version's schema.
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 
+use crate::store::catalogue;
+use crate::store::compatibility::{self, MIGRATOR};
 use crate::store::connection::Connection;
 use crate::store::error::Error;
-
-static MIGRATOR: Migrator = sqlx::migrate!();
 
 /// A migration of this version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,18 +40,20 @@ pub async fn pending(connection: &mut Connection) -> Result<Vec<Migration>, Erro
         .collect())
 }
 
-/// Applies what is pending, and says what that was. Several at once wait for each other,
+/// Applies what is pending, notes which programs fit the schema, and says what was applied. Several at once wait for each other,
 /// without a bound; so close the connection afterwards, which has lost its own bounds.
 pub async fn run(connection: &mut Connection) -> Result<Vec<Migration>, Error> {
     let pending = pending(connection).await?;
     // A migration of a large table takes its time, and so does waiting for another that runs.
     sqlx::query("set statement_timeout = 0").execute(&mut *connection).await?;
     sqlx::query("set lock_timeout = 0").execute(&mut *connection).await?;
-    MIGRATOR.run(connection).await.map_err(|error| match error {
+    MIGRATOR.run(&mut *connection).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             Error::from(error)
         }
         error => Error::Refused(error.to_string()),
     })?;
+    compatibility::write(connection).await?;
+    catalogue::ensure_version(connection).await?;
     Ok(pending)
 }

@@ -10,6 +10,7 @@ pub mod session;
 
 pub mod catalogue;
 pub mod command_log;
+pub mod compatibility;
 pub mod load;
 
 pub mod commit;

@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use sqlx::Connection as _;
 use uuid::Uuid;
 
-use crate::domain::holds::Standing;
+use crate::domain::holds::{Customer, Standing};
+use crate::domain::identity::CustomerId;
 use crate::domain::program::OrgId;
 use crate::store::command_log::CommandKey;
 use crate::store::connection::Connection;
@@ -107,6 +108,17 @@ pub async fn read(
     .fetch_all(connection)
     .await?;
     Ok(parked)
+}
+
+/// The customers that a parked command stands for.
+pub async fn customers(connection: &mut Connection, sequence: i64) -> Result<Vec<Customer>, Error> {
+    let rows = sqlx::query!(
+        "select org_id, customer_id from parked_customer where sequence = $1",
+        sequence,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (OrgId(row.org_id), CustomerId(row.customer_id))).collect())
 }
 
 /// Takes commands out of the line that were announced, and says of the letters that somebody still

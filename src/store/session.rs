@@ -25,7 +25,9 @@ pub struct Session {
     /// Bounds a window's work: sqlx has no TCP keepalive, a half-open socket would hang for ever.
     timeout: Duration,
     connection: Option<Connection>,
-    catalogue: Arc<Catalogue>,
+    /// As read over this connection: another may lead to a database that was restored, and counts
+    /// versions anew.
+    catalogue: Option<Arc<Catalogue>>,
     /// How many connections the lane's sessions have discarded.
     discarded: Arc<AtomicU64>,
     /// How many it were when this one's was opened.
@@ -42,7 +44,7 @@ impl Session {
             name,
             timeout,
             connection: None,
-            catalogue: Arc::default(),
+            catalogue: None,
             discarded: Arc::default(),
             discarded_before: 0,
         }
@@ -70,6 +72,7 @@ impl Session {
             connection
         } else {
             self.discarded_before = discarded;
+            self.catalogue = None;
             let within = self.timeout.mul_f64(CONNECT_SHARE);
             let mut fresh =
                 connection::connect_within(within, &self.database_url, &self.name).await?;
@@ -94,13 +97,14 @@ impl Session {
 
     /// The catalogue, read again if its version has moved.
     pub async fn catalogue(&mut self) -> Result<Arc<Catalogue>, Error> {
-        let known = self.catalogue.version;
         let connection = self.connection().await?;
-        if catalogue::version(connection).await? != known {
-            let read = catalogue::load(connection).await?;
-            self.catalogue = Arc::new(read);
+        let version = catalogue::version(connection).await?;
+        if let Some(known) = self.catalogue.as_ref().filter(|known| known.version == version) {
+            return Ok(Arc::clone(known));
         }
-        Ok(Arc::clone(&self.catalogue))
+        let connection = self.connection().await?;
+        let read = Arc::new(catalogue::load(connection).await?);
+        Ok(Arc::clone(self.catalogue.insert(read)))
     }
 }
 

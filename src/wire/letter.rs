@@ -15,13 +15,14 @@ use super::envelope;
 use super::rejected::{DETAIL_BYTES_MAX, content_id, cut, dead_letter_id};
 use crate::domain::command::Operation;
 use crate::domain::rejection::Reason;
-use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message};
+use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message, UNREADABLE_TIMESTAMP};
 
 /// The header that names the letter which a message is a replay of.
 pub const REPLAY_OF: &str = "replay-of";
 
 /// Headers that the worker or the broker adds on a message's way. A replay goes without them.
-const INFRASTRUCTURE: [&str; 21] = [
+const INFRASTRUCTURE: [&str; 22] = [
+    UNREADABLE_TIMESTAMP,
     REPLAY_OF,
     BODY_LENGTH,
     BODY_HASH,
@@ -133,7 +134,7 @@ pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Lett
         reason: death.reason,
         detail: death.detail,
         attempts: death.attempts,
-        died_at: death.died_at.filter(|at| *at <= now + CLOCK_TOLERANCE).unwrap_or(now),
+        died_at: death.died_at.filter(|at| can_be(*at, now)).unwrap_or(now),
         replay_of,
         customer_keys: customer_keys::of_body(&message.body),
         provenance: provenance.into_iter().collect(),
@@ -143,6 +144,11 @@ pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Lett
 
 fn is_cut(message: &Message) -> bool {
     message.body.len() <= BODY_BYTES_MAX && cut_body::whole_length(message).is_some()
+}
+
+/// Whether a death may have been then. Times that can't be are kept among the headers, as said.
+fn can_be(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    DateTime::UNIX_EPOCH <= at && at <= now + CLOCK_TOLERANCE
 }
 
 /// A letter that a worker wrote: its id must be that of its content.
@@ -318,6 +324,18 @@ mod tests {
         assert_eq!(read.original.exchange, "commands");
         assert_eq!(read.died_at.timestamp(), 1_600_000_000);
         assert_eq!(super::read(dead, PREFIX, now()), read, "always the same letter");
+    }
+
+    #[test]
+    fn a_time_that_can_not_be_is_kept_as_it_was_said_and_not_believed() {
+        for seconds in [i64::MIN, -300_000_000_000, -1, 1_700_003_601, i64::MAX] {
+            let mut dead = original();
+            let death = json!([{ "reason": "expired", "queue": "commands.main", "time": seconds }]);
+            dead.properties.headers.insert("x-death".to_owned(), death.clone());
+            let read = read(dead, PREFIX, now());
+            assert_eq!((read.died_at, read.reason.as_str()), (now(), "expired"), "{seconds}");
+            assert_eq!(read.provenance["x-death"], death);
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::retry::Backoff;
 use crate::store::dead_letters::archive::{self, NewLetter};
 use crate::store::error::Error as StoreError;
 use crate::store::session::{self, Session};
-use crate::wire::letter;
+use crate::wire::{decode, letter};
 use crate::worker::fault::Fault;
 use crate::worker::{Error, Parts, Places};
 
@@ -150,23 +150,36 @@ fn distinct(letters: Vec<NewLetter>) -> Vec<NewLetter> {
     distinct
 }
 
-/// Commits the letters. One that the database refuses holds up none of the others: it is kept
-/// without what is not needed for a replay.
+/// Commits the letters. One that the database refuses holds up none of the others: as much of it is
+/// kept as the database takes. If it refuses what says nothing of the letter, the letter is not why.
 async fn keep(session: &mut Session, letters: &[NewLetter]) -> Result<(), Fault> {
     match add(session, letters).await {
         Err(StoreError::Refused(_)) => {}
         other => return Ok(other?),
     }
     for letter in letters {
-        match add(session, std::slice::from_ref(letter)).await {
-            Err(StoreError::Refused(why)) => {
-                tracing::warn!(letter.id = %letter.id, "a dead letter is kept without its headers: {why}");
-                add(session, &[letter.stripped()]).await?;
-            }
-            other => other?,
-        }
+        keep_what_is_taken(session, letter).await?;
     }
     Ok(())
+}
+
+async fn keep_what_is_taken(session: &mut Session, letter: &NewLetter) -> Result<(), StoreError> {
+    let id = letter.id;
+    let attempts: [(&str, fn(&NewLetter) -> NewLetter); 3] = [
+        ("without its headers", NewLetter::clone),
+        ("as a body alone", NewLetter::stripped),
+        ("without its body", NewLetter::body_alone),
+    ];
+    for (then, of) in attempts {
+        match add(session, &[of(letter)]).await {
+            Err(StoreError::Refused(why)) => {
+                tracing::warn!(letter.id = %id, "a dead letter is kept {then}: {why}");
+            }
+            other => return other,
+        }
+    }
+    tracing::error!(letter.id = %id, "the body of a dead letter is lost, because the database refuses it");
+    add(session, &[letter.hash_alone(&decode::body_hash(&letter.body))]).await
 }
 
 async fn add(session: &mut Session, letters: &[NewLetter]) -> Result<(), StoreError> {

@@ -126,6 +126,7 @@ fn wait_queue_changes(keys: &[CommandKey; 2]) -> Changes {
             replay_of: None,
             sequence: None,
         }],
+        widened: Vec::new(),
         released: vec![Uuid::nil()],
         applied: vec![-1],
     }

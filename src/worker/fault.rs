@@ -17,6 +17,8 @@ pub(super) enum Fault {
     Unpublishable { why: String, unpublished: Box<Unpublished> },
     #[error("the database runs with fsync=off and can lose what it has committed: turn it on")]
     NotDurable,
+    #[error("{0}")]
+    ProgramTooOld(String),
     #[error("the task `{task}` of the lane stopped by itself: {why}")]
     TaskStopped { task: &'static str, why: String },
 }

@@ -5,6 +5,7 @@
 //! does its command leave the line. What a crash leaves applied is found in the inbox and announced
 //! again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +51,12 @@ pub(super) async fn wait_unnoticed(session: &mut Session, lane: &str) -> bool {
     }
 }
 
-/// Applies what nothing holds any longer: all of it, in a lane that holds nobody any more. Unless `first`, the first time of a generation, it does
-/// nothing if no letter was released.
+/// Applies what nothing holds any longer: all of it, in a lane that holds nobody any more. Unless
+/// `first`, the first time of a generation, it does nothing if no letter was released. It ends early
+/// when the worker stops: what is left keeps its place.
+///
+/// Each pass takes commands out of the line, or notes that they wait after all: so there is an end
+/// to it, whatever the line holds.
 pub(super) async fn apply(
     lane: &Lane,
     hands: &mut Hands,
@@ -64,22 +69,29 @@ pub(super) async fn apply(
         return Ok(());
     }
     let mut applied = 0;
+    // Those that were due and had to wait since a command was last taken out.
+    let mut waiting: HashSet<i64> = HashSet::new();
     loop {
-        let next = next(hands.first()).await?;
+        if hands.first().shutdown.is_cancelled() {
+            return Ok(());
+        }
+        let next = next(hands.first(), &waiting).await?;
         if next.is_empty() {
             break;
         }
         let window = Arc::new(Scouted::unseen(next));
         let settled = hands.settle(&window).await?;
-        let is_done = settled.iter().map(|settled| !matches!(settled, Settled::Parked));
-        let with_place = window.taken.iter().filter_map(|taken| taken.parked).zip(is_done);
-        let done: Vec<i64> =
-            with_place.filter_map(|(place, is_done)| is_done.then_some(place)).collect();
+        let is_waiting = settled.iter().map(|settled| matches!(settled, Settled::Parked));
+        let places = window.taken.iter().filter_map(|taken| taken.parked).zip(is_waiting);
+        let (wait, done): (Vec<_>, Vec<_>) = places.partition(|(_, is_waiting)| *is_waiting);
+        let done: Vec<i64> = done.into_iter().map(|(place, _)| place).collect();
         announce(lane, &window.taken, settled, announcements).await;
-        applied += done.len();
         if !done.is_empty() {
+            applied += done.len();
+            waiting.clear();
             leave(hands.first(), &done, &released).await?;
         }
+        waiting.extend(wait.into_iter().map(|(place, _)| place));
     }
     if !released.is_empty() {
         leave(hands.first(), &[], &released).await?;
@@ -111,8 +123,9 @@ async fn released(hand: &mut Executor) -> Result<Vec<Uuid>, Fault> {
     }
 }
 
-/// The next parked commands to apply: at most a window of them, in count and in bytes.
-async fn next(hand: &mut Executor) -> Result<Vec<Taken>, Fault> {
+/// The next parked commands to apply, without those that are known to wait: at most a window of
+/// them, in count and in bytes.
+async fn next(hand: &mut Executor, waiting: &HashSet<i64>) -> Result<Vec<Taken>, Fault> {
     let mut patience = Patience::new();
     let parked = loop {
         let timeout = hand.session.timeout();
@@ -121,6 +134,7 @@ async fn next(hand: &mut Executor) -> Result<Vec<Taken>, Fault> {
             let line = store::parked::line(connection, &hand.lane).await?;
             let mut next = line.applied;
             next.extend(holds::free(&line.letters, &line.parked));
+            next.retain(|place| !waiting.contains(place));
             next.truncate(hand.config.window);
             store::parked::read(connection, &next, BATCH_BYTES_MAX).await
         };
@@ -134,8 +148,12 @@ async fn next(hand: &mut Executor) -> Result<Vec<Taken>, Fault> {
         if bytes >= BATCH_BYTES_MAX {
             break;
         }
-        let message = parked::decode(&one.message, one.body)
-            .ok_or_else(|| Error::Refused("a parked command can't be read back".into()))?;
+        let message = parked::decode(&one.message, one.body).ok_or_else(|| {
+            let place = one.sequence;
+            Error::Outage(format!(
+                "the parked command {place} can't be read back: was it written by a newer release?"
+            ))
+        })?;
         let publishers = &hand.config.publishers;
         let taken = intake::take_up(one.sequence, one.command_id, message, publishers);
         bytes += taken.estimated_bytes();

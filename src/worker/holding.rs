@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::holds::{Customer, Line, Place};
+use crate::domain::holds::{Admission, Customer, Line, Place, Standing};
 use crate::domain::needs::Needs;
 use crate::domain::program::{Catalogue, OrgId};
 use crate::domain::rejection::{Reason, Rejection};
@@ -47,7 +47,7 @@ pub(super) struct Asking<'a> {
     pub(super) body_hash: &'a [u8; 32],
     /// Its place in the window.
     pub(super) index: usize,
-    /// Whom it may mean.
+    /// Whom it may mean, as things are now.
     pub(super) customers: Vec<Customer>,
 }
 
@@ -120,32 +120,35 @@ impl Holding {
         let letter = self.replayed(&taken.message, key);
         let in_line = taken.parked.or(letter.map(|(_, sequence)| sequence));
         let place = in_line.map_or(Place::Delivered(*index), Place::InLine);
-        if self.line.is_free(place, customers) {
-            self.line.leave(place);
-            self.changes.applied.extend(taken.parked);
-            self.changes.released.extend(letter.map(|(id, _)| id));
-            return Leave::Granted;
+        let (customers, added) = match self.line.admit(place, customers) {
+            Admission::Granted => {
+                self.changes.applied.extend(taken.parked);
+                self.changes.released.extend(letter.map(|(id, _)| id));
+                return Leave::Granted;
+            }
+            Admission::Waits { customers, added } => (customers, added),
+        };
+        if let Some(sequence) = taken.parked {
+            if !added.is_empty() {
+                self.changes.widened.push(Standing { sequence, customers: added });
+            }
+            return Leave::Parked;
         }
-        if taken.parked.is_none() && self.room == 0 {
-            self.line.stand(place, customers);
-            return Leave::Refused(self.refuse(asking));
+        if self.room == 0 {
+            return Leave::Refused(self.refuse(asking, customers));
         }
-        // An edited copy that has to wait for somebody takes its letter's place.
-        self.line.leave(place);
-        self.line.stand(place, customers);
-        if taken.parked.is_none() {
-            self.room -= 1;
-            self.parked.insert((*key).clone(), body_hash.to_vec());
-            self.changes.released.extend(letter.map(|(id, _)| id));
-            self.changes.parked.push(Parking {
-                key: (*key).clone(),
-                body_hash: **body_hash,
-                message: parked::encode(&taken.message),
-                body: taken.message.body.clone(),
-                customers: customers.clone(),
-                sequence: in_line,
-            });
-        }
+        // A replay that has to wait takes its letter's place.
+        self.room -= 1;
+        self.parked.insert((*key).clone(), body_hash.to_vec());
+        self.changes.released.extend(letter.map(|(id, _)| id));
+        self.changes.parked.push(Parking {
+            key: (*key).clone(),
+            body_hash: **body_hash,
+            message: parked::encode(&taken.message),
+            body: taken.message.body.clone(),
+            customers,
+            sequence: in_line,
+        });
         Leave::Parked
     }
 
@@ -162,12 +165,12 @@ impl Holding {
     }
 
     /// The command's letter stands in the line in its stead, so order is kept even so.
-    fn refuse(&mut self, asking: &Asking<'_>) -> Rejection {
+    fn refuse(&mut self, asking: &Asking<'_>, customers: Vec<Customer>) -> Rejection {
         let message = &asking.taken.message;
         self.changes.held.push(Hold {
             letter_id: rejected::dead_letter_id(message, Reason::Held),
             key: asking.key.clone(),
-            customers: asking.customers.clone(),
+            customers,
             replay_of: replay_of(message),
             sequence: None,
         });
@@ -185,8 +188,8 @@ pub(super) fn replay_of(message: &Message) -> Option<Uuid> {
     Uuid::parse_str(header).ok()
 }
 
-/// Makes the letter of a command that is given up hold the customers that it means. One that
-/// could not be read means nobody that we know of.
+/// Makes the letter of a command that is given up hold the customers that it means, and those that
+/// it stood for while it was parked. One that could not be read means nobody that we know of.
 pub(super) async fn hold(session: &mut Session, fence: &Fence, taken: &Taken) -> Result<(), Error> {
     let Ok(read) = &taken.read else { return Ok(()) };
     let catalogue = session.catalogue().await?;
@@ -198,10 +201,14 @@ pub(super) async fn hold(session: &mut Session, fence: &Fence, taken: &Taken) ->
     if !needs.is_empty() {
         store::load::customers(connection, &needs, &mut snapshot).await?;
     }
+    let mut customers = resolve::meant(org, &snapshot, &read.command);
+    if let Some(sequence) = taken.parked {
+        customers.extend(store::parked::customers(connection, sequence).await?);
+    }
     let hold = Hold {
         letter_id: dead_letter::id(taken),
         key: CommandKey { org_id: org.id, command_id: read.command_id.clone() },
-        customers: resolve::meant(org, &snapshot, &read.command),
+        customers,
         replay_of: replay_of(&taken.message),
         sequence: taken.parked,
     };

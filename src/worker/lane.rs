@@ -12,21 +12,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::broker::connection::Connection;
-use crate::broker::consumer::{Acknowledger, Consumer};
-use crate::broker::publisher::Publisher;
-use crate::broker::topology::{self, Topology};
+use crate::broker::consumer::Acknowledger;
 use crate::clock::Clock;
 use crate::config::{AfterDeadLetter, Config};
-use crate::failpoint::{self, Point};
 use crate::retry::Backoff;
 use crate::store::fence::Fence;
-use crate::store::session::{self, Session};
+use crate::store::session::Session;
 use crate::worker::Error;
 use crate::worker::Places;
 use crate::worker::announce::{Announcement, Announcer};
 use crate::worker::attempts;
 use crate::worker::canary;
+use crate::worker::connect::Connected;
 use crate::worker::counters::Counters;
 use crate::worker::drain;
 use crate::worker::executor::Executor;
@@ -38,6 +35,7 @@ use crate::worker::intake;
 use crate::worker::losses::Losses;
 use crate::worker::outgoing::Speaker;
 use crate::worker::permit::Permits;
+use crate::worker::preflight;
 use crate::worker::publishing::{self, Kept};
 use crate::worker::replies;
 use crate::worker::scout::{Scout, Scouted};
@@ -64,14 +62,14 @@ const TURN_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Lane {
     pub(super) name: String,
     pub(super) config: Arc<Config>,
-    places: Arc<Places>,
+    pub(super) places: Arc<Places>,
     clock: Clock,
     pub(super) counters: Arc<Counters>,
     permits: Arc<Permits>,
     pub(super) speaker: Speaker,
     losses: Losses,
     /// What the last generation could not publish.
-    unpublished: Kept,
+    pub(super) unpublished: Kept,
 }
 
 impl Lane {
@@ -94,8 +92,8 @@ impl Lane {
         Self { name, config, places, clock, counters, permits, speaker, losses, unpublished }
     }
 
-    /// Works until `shutdown`, then drains. Only a database that may lose what it has committed
-    /// ends it before.
+    /// Works until `shutdown`, then drains. Only a database that may lose what it has committed, or
+    /// that this program is too old for, ends it before.
     pub(super) async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         let mut longer_pause = Backoff::new(PAUSE_WITHOUT_PROGRESS.0, PAUSE_WITHOUT_PROGRESS.1);
@@ -119,6 +117,9 @@ impl Lane {
             self.unpublished.keep(&fault);
             if matches!(fault, Fault::NotDurable) {
                 return Err(Error::NotDurable(fault.to_string()));
+            }
+            if matches!(fault, Fault::ProgramTooOld(_)) {
+                return Err(Error::ProgramTooOld(fault.to_string()));
             }
             let has_subscribed = Counters::get(&self.counters.subscribed) > subscribed;
             let made_progress = Counters::get(&self.counters.acked_windows) > acked_windows;
@@ -155,9 +156,7 @@ impl Lane {
     /// Returns when the database works for a lane. Each channel that is closed for want of it would
     /// count as a delivery of everything that it held.
     async fn check_database(&self, session: &mut Session) -> Result<(), Fault> {
-        if !session::bounded(session.timeout(), session.is_durable()).await? {
-            return Err(Fault::NotDurable);
-        }
+        preflight::check(session).await?;
         let (fence, worker) = (Fence::of_no_owner(&self.name), &self.config.worker_id);
         let holds = self.parked_max().is_some();
         Ok(canary::run(session, &fence, worker, holds, self.clock.now()).await?)
@@ -263,37 +262,8 @@ impl Lane {
     }
 
     /// How the lane's connections are called in the listings of both servers.
-    fn connection_name(&self) -> String {
+    pub(super) fn connection_name(&self) -> String {
         format!("partner-program {} {}", self.name, self.config.worker_id)
-    }
-
-    async fn connect(&self) -> Result<Connected, Fault> {
-        let name = self.connection_name();
-        let url = &self.places.amqp_url;
-        let consuming = Connection::open(url, &format!("{name} consuming")).await?;
-        let publishing = Arc::new(Connection::open(url, &format!("{name} publishing")).await?);
-        let topology = self.topology();
-        let ensured = topology::ensure(&publishing, &topology).await;
-        let mut publisher = Publisher::open(&publishing, self.config.confirm_timeout()).await?;
-        // First, because it says best what is wrong.
-        self.unpublished.publish(&mut publisher, &topology, &self.counters).await?;
-        ensured?;
-        let queue = topology::lane_queue(&self.name);
-        let consumer =
-            Consumer::subscribe(&consuming, &queue, self.config.prefetch, &self.config.worker_id)
-                .await?;
-        failpoint::reach(Point::AfterSubscribe);
-        Counters::add(&self.counters.subscribed, 1);
-        tracing::info!(lane = self.name, "subscribed to {queue}");
-        Ok(Connected { consuming, publishing, consumer, publisher })
-    }
-
-    fn topology(&self) -> Topology {
-        let lanes = self.config.lanes.iter().map(|lane| topology::Lane {
-            name: lane.name.clone(),
-            bindings: lane.bindings.clone(),
-        });
-        Topology { lanes: lanes.collect() }
     }
 
     /// Settles windows until `stop` or until nothing more is taken.
@@ -340,6 +310,10 @@ impl Lane {
             let Some(hands) = &mut hands else { return Ok(()) };
             if is_first || self.parked_max().is_some() {
                 followers::apply(self, hands, &announcements, is_first).await?;
+                // It may have ended early, and what it has left comes before the window.
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
             }
             let Some(window) = window.map(Arc::new) else { continue };
             let ack_through = window.taken.last().map(|last| last.tag);
@@ -412,13 +386,4 @@ impl Lane {
             self.name
         );
     }
-}
-
-/// The broker's side of a generation. Two connections: a blocked one stops all writes, and acks
-/// must not wait behind results.
-struct Connected {
-    consuming: Connection,
-    publishing: Arc<Connection>,
-    consumer: Consumer,
-    publisher: Publisher,
 }

@@ -9,6 +9,7 @@ mod announce;
 mod archive;
 mod attempts;
 mod canary;
+mod connect;
 pub mod counters;
 mod dead_letter;
 mod drain;
@@ -26,6 +27,7 @@ mod losses;
 mod outgoing;
 mod pauses;
 mod permit;
+mod preflight;
 mod publishing;
 mod replays;
 mod replies;
@@ -62,6 +64,9 @@ pub enum Error {
     /// The database does not keep what it commits.
     #[error("{0}")]
     NotDurable(String),
+    /// The schema has lost what this program needs.
+    #[error("{0}")]
+    ProgramTooOld(String),
     /// A task panicked: a defect in the worker itself.
     #[error("a task of the worker stopped by itself: {0}")]
     TaskStopped(String),

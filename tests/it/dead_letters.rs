@@ -5,6 +5,7 @@ mod bulk;
 mod commands;
 mod cut;
 mod edit;
+mod hostile;
 mod replay;
 mod retention;
 mod search;

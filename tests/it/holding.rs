@@ -4,6 +4,8 @@
 //! The poison is a command that panics when it is evaluated; a worker without the failpoint is one
 //! that was mended.
 
+mod imports;
+
 use std::time::Duration;
 
 use partner_program_worker::message::Message;

@@ -44,7 +44,11 @@ mod plans;
 #[cfg(test)]
 mod publishing;
 #[cfg(test)]
+mod recovery;
+#[cfg(test)]
 mod replies;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod smoke;
 

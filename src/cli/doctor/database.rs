@@ -1,12 +1,14 @@
 //! The database's half of the diagnosis.
 
+use chrono::{TimeDelta, Utc};
+
 use super::Check;
 use crate::cli::one_line;
 use crate::config::Config;
 use crate::store::connection::{self, Connection};
 use crate::store::doctor::{self, Partitions, Rights, Server};
 use crate::store::error::Error;
-use crate::store::migrate;
+use crate::store::{compatibility, migrate};
 
 /// The oldest server that the SQL is written for and tested with.
 const MAJOR_VERSION_MIN: i32 = 15;
@@ -14,6 +16,9 @@ const MAJOR_VERSION_MIN: i32 = 15;
 /// Partitions are made twice a retention's third ahead by each running worker; fewer days than
 /// this mean that none has run for long.
 const DAYS_AHEAD_MIN: i32 = 2;
+
+/// Clocks that differ by more decide otherwise on what has expired.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(5);
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let url = match config.database_url() {
@@ -42,6 +47,9 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
 
 async fn examine(connection: &mut Connection, checks: &mut Vec<Check>) -> Result<(), Error> {
     checks.extend(server(&doctor::server(connection).await?));
+    let before = Utc::now();
+    let theirs = doctor::now(connection).await?;
+    checks.push(clock(theirs - (before + (Utc::now() - before) / 2)));
     let pending = migrate::pending(connection).await?;
     if !pending.is_empty() {
         let names: Vec<&str> = pending.iter().map(|one| one.description.as_str()).collect();
@@ -51,6 +59,15 @@ async fn examine(connection: &mut Connection, checks: &mut Vec<Check>) -> Result
         return Ok(());
     }
     checks.push(Check::ok("migrations", "none pending"));
+    let fit = compatibility::check(connection).await?;
+    if let Some(problem) = fit.problem() {
+        checks.push(Check::fail("schema", problem, "run the release that the schema is for"));
+        return Ok(());
+    }
+    checks.push(Check::ok(
+        "schema",
+        format!("{} is this program's or newer", compatibility::own_version()),
+    ));
     checks.extend(doctor::partitions(connection).await?.iter().map(partitions));
     checks.push(rights(&doctor::rights(connection).await?));
     Ok(())
@@ -99,6 +116,16 @@ fn server(server: &Server) -> Vec<Check> {
         Check::ok("standbys", standbys),
         writable,
     ]
+}
+
+/// By how much the database is ahead of this machine.
+fn clock(ahead: TimeDelta) -> Check {
+    let detail = format!("the database is {} ms ahead", ahead.num_milliseconds());
+    if ahead.abs() <= CLOCK_TOLERANCE {
+        return Check::ok("clock", detail);
+    }
+    let remedy = "let NTP set both machines: this one's time decides what has expired";
+    Check::warn("clock", detail, remedy)
 }
 
 fn switched_on(name: &'static str, on: bool, danger: &str, remedy: &str) -> Check {

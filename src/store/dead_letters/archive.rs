@@ -73,6 +73,7 @@ impl NewLetter {
             correlation_id: None,
             app_id: None,
             user_id: None,
+            sent_at: None,
             command_id: self.command_id.as_deref().map(printable),
             exchange: printable(&self.exchange),
             routing_key: printable(&self.routing_key),
@@ -90,6 +91,41 @@ impl NewLetter {
             self.provenance.get(name).map(|value| (name.to_owned(), value.clone()))
         });
         Value::Object(kept.collect())
+    }
+
+    /// What is left if the database refuses that, too: the body, under the letter's id.
+    #[must_use]
+    pub fn body_alone(&self) -> Self {
+        Self {
+            id: self.id,
+            org: None,
+            operation: "unknown".to_owned(),
+            lane: None,
+            reason: "unknown".to_owned(),
+            detail: "the database refused all but the body".to_owned(),
+            pointer: None,
+            fingerprint: "refused".to_owned(),
+            command_id: None,
+            exchange: String::new(),
+            routing_key: String::new(),
+            attempts: 1,
+            replay_of: None,
+            body: self.body.clone(),
+            died_at: self.died_at,
+            ..self.stripped()
+        }
+    }
+
+    /// What is left if it refuses even the body, of which this is the SHA-256: nothing that could be
+    /// refused for what the letter says.
+    #[must_use]
+    pub fn hash_alone(&self, body_hash: &[u8; 32]) -> Self {
+        let bytes = self.body.len();
+        let hash: String = body_hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let detail = format!(
+            "the database refused its body of {bytes} bytes, which is lost; SHA-256 {hash}"
+        );
+        Self { detail, body: Vec::new(), ..self.body_alone() }
     }
 }
 
@@ -168,7 +204,7 @@ async fn insert(connection: &mut Connection, letters: &[NewLetter]) -> Result<()
         -- Written in any case: a commit that writes nothing would not wait for a standby, which
         -- may not have the letter yet.
         on conflict (id) do update set
-            deaths = letter.deaths + (excluded.last_died_at > letter.last_died_at)::int,
+            deaths = least(letter.deaths, 2147483646) + (excluded.last_died_at > letter.last_died_at)::int,
             last_died_at = greatest(letter.last_died_at, excluded.last_died_at),
             changed_at = case when excluded.last_died_at > letter.last_died_at then now()
                 else letter.changed_at end,

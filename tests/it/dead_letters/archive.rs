@@ -77,11 +77,11 @@ async fn a_letter_that_a_dying_worker_has_in_hand_is_not_lost() {
 }
 
 /// A message on its way past the worker, right among the dead letters.
-fn sent(properties: Vec<(u8, Vec<u8>)>, body: Vec<u8>) -> Sent {
+pub(crate) fn sent(properties: Vec<(u8, Vec<u8>)>, body: Vec<u8>) -> Sent {
     Sent { routing_key: b"acme.link".to_vec(), properties, body }
 }
 
-fn header(name: &[u8], value: &[u8]) -> Vec<u8> {
+pub(crate) fn header(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&short(name), &b"S"[..], &long(value)].concat()
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum Broker {
     Stopped,
     /// It is short of memory and takes no writes; own servers.
     MemoryAlarm,
+    /// Its disk is nearly full and it takes no writes; own servers.
+    DiskAlarm,
     /// The lane's queue is deleted while nothing is in it.
     QueueDeleted,
     /// It closes the channel because acks take too long; own servers.
@@ -35,6 +37,8 @@ impl Broker {
             Self::Killed => own(trial).rabbitmq.kill().await,
             Self::Stopped => own(trial).rabbitmq.stop().await,
             Self::MemoryAlarm => watermark(trial, "1MB").await,
+            // More than any disk has.
+            Self::DiskAlarm => disk_free_limit(trial, "900000GB").await,
             Self::QueueDeleted => {
                 trial.pause_load().await;
                 assert!(trial.drained().await, "the lane runs empty");
@@ -67,6 +71,7 @@ impl Broker {
         match self {
             Self::Killed | Self::Stopped => own(trial).rabbitmq.start().await,
             Self::MemoryAlarm => watermark(trial, "1GB").await,
+            Self::DiskAlarm => disk_free_limit(trial, "50MB").await,
             Self::AckTimeout => trial.rows.execute("rollback").await,
             Self::ResultsUnbound => trial.place.broker.bind(RESULTS, QUEUE, "#"),
             Self::ResultsFull => {
@@ -81,6 +86,10 @@ impl Broker {
 
 async fn watermark(trial: &Trial, limit: &str) {
     own(trial).rabbitmq.control(&["set_vm_memory_high_watermark", "absolute", limit]).await;
+}
+
+async fn disk_free_limit(trial: &Trial, limit: &str) {
+    own(trial).rabbitmq.control(&["set_disk_free_limit", limit]).await;
 }
 
 /// Lets the workers of a trial come with a name and a password of their own.

@@ -55,13 +55,14 @@ const ALONE: [Fault; 8] = [
 ];
 
 /// Those that need servers of their own.
-const ON_OWN_SERVERS: [Fault; 6] = [
+const ON_OWN_SERVERS: [Fault; 7] = [
     Fault::Database(Database::Killed),
     Fault::Database(Database::Stopped),
     Fault::Database(Database::KilledWithTheBroker),
     Fault::Broker(Broker::Killed),
     Fault::Broker(Broker::Stopped),
     Fault::Broker(Broker::MemoryAlarm),
+    Fault::Broker(Broker::DiskAlarm),
 ];
 
 #[tokio::test]

@@ -82,6 +82,7 @@ faults! {
     network_to_postgres_drips: new, Fault::Network(Server::Postgres, Network::Dripping), AWhile;
 
     rabbitmq_has_a_memory_alarm: on_own_servers, Fault::Broker(Broker::MemoryAlarm), AWhile;
+    rabbitmq_has_a_disk_alarm: on_own_servers, Fault::Broker(Broker::DiskAlarm), AWhile;
     rabbitmq_loses_the_lanes_queue: new, Fault::Broker(Broker::QueueDeleted), Briefly;
     rabbitmq_results_queue_is_full: new, Fault::Broker(Broker::ResultsFull), AWhile;
 

@@ -338,6 +338,25 @@ impl Rows {
             .expect("the statements are right");
     }
 
+    /// Likewise; the SQLSTATE if the database refuses it.
+    pub(crate) async fn try_execute(&mut self, statements: &str) -> Result<(), String> {
+        match sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut self.0).await {
+            Ok(_) => Ok(()),
+            Err(sqlx::Error::Database(refused)) => {
+                Err(refused.code().unwrap_or_default().into_owned())
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The texts that the query gives.
+    pub(crate) async fn texts(&mut self, query: &str) -> Vec<String> {
+        sqlx::query_scalar(AssertSqlSafe(query))
+            .fetch_all(&mut self.0)
+            .await
+            .expect("the rows are read")
+    }
+
     /// Connects anew, after the server was away.
     pub(crate) async fn reconnect(&mut self, place: &Place) {
         *self = Self::of(place).await;

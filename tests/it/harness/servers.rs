@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use sqlx::migrate::Migrator;
+use partner_program_worker::store;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
@@ -358,20 +358,13 @@ async fn migrated_template(database_url: &str) -> String {
         .await
         .expect("the template is created");
     admin.close().await.expect("the connection closes");
-    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-    if migrations.is_dir() {
-        let mut connection = PgConnection::connect(&with_path(database_url, &template))
-            .await
-            .expect("the template answers");
-        Migrator::new(migrations)
-            .await
-            .expect("the migrations are readable")
-            .run(&mut connection)
-            .await
-            .expect("the migrations apply");
-        // A template with connections can't be copied.
-        connection.close().await.expect("the connection closes");
-    }
+    // As `partner-program migrate` does: it notes which programs fit the schema.
+    let url = with_path(database_url, &template);
+    let mut connection =
+        store::connection::connect(&url, "tests").await.expect("the template answers");
+    store::migrate::run(&mut connection).await.expect("the migrations apply");
+    // A template with connections can't be copied.
+    connection.close().await.expect("the connection closes");
     templates.push((database_url.to_owned(), template.clone()));
     template
 }

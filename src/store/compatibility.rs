@@ -1,0 +1,131 @@
+//! Whether this program and the database's schema fit each other.
+//!
+//! Versions are numbers of migrations. A release adds before a later one removes, so a program works
+//! on a schema that is newer than its own, until a migration says that it is too old; on an older
+//! schema it would miss something.
+
+use sqlx::migrate::Migrator;
+
+use crate::store::connection::Connection;
+use crate::store::error::Error;
+
+/// The schema that this program is built for.
+pub(super) static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// The version of that schema.
+#[must_use]
+pub fn own_version() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// The last migration of the oldest release that may work on this release's schema. Raised by the
+/// release that removes what older ones need.
+pub const OLDEST_COMPATIBLE_BINARY: i64 = 14;
+
+/// How a schema and this program fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It may work.
+    Fits {
+        /// The schema's version.
+        schema: i64,
+    },
+    /// The schema lacks what this program needs. `None`: it is older than the table that tells.
+    SchemaTooOld {
+        /// The schema's version.
+        schema: Option<i64>,
+    },
+    /// The schema has lost what this program needs.
+    ProgramTooOld {
+        /// The schema's version.
+        schema: i64,
+        /// The schema's version of the oldest program that may work.
+        oldest: i64,
+    },
+}
+
+impl Fit {
+    fn of(own: i64, stored: Option<(i64, i64)>) -> Self {
+        match stored {
+            None => Self::SchemaTooOld { schema: None },
+            Some((schema, _)) if schema < own => Self::SchemaTooOld { schema: Some(schema) },
+            Some((schema, oldest)) if own < oldest => Self::ProgramTooOld { schema, oldest },
+            Some((schema, _)) => Self::Fits { schema },
+        }
+    }
+
+    /// What is wrong, with the numbers and what to do; nothing if it fits.
+    #[must_use]
+    pub fn problem(self) -> Option<String> {
+        let own = own_version();
+        match self {
+            Self::Fits { .. } => None,
+            Self::SchemaTooOld { schema } => {
+                let has = schema.map_or("no row in schema_compatibility".to_owned(), |version| {
+                    format!("schema {version}")
+                });
+                Some(format!(
+                    "the database has {has}, this program needs {own}: run `partner-program migrate`"
+                ))
+            }
+            Self::ProgramTooOld { schema, oldest } => Some(format!(
+                "the database has schema {schema}, which takes programs of schema {oldest} and later, and this program is of {own}: install a newer release"
+            )),
+        }
+    }
+}
+
+/// Reads how the schema fits.
+pub async fn check(connection: &mut Connection) -> Result<Fit, Error> {
+    let is_there = sqlx::query_scalar!(
+        r#"select to_regclass('public.schema_compatibility') is not null as "is_there!""#
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !is_there {
+        return Ok(Fit::of(own_version(), None));
+    }
+    let stored = sqlx::query!(
+        "select schema_version, oldest_compatible_binary from public.schema_compatibility"
+    )
+    .fetch_optional(connection)
+    .await?;
+    let stored = stored.map(|row| (row.schema_version, row.oldest_compatible_binary));
+    Ok(Fit::of(own_version(), stored))
+}
+
+/// Notes what was migrated to. An older release takes nothing back.
+pub(super) async fn write(connection: &mut Connection) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into schema_compatibility as known (schema_version, oldest_compatible_binary)
+         values ($1, $2)
+         on conflict (only_row) do update set
+             schema_version = greatest(known.schema_version, excluded.schema_version),
+             oldest_compatible_binary =
+                 greatest(known.oldest_compatible_binary, excluded.oldest_compatible_binary)",
+        own_version(),
+        OLDEST_COMPATIBLE_BINARY,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_schemas_are_waited_for_and_newer_ones_taken_until_they_say_no() {
+        for (own, stored, expected) in [
+            (14, None, Fit::SchemaTooOld { schema: None }),
+            (14, Some((13, 13)), Fit::SchemaTooOld { schema: Some(13) }),
+            (14, Some((14, 14)), Fit::Fits { schema: 14 }),
+            (14, Some((20, 14)), Fit::Fits { schema: 20 }),
+            (14, Some((20, 15)), Fit::ProgramTooOld { schema: 20, oldest: 15 }),
+        ] {
+            assert_eq!(Fit::of(own, stored), expected);
+        }
+        assert!(OLDEST_COMPATIBLE_BINARY <= own_version());
+    }
+}

@@ -1,0 +1,166 @@
+//! What a worker makes of a database that is not as it expects: older or newer, with a row missing,
+//! or with values that only Postgres knows.
+
+use std::time::Duration;
+
+use chrono::Utc;
+
+use crate::harness::eventually;
+use crate::harness::journey;
+use crate::harness::scene::Scene;
+use crate::harness::worker::Process;
+use crate::model::Model;
+
+/// Long enough for a slow machine; reached only by a failure.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+async fn scene(name: &str) -> Scene {
+    Scene::new(name, &Model::new(Utc::now(), journey::world())).await
+}
+
+/// Waits until the worker has said it.
+async fn says(worker: &Process, words: &str) {
+    eventually(DEADLINE, words, async || worker.words().contains(words).then_some(())).await;
+}
+
+async fn stop(mut worker: Process) {
+    worker.signal("TERM").await;
+    assert!(worker.ended().await.success(), "{}", worker.words());
+}
+
+/// Waits for the results of the first steps, all of them good.
+async fn answered(scene: &mut Scene, steps: usize) {
+    let heard = scene.results.read(steps, DEADLINE).await;
+    for event in heard {
+        assert!(event.routing_key.ends_with(".succeeded"), "{}", event.routing_key);
+    }
+}
+
+/// Each that a worker reads, and a sibling of each kind that an operator does.
+#[tokio::test]
+async fn no_time_that_the_database_takes_stops_a_worker() {
+    let mut scene = scene("endless times").await;
+    let first = journey::steps(0..1);
+    scene.publisher.publish(&first).await;
+    let worker = Process::start(&scene.settings, "timeless");
+    answered(&mut scene, 1).await;
+    let columns = [
+        ("partner_program", "ends_at"),
+        ("enrolment", "tier_expires_at"),
+        ("enrolment", "linked_since"),
+        ("command_log", "sent_at"),
+        ("lane_pause", "paused_at"),
+    ];
+    let times = ["infinity", "-infinity", "294000-01-01", "262143-01-01"];
+    for (table, column) in columns {
+        for time in times {
+            let update = format!("update {table} set {column} = '{time}'");
+            if let Err(code) = scene.rows.try_execute(&update).await {
+                assert_eq!(code, "23514", "{update}");
+            }
+        }
+    }
+    // The first again is answered out of the inbox; the others read program and enrolments.
+    scene.publisher.publish(&first).await;
+    scene.publisher.publish(&journey::steps(1..81)).await;
+    answered(&mut scene, 82).await;
+    stop(worker).await;
+}
+
+/// What the program can't read is refused when it is written, in any table.
+#[tokio::test]
+async fn no_table_takes_a_time_that_the_program_can_not_read() {
+    let mut scene = scene("no endless times").await;
+    let unguarded = "
+        create function pg_temp.unguarded() returns setof text language plpgsql as $$
+        declare
+            one record;
+            needed text;
+        begin
+            for one in
+                select c.oid::regclass as name, a.attname as col, t.value
+                from pg_class c
+                join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                cross join unnest(array['infinity', '-infinity', '262143-01-01']) as t (value)
+                where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+                    and not c.relispartition and a.atttypid = 'timestamptz'::regtype
+                    and c.relname <> '_sqlx_migrations'
+            loop
+                execute format('create temp table one (like %s including constraints)', one.name);
+                for needed in select attname from pg_attribute
+                    where attrelid = 'pg_temp.one'::regclass and attnum > 0 and attnotnull
+                loop
+                    execute format('alter table pg_temp.one alter %I drop not null', needed);
+                end loop;
+                begin
+                    execute format('insert into pg_temp.one (%I) values (%L)', one.col, one.value);
+                    return next format('%s.%s takes %s', one.name, one.col, one.value);
+                exception when check_violation then null;
+                end;
+                drop table pg_temp.one;
+            end loop;
+        end $$";
+    scene.rows.execute(unguarded).await;
+    let none: [&str; 0] = [];
+    assert_eq!(scene.rows.texts("select * from pg_temp.unguarded()").await, none);
+}
+
+#[tokio::test]
+async fn a_catalogue_without_a_version_is_waited_for() {
+    let mut scene = scene("no catalogue version").await;
+    scene.rows.execute("delete from catalogue_version").await;
+    scene.publisher.publish(&journey::steps(0..20)).await;
+    let worker = Process::start(&scene.settings, "patient");
+    says(&worker, "catalogue_version has no row").await;
+    assert!(scene.results.received.is_empty());
+    scene.settings.run(&["migrate"]).await;
+    answered(&mut scene, 20).await;
+
+    scene.rows.execute("alter table catalogue_version rename to gone").await;
+    scene.publisher.publish(&journey::steps(20..40)).await;
+    says(&worker, "there is no table catalogue_version").await;
+    scene.rows.execute("alter table gone rename to catalogue_version").await;
+    answered(&mut scene, 40).await;
+    stop(worker).await;
+}
+
+#[tokio::test]
+async fn a_worker_waits_for_a_schema_that_is_older_than_its_own() {
+    let mut scene = scene("older schema").await;
+    scene.publisher.publish(&journey::steps(0..20)).await;
+    scene
+        .rows
+        .execute("update schema_compatibility set schema_version = 3, oldest_compatible_binary = 3")
+        .await;
+    let worker = Process::start(&scene.settings, "ahead");
+    says(&worker, "the database has schema 3, this program needs").await;
+    scene.settings.run(&["migrate"]).await;
+    answered(&mut scene, 20).await;
+    stop(worker).await;
+
+    scene.rows.execute("drop table schema_compatibility").await;
+    let worker = Process::start(&scene.settings, "far ahead");
+    says(&worker, "partner-program migrate").await;
+    stop(worker).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_too_old_for_the_schema_refuses_to_run() {
+    let mut scene = scene("newer schema").await;
+    scene.publisher.publish(&journey::steps(0..1)).await;
+    // A newer schema alone is no matter.
+    scene.rows.execute("update schema_compatibility set schema_version = 1000").await;
+    let worker = Process::start(&scene.settings, "older");
+    answered(&mut scene, 1).await;
+    stop(worker).await;
+    // `migrate` of an older release takes nothing back.
+    scene.settings.run(&["migrate"]).await;
+    scene.rows.execute("update schema_compatibility set oldest_compatible_binary = 999").await;
+    let mut worker = Process::start(&scene.settings, "too old");
+    assert!(!worker.ended().await.success());
+    let words = worker.words();
+    assert!(words.contains("schema 1000") && words.contains("999"), "{words}");
+    let doctor = scene.settings.command(&["doctor"]).output().await.expect("the program starts");
+    let words = String::from_utf8_lossy(&doctor.stdout);
+    assert!(!doctor.status.success() && words.contains("999"), "{words}");
+}
