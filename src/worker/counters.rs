@@ -156,7 +156,8 @@ impl Counters {
     }
 
     /// Why the lane can't publish what it has to; nothing while it can.
-    fn publishing_trouble(&self) -> Option<String> {
+    #[must_use]
+    pub fn publishing_trouble(&self) -> Option<String> {
         let told = self.publishing_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         told.or_else(|| {
             let since = *self.waits_for_confirms.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use partner_program_worker::clock::Clock;
+use partner_program_worker::domain::attempt::Company;
 use partner_program_worker::store::error::Error;
 use partner_program_worker::store::{attempts, connection, fence};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -161,7 +162,9 @@ async fn a_worker_from_before_a_restore_is_fenced_at_the_same_epoch() {
     let heir = fence::take(&mut connection, "main", "worker").await.expect("it is taken");
     assert_eq!(heir.epoch, zombie.epoch);
     let ids = [uuid::Uuid::now_v7()];
-    let refused = attempts::count(&mut connection, &zombie, &ids).await;
+    let process = uuid::Uuid::now_v7();
+    let shared = Company::Shared;
+    let refused = attempts::begin(&mut connection, &zombie, process, &ids, shared).await;
     assert!(matches!(refused, Err(Error::Fenced { .. })), "{refused:?}");
-    attempts::count(&mut connection, &heir, &ids).await.expect("it has the lane");
+    attempts::begin(&mut connection, &heir, process, &ids, shared).await.expect("it has the lane");
 }
