@@ -44,6 +44,7 @@ suite)
     export PARTNER_PROGRAM_TEST_TABLE
     trap 'rm -f "$PARTNER_PROGRAM_TEST_TABLE"' EXIT
     run faults:: protocol::
+    PARTNER_PROGRAM_TEST_MEMORY_COMMANDS=3000 run memory::
     table >tests/FAULTS.md
     cat tests/FAULTS.md
     ;;

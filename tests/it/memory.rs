@@ -23,7 +23,7 @@ use crate::model::Model;
 
 const COMMANDS_VARIABLE: &str = "PARTNER_PROGRAM_TEST_MEMORY_COMMANDS";
 const COMMANDS: usize = 600;
-/// What a process may take that runs at default settings.
+/// The budget of the worker, and what its process may take.
 const MEMORY_KIB_MAX: usize = 512 * 1024;
 /// Commands that are published at a time.
 const CHUNK: usize = 50;
@@ -65,6 +65,7 @@ async fn peak_kib(scene: &Scene, message: impl Fn(usize) -> Message) -> usize {
         scene.publisher.publish(&chunk).await;
     }
     let settings = scene.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
+    let settings = settings.with("MEMORY_BUDGET_BYTES", MEMORY_KIB_MAX * 1024);
     let started = Instant::now();
     let mut worker = Process::start(&settings, "bounded");
     let deadline = DEADLINE_PER_COMMAND * u32::try_from(count).expect("few");
