@@ -29,6 +29,8 @@ const BUDGET_KIB: usize = 512 * 1024;
 /// For bodies of 2 MiB, which fill the memory of a broker with 1 GB: with more than a hundred unacked it
 /// takes no writes any more, and so no dead letters.
 const SMALL_BUDGET_KIB: usize = 320 * 1024;
+/// What commands of many entries may take: their bodies are small, and few of them are decoded at a time.
+const ENTRIES_KIB_MAX: usize = 160 * 1024;
 /// Commands that are published at a time.
 const CHUNK: usize = 50;
 /// For a debug build on a machine that does other things besides, for each command.
@@ -147,5 +149,5 @@ async fn commands_of_many_entries_do_not_fill_the_memory() {
     let count = commands(COMMANDS);
     let peak = stopped(answered(&scene, BUDGET_KIB, count, empty_lists).await).await;
     assert_eq!(scene.rows.count("select count(*) from command_log").await, count);
-    assert!(peak < BUDGET_KIB, "{peak} KiB at the most");
+    assert!(peak < ENTRIES_KIB_MAX, "{peak} KiB at the most");
 }
