@@ -37,7 +37,8 @@ pub struct Config {
     pub amqp_url: Option<SecretUrl>,
     /// Who holds a lane, as the fence and the logs name it. Default: host name and process id.
     pub worker_id: String,
-    /// Most commands in one transaction.
+    /// Most commands in one transaction; a quarter of the prefetch that `memory_budget_bytes` allows for,
+    /// at most.
     pub window: usize,
     /// Most program items in one transaction; a command may hold 2,500.
     pub window_items: usize,

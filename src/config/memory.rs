@@ -16,9 +16,9 @@ const PROCESS_BYTES: usize = 64 * MIB;
 /// A delivery that waits: its body, and its properties, which `wire::cut_body` bounds.
 const DELIVERY_BYTES: usize = BODY_BYTES_MAX + MIB / 16;
 
-/// What an element of a command takes while its batch is processed: decoded, evaluated, and in each
-/// copy of the result on its way into the database and to the broker. Measured by the test
-/// `memory::an_element_takes_no_more_than_is_estimated`.
+/// What an element of a command, an entry or an item, takes while its batch is processed, without its
+/// texts: some 100 bytes decoded, twice that while its list grows; some 250 bytes of result, in four
+/// copies on their way into the database and to the broker; rows and parameters of its effect.
 pub const ELEMENT_BYTES: usize = 2_048;
 /// Commands whose estimates come to more end a batch; one that has more is a batch by itself.
 pub const BATCH_BYTES_MAX: usize = 8 * MIB;
@@ -35,9 +35,10 @@ const LANE_BYTES: usize =
 pub const ARCHIVE_PREFETCH: u16 = 32;
 /// Bodies beyond so many bytes end a batch of the archive.
 pub const ARCHIVE_BATCH_BYTES_MAX: usize = 8 * MIB;
-/// The letters that wait, and the batch that is stored: as read, as parameters, and as sent.
+/// The letters that wait; the batch that is stored: as read, as parameters, and as sent; and a portion
+/// of a bulk job, which has the same bound: as read, and as sent.
 const ARCHIVE_BYTES: usize =
-    ARCHIVE_PREFETCH as usize * DELIVERY_BYTES + 3 * ARCHIVE_BATCH_BYTES_MAX;
+    ARCHIVE_PREFETCH as usize * DELIVERY_BYTES + 5 * ARCHIVE_BATCH_BYTES_MAX;
 
 /// With fewer a lane would hardly move: too small a budget is exceeded, and `doctor` says so.
 const PREFETCH_MIN: usize = 16;

@@ -14,7 +14,7 @@ const ENVIRONMENT: &str = "environment";
 /// Where window and prefetch end: RabbitMQ's quorum queues slow down from 2,000 on.
 const PREFETCH_MAX: u16 = 1_999;
 /// The default of `memory_budget_bytes`.
-const MEMORY_BUDGET_BYTES: usize = 512 << 20;
+const MEMORY_BUDGET_BYTES: usize = 1 << 30;
 
 /// A setting's names.
 struct Key {
@@ -127,6 +127,8 @@ impl Config {
         }
         if self.prefetch == 0 {
             let within_budget = memory::deliveries(self.memory_budget_bytes, self.lanes.len());
+            // A window that can't fill is not looked at ahead: those behind it have to be there, too.
+            self.window = self.window.min(within_budget.div_ceil(4));
             let within_budget = u16::try_from(within_budget).unwrap_or(PREFETCH_MAX);
             self.prefetch = window.saturating_mul(4).min(PREFETCH_MAX).min(within_budget);
         } else if self.prefetch < window {

@@ -20,9 +20,9 @@ fn nothing_set_gives_the_defaults() {
     let config = read("", &[]).unwrap();
     assert_eq!(
         (config.window, config.window_items, config.linger_ms, config.prefetch),
-        (512, 4_096, 0, 306)
+        (194, 4_096, 0, 773)
     );
-    assert_eq!(config.memory_budget_bytes, 512 << 20);
+    assert_eq!(config.memory_budget_bytes, 1 << 30);
     assert_eq!((config.attempts_limit, config.retention_days), (5, 30));
     assert_eq!(config.lanes.iter().map(|lane| lane.name.as_str()).collect::<Vec<_>>(), ["main"]);
     assert!(config.may_publish(None, "acme"));
@@ -32,10 +32,10 @@ fn nothing_set_gives_the_defaults() {
 fn the_environment_wins_over_the_file() {
     let config = read(
         "window = 100\nlog = \"debug\"",
-        &[("PARTNER_PROGRAM_WINDOW", "200"), ("PARTNER_PROGRAM_LOG_FORMAT", "json")],
+        &[("PARTNER_PROGRAM_WINDOW", "150"), ("PARTNER_PROGRAM_LOG_FORMAT", "json")],
     )
     .unwrap();
-    assert_eq!((config.window, config.log.as_str()), (200, "debug"));
+    assert_eq!((config.window, config.log.as_str()), (150, "debug"));
     assert_eq!(config.log_format, LogFormat::Json);
 }
 
@@ -151,6 +151,8 @@ fn the_prefetch_follows_from_the_budget_and_the_lanes() {
     assert_eq!(prefetch("window = 16\nmemory_budget_bytes = 4294967296"), 64);
     assert!(prefetch(lanes) < prefetch("") / 3, "{}", prefetch(lanes));
     assert_eq!(prefetch("memory_budget_bytes = 134217728"), 16, "the least");
+    assert_eq!(read("memory_budget_bytes = 134217728", &[]).unwrap().window, 4);
+    assert_eq!(read("memory_budget_bytes = 4294967296", &[]).unwrap().window, 512);
     assert_eq!(prefetch("prefetch = 1999"), 1_999, "what is set is taken");
     let by_each = |one: &str| prefetch(&format!("{one}\n{lanes}"));
     for own in ["worker_id = \"w\"", "archive_dead_letters = false", "connections_per_lane = 4"] {
@@ -167,7 +169,8 @@ proptest! {
     #[test]
     fn a_window_is_taken_or_refused_and_bounds_the_prefetch(window in any::<i32>()) {
         if let Ok(config) = read(&format!("window = {window}"), &[]) {
-            prop_assert!((1..=4 * config.window).contains(&usize::from(config.prefetch)));
+            prop_assert!(config.window <= usize::try_from(window).unwrap());
+            prop_assert!(config.window <= usize::from(config.prefetch));
             prop_assert!(config.prefetch <= 1_999);
         } else {
             prop_assert!(!(1..=1_999).contains(&window));

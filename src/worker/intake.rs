@@ -28,7 +28,7 @@ use crate::wire::letter::REPLAY_OF;
 use crate::worker::counters::Counters;
 
 /// A delivery that waits for its batch: not decoded, its body cut if it is too large.
-pub(super) struct Delivered {
+pub(super) struct RawDelivery {
     tag: u64,
     redelivered: bool,
     message: Message,
@@ -81,7 +81,7 @@ impl Taken {
 pub(super) async fn run(
     mut consumer: Consumer,
     counters: Arc<Counters>,
-    delivered: mpsc::Sender<Delivered>,
+    delivered: mpsc::Sender<RawDelivery>,
     stop: CancellationToken,
 ) -> Result<Consumer, broker::error::Error> {
     loop {
@@ -94,7 +94,7 @@ pub(super) async fn run(
         counters.in_hand.add(delivery.tag, waits_since(&delivery.message.properties));
         let Delivery { tag, redelivered, mut message } = delivery;
         cut_body::cut(&mut message);
-        let waiting = Delivered { tag, redelivered, message, arrived_at: Instant::now() };
+        let waiting = RawDelivery { tag, redelivered, message, arrived_at: Instant::now() };
         tokio::select! {
             () = stop.cancelled() => break,
             sent = delivered.send(waiting) => {
@@ -117,8 +117,11 @@ fn waits_since(properties: &Properties) -> DateTime<Utc> {
 }
 
 /// Decodes a delivery for its batch.
-pub(super) fn take(delivered: Delivered, publishers: &BTreeMap<String, BTreeSet<String>>) -> Taken {
-    let Delivered { tag, redelivered, message, arrived_at } = delivered;
+pub(super) fn take(
+    delivered: RawDelivery,
+    publishers: &BTreeMap<String, BTreeSet<String>>,
+) -> Taken {
+    let RawDelivery { tag, redelivered, message, arrived_at } = delivered;
     let read = read(&message, publishers);
     Taken { tag, redelivered, parked: None, message, read, arrived_at }
 }

@@ -23,7 +23,7 @@ use crate::failpoint::{self, Point};
 use crate::store;
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
-use crate::worker::intake::{self, Delivered, Taken};
+use crate::worker::intake::{self, RawDelivery, Taken};
 
 /// Windows that are looked at ahead of the one that is being settled: one waits, one is looked at.
 pub(super) const AHEAD: usize = 2;
@@ -119,7 +119,7 @@ impl Scout {
     /// Scouts until nothing more is taken, or nobody wants to know.
     pub(super) async fn run(
         mut self,
-        mut delivered: mpsc::Receiver<Delivered>,
+        mut delivered: mpsc::Receiver<RawDelivery>,
         windows: mpsc::Sender<Scouted>,
     ) {
         // Nothing is decoded before there is room for it.
@@ -137,7 +137,7 @@ impl Scout {
     /// The next window: what has come until it is wanted, up to the bounds; empty when the intake is
     /// gone. While the last one is being settled, a window that is not full can as well grow: it
     /// would only wait, and others would come after it.
-    async fn gather(&self, delivered: &mut mpsc::Receiver<Delivered>) -> Vec<Taken> {
+    async fn gather(&self, delivered: &mut mpsc::Receiver<RawDelivery>) -> Vec<Taken> {
         let publishers = &self.config.publishers;
         let mut window = Vec::with_capacity(self.config.window);
         let Some(first) = delivered.recv().await else { return window };

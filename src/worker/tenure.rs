@@ -50,7 +50,12 @@ pub(super) async fn take(
             () = shutdown.cancelled() => {}
         }
     };
-    channel.check_open().await?;
+    tokio::select! {
+        open = channel.check_open() => open?,
+        () = shutdown.cancelled() => {
+            return Err(Error::Outage("the worker is stopping and can't wait for the broker".into()).into());
+        }
+    }
     tracing::info!(lane, lane.epoch = fence.epoch, "took lane {lane} at epoch {}", fence.epoch);
     Ok(fence)
 }

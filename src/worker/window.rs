@@ -130,7 +130,8 @@ pub(super) async fn apply(
     let inbox = if failpoint::is_without(Protection::Inbox) {
         HashMap::new()
     } else {
-        store::command_log::find(connection, &keys).await?
+        let hashes: Vec<&[u8]> = plans.iter().filter_map(Plan::body_hash).collect();
+        store::command_log::find_answers(connection, &keys, &hashes).await?
     };
     let mut needs = Needs::default();
     for plan in &plans {
@@ -192,12 +193,20 @@ enum Plan<'a> {
     Reject(Rejection),
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
     /// The key to look up in the inbox. A made-up id can be there, too: after a commit whose
     /// outcome was unknown.
     fn inbox_key(&self) -> Option<CommandKey> {
         match self {
             Self::Command { key, .. } => Some(key.clone()),
+            Self::Reject(_) => None,
+        }
+    }
+
+    /// The hash that goes with that key.
+    fn body_hash(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Command { read, .. } => Some(&read.body_hash),
             Self::Reject(_) => None,
         }
     }

@@ -7,6 +7,7 @@ mod flood;
 mod injection;
 mod publishers;
 mod reply;
+mod reused;
 mod size;
 mod unreadable;
 

@@ -61,7 +61,7 @@ fn rejected() -> Vec<(Message, &'static str, &'static str)> {
 }
 
 #[tokio::test]
-async fn what_cannot_be_processed_is_kept_whole_with_its_reason() {
+async fn what_cannot_be_processed_is_kept_with_its_reason_and_whole_up_to_1_mib() {
     let Scene { place, settings, mut rows, mut results, publisher } =
         journey_scene("rejected").await;
     let mut expected = rejected();
@@ -90,7 +90,11 @@ async fn what_cannot_be_processed_is_kept_whole_with_its_reason() {
         assert_eq!(event.kind.as_deref(), Some("partner-program.rejected.v1"), "{about}");
 
         let letter = letters.get(&id).unwrap_or_else(|| panic!("no dead letter for {about}"));
-        assert_eq!(letter.body, message.body, "{about}");
+        let whole = message.body.len();
+        let (kept, length) =
+            if whole > 1024 * 1024 { (4096, Some(whole.to_string())) } else { (whole, None) };
+        assert!(letter.body == message.body[..kept], "{about}");
+        assert_eq!(letter.header("x-body-length"), length, "{about}");
         assert_eq!(letter.header("x-reason").as_deref(), Some(*reason), "{about}");
         assert_eq!(
             letter.header("x-dead-letter-id").as_deref(),

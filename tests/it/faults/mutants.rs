@@ -143,7 +143,12 @@ async fn many_tasks_publish() -> Outcome {
     trial.place.broker.limit_length(DELINKS, 1);
     trial.subscriber.add(DELINKS);
     // Confirms are swapped by chance: a large window gives it many.
-    trial.settings = trial.settings.clone().with("WINDOW", 700).with("LINGER_MS", 500);
+    trial.settings = trial
+        .settings
+        .clone()
+        .with("WINDOW", 700)
+        .with("LINGER_MS", 500)
+        .with("MEMORY_BUDGET_BYTES", 4_u64 << 30);
     trial.step = journey::alternating_step;
     trial.queue_up().await;
     trial.start_worker("without-one-publisher=return");
