@@ -34,7 +34,7 @@ const IN_FLIGHT: usize = 3;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// Why what was published is published again, if the broker says no more.
 const REFUSED: &str =
-    "the broker refused them (is a queue full?) or has no queue for a dead letter";
+    "they were refused by the broker (is a queue full?) or found no dead-letter queue";
 
 /// All that a window has to say, and the ack that follows.
 pub(super) struct Announcement {

@@ -121,7 +121,9 @@ async fn each_of_many_good_replies_arrives() {
     let Scene { place, settings, mut rows, mut results, publisher } = scene("many replies").await;
     let mut requester = Collector::bound(&place.amqp_url, REQUESTER, None).await;
     let mut messages = steps(0..COMMANDS);
-    messages.iter_mut().for_each(|message| ask(message, REQUESTER));
+    for message in &mut messages {
+        ask(message, REQUESTER);
+    }
     let wanted = messages.iter().filter_map(|m| m.properties.message_id.clone()).collect();
     publisher.publish(&messages).await;
     let counters = LaneCounters::of(&settings.config());

@@ -96,7 +96,7 @@ pub(crate) async fn in_lanes(settings: &Settings, lanes: usize, steps: &mut [Mes
     for step in steps {
         let lane = usize::try_from(customer(step)).expect("few") % lanes;
         if lane > 0 {
-            step.routing_key.push_str(&format!(".{}", lane + 1));
+            step.routing_key = format!("{}.{}", step.routing_key, lane + 1);
         }
     }
     settings

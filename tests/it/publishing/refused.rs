@@ -27,10 +27,10 @@ fn hasty(settings: &Settings, window: usize) -> Settings {
 async fn says_so(counters: &LaneCounters) -> String {
     let trouble = || counters.iter().find_map(|(_, lane)| lane.publishing_trouble());
     eventually(DEADLINE, "the lane says that it can't publish", async || trouble()).await;
-    eventually(DEADLINE, "it has tried again", async || {
-        (counted(counters, "publishing_failures") >= 4).then_some(())
-    })
-    .await;
+    let failures = || counted(counters, "publishing_failures");
+    let before = failures();
+    eventually(DEADLINE, "it has tried again", async || (failures() >= before + 4).then_some(()))
+        .await;
     trouble().expect("it still can't")
 }
 
