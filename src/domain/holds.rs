@@ -324,6 +324,8 @@ mod tests {
                         }
                         Admission::Waits { customers, added } => {
                             got_on |= !added.is_empty();
+                            let before = &self.parked[at].customers;
+                            prop_assert!(before.iter().all(|one| customers.contains(one)));
                             self.parked[at].customers = customers;
                         }
                     }

@@ -100,7 +100,8 @@ pub async fn rights(connection: &mut Connection) -> Result<Rights, Error> {
                      ('insert', 'delivery_attempt'), ('delete', 'delivery_attempt'),
                      ('insert', 'dead_letter'), ('insert', 'lane_sample'),
                      ('insert', 'hold'), ('insert', 'parked_command'),
-                     ('select', 'customer'), ('select', 'partner_program')
+                     ('select', 'customer'), ('select', 'partner_program'),
+                     ('select', 'schema_compatibility')
                  ) as wanted (privilege, name)
                  where not has_table_privilege('public.' || wanted.name, wanted.privilege)
                  union all

@@ -163,9 +163,12 @@ async fn keep(session: &mut Session, letters: &[NewLetter]) -> Result<(), Fault>
     Ok(())
 }
 
+/// What is kept of a letter.
+type Less = fn(&NewLetter) -> NewLetter;
+
 async fn keep_what_is_taken(session: &mut Session, letter: &NewLetter) -> Result<(), StoreError> {
     let id = letter.id;
-    let attempts: [(&str, fn(&NewLetter) -> NewLetter); 3] = [
+    let attempts: [(&str, Less); 3] = [
         ("without its headers", NewLetter::clone),
         ("as a body alone", NewLetter::stripped),
         ("without its body", NewLetter::body_alone),

@@ -1,5 +1,7 @@
 //! Letters on their way into the archive, each once.
 
+use std::fmt::Write as _;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::Connection as _;
@@ -121,10 +123,12 @@ impl NewLetter {
     #[must_use]
     pub fn hash_alone(&self, body_hash: &[u8; 32]) -> Self {
         let bytes = self.body.len();
-        let hash: String = body_hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        let detail = format!(
-            "the database refused its body of {bytes} bytes, which is lost; SHA-256 {hash}"
-        );
+        let mut detail =
+            format!("the database refused its body of {bytes} bytes, which is lost; SHA-256 ");
+        for byte in body_hash {
+            // Writing to a String can't fail.
+            let _infallible = write!(detail, "{byte:02x}");
+        }
         Self { detail, body: Vec::new(), ..self.body_alone() }
     }
 }

@@ -2,7 +2,7 @@
 //! make of a letter.
 
 use crate::dead_letters::archive::{header, sent};
-use crate::dead_letters::{LANE_QUEUE, QUEUE, archived, broken, bury, scene};
+use crate::dead_letters::{LANE_QUEUE, QUEUE, archived, broken, scene};
 use crate::harness::random::{Random, seed};
 use crate::harness::worker::Process;
 use crate::hostile::raw::{
@@ -62,8 +62,10 @@ async fn times_that_can_not_be_hold_up_no_letter() {
         ];
         raw.publish_to(QUEUE, &sent(properties, format!("died then {number}").into_bytes())).await;
     }
-    bury(&mut scene, &[broken(1)]).await;
+    let worker = Process::start(&scene.settings, "archivist");
+    scene.publisher.publish(&[broken(1)]).await;
     archived(&mut scene, times.len() + 1).await;
+    drop(worker);
     let letters = scene.rows.archived_bodies().await;
     assert_eq!(letters.len(), times.len() + 1);
     let kept = format!(
@@ -219,8 +221,10 @@ async fn a_letter_that_the_database_refuses_holds_up_no_other() {
         },
     )
     .await;
-    bury(&mut scene, &[broken(1)]).await;
+    let worker = Process::start(&scene.settings, "archivist");
+    scene.publisher.publish(&[broken(1)]).await;
     archived(&mut scene, 4).await;
+    drop(worker);
     let bodies = scene.rows.archived_bodies().await;
     assert_eq!(bodies[..3], [b"headers".to_vec(), Vec::new(), b"good".to_vec()]);
     let details = "select detail from dead_letter order by sequence limit 2";

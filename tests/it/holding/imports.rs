@@ -58,6 +58,8 @@ async fn an_import_that_moves_an_identifier_stops_no_lane() {
     held.publish(&[about("also free", false, &[3])]).await;
     held.hear("also free").await;
     assert_eq!(held.parked().await, 2);
+    let stand_for = "select count(*) from parked_customer";
+    assert_eq!(held.scene.rows.count(stand_for).await, 3, "`moves` for two customers");
     worker.signal("TERM").await;
     let ended = tokio::time::timeout(Duration::from_secs(10), worker.ended()).await;
     assert!(ended.expect("the signal is obeyed").success(), "{}", worker.words());
