@@ -18,7 +18,7 @@ use crate::harness::worker::close_workers_connections;
 
 const STEPS: usize = 1_600;
 /// More than the tries that a command has, and than it takes until each is tried alone.
-const KILLS: usize = 8;
+const RESTARTS: usize = 10;
 /// So many lanes try something before the worker is killed again.
 const TRIES: usize = 3;
 /// How long that may take: a worker may well try nothing while it knows of the outage.
@@ -101,27 +101,46 @@ async fn kill_all(trial: &mut Trial) {
     }
 }
 
-/// Waits until the lanes have tried something, or until they don't seem to try.
+/// Waits until the lanes have tried something, or until they don't seem to try, and then until
+/// nothing is under way: a kill in the middle of a try can't be told from poison.
 async fn some_tries(trial: &mut Trial) {
     const COUNT: &str = "select last_value from tries";
+    const UNDER_WAY: &str = "select count(*) from pg_stat_activity where state <> 'idle' \
+        and datname = current_database() and application_name like 'partner-program%'";
     let before = trial.rows.count(COUNT).await;
     let rows = &mut trial.rows;
     let tries = eventually(DEADLINE, "lanes try", async || {
         (rows.count(COUNT).await >= before + TRIES).then_some(())
     });
     drop(tokio::time::timeout(TRIES_WITHIN, tries).await);
+    eventually(DEADLINE, "nothing is under way", async || {
+        (rows.count(UNDER_WAY).await == 0).then_some(())
+    })
+    .await;
 }
 
-/// Workers are killed again and again while nothing can be committed.
+/// By kill -9 at once, or by SIGTERM as an orchestrator does.
+async fn restart(trial: &mut Trial, at_once: bool, points: &str) {
+    for mut worker in std::mem::take(&mut trial.workers) {
+        if at_once {
+            worker.kill().await;
+        } else {
+            worker.signal("TERM").await;
+            worker.ended().await;
+        }
+    }
+    trial.start_worker(points);
+}
+
+/// Workers are restarted again and again while nothing can be committed.
 async fn hurts_nobody(name: &str, outage: Outage, connections: usize) {
     let mut trial = trial(name, connections).await;
     trial.start_worker("");
     trial.progress(SOME).await;
     outage.begin(&mut trial).await;
-    for _ in 0..KILLS {
+    for number in 0..RESTARTS {
         some_tries(&mut trial).await;
-        kill_all(&mut trial).await;
-        trial.start_worker("");
+        restart(&mut trial, number % 3 > 0, "").await;
     }
     some_tries(&mut trial).await;
     close_workers_connections(&trial.place).await;
@@ -130,7 +149,7 @@ async fn hurts_nobody(name: &str, outage: Outage, connections: usize) {
     for lane in trial.lanes.names() {
         let deliveries = deliveries(&trial, lane).await;
         assert!(
-            deliveries <= KILLS + 4,
+            deliveries <= RESTARTS + 4,
             "{lane}: delivered {deliveries} times by the broker's count"
         );
     }
@@ -154,16 +173,48 @@ async fn a_trigger_that_refuses_everything_hurts_nobody() {
     hurts_nobody("a trigger refuses everything", Outage::Raises("P0001"), 2).await;
 }
 
-#[tokio::test]
-async fn a_check_that_nothing_passes_hurts_nobody() {
+/// For some seconds a check refuses every row of one table.
+pub(super) async fn nothing_passes_a_check(points: &str) -> Trial {
     let mut trial = trial("nothing passes a check", 2).await;
     let broken = Outage::Raises("23514");
-    trial.start_worker("");
+    trial.start_worker(points);
     trial.progress(SOME).await;
     broken.begin(&mut trial).await;
     tokio::time::sleep(outage()).await;
     broken.end(&mut trial).await;
-    trial.assert_kept().await;
+    trial
+}
+
+#[tokio::test]
+async fn a_check_that_nothing_passes_hurts_nobody() {
+    nothing_passes_a_check("").await.assert_kept().await;
+}
+
+/// The disk is full for one row, while workers are restarted again and again.
+pub(super) async fn one_row_meets_a_full_disk(points: &str) -> Trial {
+    let mut trial = trial("one row meets a full disk", 2).await;
+    trial
+        .rows
+        .execute(
+            "create function fail() returns trigger language plpgsql as $$ begin \
+                 raise exception 'as the suite asked' using errcode = '53100'; end $$; \
+             create trigger fail before insert on enrolment for each row \
+                 when (new.membership_id = 'm-3') execute function fail()",
+        )
+        .await;
+    trial.start_worker(points);
+    for _ in 0..=RESTARTS {
+        some_tries(&mut trial).await;
+        restart(&mut trial, false, points).await;
+    }
+    some_tries(&mut trial).await;
+    trial.rows.execute("drop function fail cascade").await;
+    trial
+}
+
+#[tokio::test]
+async fn a_command_whose_row_meets_a_full_disk_is_not_given_up() {
+    one_row_meets_a_full_disk("").await.assert_kept().await;
 }
 
 /// What is unacked when a channel closes counts as delivered, so a lane that can't commit must not
