@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::faults::suite::outage;
 use crate::faults::trial::{DEADLINE, LANE, SOME, Trial};
-use crate::harness::collector::try_subscribe;
+use crate::harness::collector::try_subscribe_for;
 use crate::harness::eventually;
 use crate::harness::worker::close_workers_connections;
 
@@ -84,7 +84,7 @@ async fn trial(name: &str, connections: usize) -> Trial {
 async fn deliveries(trial: &Trial, lane: &str) -> usize {
     let queue = format!("partner-program.commands.{lane}");
     let (_connection, mut consumer) =
-        try_subscribe(&trial.place.amqp_url, &queue).await.expect("the broker answers");
+        try_subscribe_for(&trial.place.amqp_url, &queue, 0).await.expect("the broker answers");
     let next = tokio::time::timeout(DEADLINE, consumer.next()).await.expect("it comes in time");
     let delivery = next.expect("it goes on").expect("a delivery");
     let headers = delivery.properties.headers().clone().unwrap_or_default();
