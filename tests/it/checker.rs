@@ -3,7 +3,7 @@
 //!
 //! It judges by an external record, never by what the worker says of itself, and it returns what
 //! it finds instead of failing at the first: the suite takes protections out to see that each is
-//! missed (`faults::mutants`). Deliberately absent: any tolerance.
+//! caught (`faults::mutants`). Deliberately absent: any tolerance.
 
 mod witness;
 

@@ -242,7 +242,7 @@ async fn without_the_canary_a_broken_check_makes_innocents_dead_letters() {
 
 #[tokio::test]
 async fn beside_others_a_suspect_takes_the_heads_of_other_lanes_with_it() {
-    let trial = culprits::a_head_kills_the_process("without-alone=return;").await;
+    let trial = culprits::a_head_kills_the_process("without-alone=return;", 10).await;
     let fault = "a command kills the process beside two lanes";
     assert_caught("alone", fault, &trial.end().await, &CULPRITS);
 }

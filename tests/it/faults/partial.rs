@@ -60,17 +60,21 @@ impl Outage {
 }
 
 /// A trial at default settings, all of whose load waits, and whose workers have a worker's rights.
-/// Tries are counted by a sequence, which is not rolled back with them.
+/// Tries, those of the canary among them or not, are counted by sequences, which are not rolled back.
 async fn trial(name: &str, connections: usize) -> Trial {
     let mut trial = Trial::at_defaults(name, connections).await;
     let role = format!("tested_{}", Uuid::new_v4().simple());
     let statements = format!(
         "create role {role} login in role partner_program_worker; \
-         create sequence tries; \
+         create sequence tries; create sequence tries_of_commands; \
          create function count_tries() returns trigger language plpgsql security definer as $$ begin \
-             perform nextval('tries'); return null; end $$; \
-         create trigger count_tries before insert on command_log for each statement \
-             execute function count_tries(); \
+             perform nextval('tries'); \
+             if exists (select from added where org_id > 0) then \
+                 perform nextval('tries_of_commands'); \
+             end if; \
+             return null; end $$; \
+         create trigger count_tries after insert on command_log \
+             referencing new table as added for each statement execute function count_tries(); \
          alter function witness() security definer"
     );
     trial.rows.execute(&statements).await;
@@ -103,14 +107,14 @@ async fn kill_all(trial: &mut Trial) {
 
 /// Waits until the lanes have tried something, or until they don't seem to try, and then until
 /// nothing is under way: a kill in the middle of a try can't be told from poison.
-async fn some_tries(trial: &mut Trial) {
-    const COUNT: &str = "select last_value from tries";
+async fn some_tries(trial: &mut Trial, sequence: &str) {
     const UNDER_WAY: &str = "select count(*) from pg_stat_activity where state <> 'idle' \
         and datname = current_database() and application_name like 'partner-program%'";
-    let before = trial.rows.count(COUNT).await;
+    let count = format!("select last_value from {sequence}");
+    let before = trial.rows.count(&count).await;
     let rows = &mut trial.rows;
     let tries = eventually(DEADLINE, "lanes try", async || {
-        (rows.count(COUNT).await >= before + TRIES).then_some(())
+        (rows.count(&count).await >= before + TRIES).then_some(())
     });
     drop(tokio::time::timeout(TRIES_WITHIN, tries).await);
     eventually(DEADLINE, "nothing is under way", async || {
@@ -139,12 +143,12 @@ async fn hurts_nobody(name: &str, outage: Outage, connections: usize) {
     trial.progress(SOME).await;
     outage.begin(&mut trial).await;
     for number in 0..RESTARTS {
-        some_tries(&mut trial).await;
+        some_tries(&mut trial, "tries").await;
         restart(&mut trial, number % 3 > 0, "").await;
     }
-    some_tries(&mut trial).await;
+    some_tries(&mut trial, "tries").await;
     close_workers_connections(&trial.place).await;
-    some_tries(&mut trial).await;
+    some_tries(&mut trial, "tries").await;
     kill_all(&mut trial).await;
     for lane in trial.lanes.names() {
         let deliveries = deliveries(&trial, lane).await;
@@ -204,10 +208,10 @@ pub(super) async fn one_row_meets_a_full_disk(points: &str) -> Trial {
         .await;
     trial.start_worker(points);
     for _ in 0..=RESTARTS {
-        some_tries(&mut trial).await;
+        some_tries(&mut trial, "tries_of_commands").await;
         restart(&mut trial, false, points).await;
     }
-    some_tries(&mut trial).await;
+    some_tries(&mut trial, "tries_of_commands").await;
     trial.rows.execute("drop function fail cascade").await;
     trial
 }

@@ -180,8 +180,7 @@ impl Rows {
                  tier.name as tier, tier_expires_at, linked_since, version \
              from enrolment join org on org.id = enrolment.org_id and org.id > 0 \
              join partner_program program on program.id = program_id \
-             left join tier on tier.program_id = program.id and tier.number = tier_number \
-             where org.id > 0",
+             left join tier on tier.program_id = program.id and tier.number = tier_number",
         )
         .fetch_all(&mut self.0)
         .await

@@ -53,7 +53,7 @@ enum Protection {
     /// A lane that closed its channel in an outage subscribes once the canary passes.
     CanaryBeforeSubscribing,
     /// What a counted try failed by is stored with the count.
-    ErrorsAreKept,
+    ErrorsAreStored,
 }
 
 /// The model within bounds, whole or with one protection taken out.
@@ -132,8 +132,9 @@ struct Command {
     /// It was under way, among others, when the process died.
     is_suspect: bool,
     tries: u8,
-    /// Whether one of the tries is known to have been refused.
-    was_refused: bool,
+    /// What the latest counted try ended by, and what of it is stored.
+    latest: Option<Cause>,
+    stored: Option<Cause>,
     end: Option<End>,
 }
 
@@ -146,12 +147,17 @@ enum Note {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum End {
     Applied,
-    /// Given up after a refusal, which its letter names.
-    GivenUpRefused,
-    /// Given up after the deaths of the process.
-    GivenUpDeadly,
+    /// Given up; its letter names this.
+    GivenUp(Cause),
     /// Dead-lettered by the broker's delivery limit.
     Dropped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Cause {
+    Refused,
+    /// The process died.
+    Died,
 }
 
 #[test]
@@ -214,8 +220,7 @@ fn a_lane_that_bounces_its_channel_in_an_outage_reaches_the_brokers_limit() {
 #[test]
 fn an_error_that_is_not_stored_is_lost_by_a_death() {
     let lanes = [of(Kind::Refused), of(Kind::Good)];
-    let model = Attempts { lanes, ..BOUNDS };
-    counterexample(model, Protection::ErrorsAreKept, properties::SAYS_WHY);
+    counterexample(Attempts { lanes, ..BOUNDS }, Protection::ErrorsAreStored, properties::SAYS_WHY);
 }
 
 /// Walks all states: nothing may be wrong in any, and what is interesting must be in some.

@@ -47,14 +47,13 @@ fn commands(state: &State) -> impl Iterator<Item = &Command> {
 }
 
 fn is_given_up(command: &Command) -> bool {
-    matches!(command.end, Some(End::GivenUpRefused | End::GivenUpDeadly))
+    matches!(command.end, Some(End::GivenUp(_)))
 }
 
 fn says_why(command: &Command) -> bool {
     match command.end {
         None | Some(End::Applied | End::Dropped) => true,
-        Some(End::GivenUpRefused) => matches!(command.kind, Kind::Refused | Kind::Blocks),
-        Some(End::GivenUpDeadly) => command.kind == Kind::Kills,
+        Some(End::GivenUp(cause)) => command.latest == Some(cause),
     }
 }
 

@@ -3,7 +3,7 @@
 use stateright::{Model, Property};
 
 use super::{
-    Attempts, Command, End, Kind, Lane, Note, Outage, Protection, State, Step, properties,
+    Attempts, Cause, Command, End, Kind, Lane, Note, Outage, Protection, State, Step, properties,
 };
 
 /// The most commands that are tried together.
@@ -42,7 +42,8 @@ impl Model for Attempts {
             note: None,
             is_suspect: false,
             tries: 0,
-            was_refused: false,
+            latest: None,
+            stored: None,
             end: None,
         };
         let lane = |kinds: &[Kind]| Lane {
@@ -120,14 +121,14 @@ impl Attempts {
                 let lane = &state.lanes[lane];
                 let Step::Trying { size, .. } = lane.step else { return None };
                 require(lane.head(size).iter().any(|command| command.kind == Kind::Kills))?;
-                die(state);
+                self.die(state);
                 Some(())
             }
             Action::Kill => {
                 let is_trying = |lane: &Lane| matches!(lane.step, Step::Trying { .. });
                 require(state.is_up && state.lanes.iter().any(is_trying))?;
                 state.kills_left = state.kills_left.checked_sub(1)?;
-                die(state);
+                self.die(state);
                 Some(())
             }
             Action::Start => {
@@ -186,8 +187,8 @@ impl Attempts {
         let size = if is_suspect { 1 } else { BATCH.min(lane.head(BATCH).len()) };
         let head = lane.head(1)[0];
         if is_suspect && head.tries >= self.limit {
-            let end = if head.was_refused { End::GivenUpRefused } else { End::GivenUpDeadly };
-            state.lanes[number].end_head(end);
+            let cause = head.stored.unwrap_or(Cause::Died);
+            state.lanes[number].end_head(End::GivenUp(cause));
             return Some(());
         }
         if self.has(Protection::AloneInTheProcess) {
@@ -243,21 +244,30 @@ impl Attempts {
             return Some(());
         }
         lane.step = Step::Idle;
-        let (limit, keeps_errors) = (self.limit, self.has(Protection::ErrorsAreKept));
         let command = &mut lane.head_mut(1)[0];
         command.tries += 1;
-        command.was_refused = keeps_errors;
-        if command.tries >= limit {
-            lane.end_head(End::GivenUpRefused);
-        }
+        (command.latest, command.stored) = (Some(Cause::Refused), Some(Cause::Refused));
         Some(())
+    }
+
+    fn die(&self, state: &mut State) {
+        state.is_up = false;
+        for lane in &mut state.lanes {
+            (lane.is_subscribed, lane.step, lane.is_split) = (false, Step::Idle, false);
+            if !self.has(Protection::ErrorsAreStored) {
+                lane.commands.iter_mut().for_each(|command| command.stored = None);
+            }
+        }
     }
 
     /// What the death of the process left noted.
     fn read_note(&self, command: &mut Command) {
         match command.note.take() {
             None => {}
-            Some(Note::Alone) => command.tries += 1,
+            Some(Note::Alone) => {
+                command.tries += 1;
+                (command.latest, command.stored) = (Some(Cause::Died), Some(Cause::Died));
+            }
             Some(Note::Shared) => {
                 command.is_suspect = true;
                 if !self.has(Protection::SharedDeathsDontCount) {
@@ -292,13 +302,16 @@ impl Lane {
 
     fn end_head(&mut self, end: End) {
         let command = &mut self.head_mut(1)[0];
+        if end == End::Applied {
+            command.latest = None;
+        }
         // What is done needs no memory.
         *command = Command {
             deliveries: 0,
             note: None,
             is_suspect: false,
             tries: 0,
-            was_refused: false,
+            stored: None,
             end: Some(end),
             ..*command
         };
@@ -317,13 +330,6 @@ impl Lane {
 
 fn is_suspect(command: &Command) -> bool {
     command.is_suspect || command.tries > 0
-}
-
-fn die(state: &mut State) {
-    state.is_up = false;
-    for lane in &mut state.lanes {
-        (lane.is_subscribed, lane.step, lane.is_split) = (false, Step::Idle, false);
-    }
 }
 
 fn require(possible: bool) -> Option<()> {
