@@ -207,7 +207,7 @@ pub(super) async fn one_row_meets_a_full_disk(points: &str) -> Trial {
         )
         .await;
     trial.start_worker(points);
-    for _ in 0..=RESTARTS {
+    for _ in 0..2 * RESTARTS {
         some_tries(&mut trial, "tries_of_commands").await;
         restart(&mut trial, false, points).await;
     }
