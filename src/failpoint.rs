@@ -124,18 +124,22 @@ pub(crate) fn reach(point: Point) {
 #[cfg(not(feature = "failpoints"))]
 pub(crate) const fn reach(_point: Point) {}
 
-/// Panics, aborts or hangs if `FAILPOINTS` says so of this command: `evaluate=return(panic ID)`.
+/// Panics, aborts or hangs if `FAILPOINTS` says so of this command: `evaluate=return(panic ID)`, or
+/// of several: `evaluate=return(abort ID OTHER)`.
 #[cfg(feature = "failpoints")]
 pub(crate) fn evaluate(command_id: &str) {
     fail::fail_point!("evaluate", |action: Option<String>| {
         let action = action.unwrap_or_default();
-        match action.split_once(' ') {
-            Some(("abort", id)) if id == command_id => std::process::abort(),
-            Some(("panic", id)) => assert_ne!(id, command_id, "as the fault suite asked for"),
-            Some(("hang", id)) if id == command_id => loop {
+        let mut words = action.split(' ');
+        let what = words.next();
+        if words.any(|id| id == command_id) {
+            if what == Some("abort") {
+                std::process::abort();
+            }
+            assert_ne!(what, Some("panic"), "as the fault suite asked for");
+            while what == Some("hang") {
                 std::thread::sleep(std::time::Duration::from_secs(1));
-            },
-            _ => {}
+            }
         }
     });
 }

@@ -33,7 +33,7 @@ table() {
 
 		## Each protection taken out
 
-		| without | fault | the checks that missed it |
+		| without | fault | caught by |
 		|---|---|---|
 		$(rows mutant)
 	PAGE

@@ -3,7 +3,7 @@
 //!
 //! It judges by an external record, never by what the worker says of itself, and it returns what
 //! it finds instead of failing at the first: the suite takes protections out to see that each is
-//! missed (`faults::mutants`). Deliberately absent: any tolerance.
+//! caught (`faults::mutants`). Deliberately absent: any tolerance.
 
 mod witness;
 
@@ -28,6 +28,8 @@ const TOLD_MAX: usize = 3;
 pub(crate) enum Check {
     /// Each confirmed command was either applied or dead-lettered.
     Settled,
+    /// Only what the trial doomed is a dead letter, and its letter says of what it died.
+    OnlyCulprits,
     /// Each command had its effects once, by the append-only history.
     OneEffect,
     /// First effects came, customer by customer, in the order of each lane's queue, committed by
@@ -43,7 +45,7 @@ pub(crate) enum Check {
     Archived,
     /// The queues ran empty.
     Drained,
-    /// No transaction, channel or connection was left, no deadlock met, no letter unprovoked.
+    /// No transaction, channel or connection was left, no deadlock met.
     Clean,
 }
 
@@ -64,8 +66,8 @@ impl fmt::Display for Violation {
 pub(crate) struct Charge {
     /// Confirmed commands in the order in which they were queued, by lane.
     pub(crate) lanes: BTreeMap<&'static str, Vec<Message>>,
-    /// The ids of those that have to end as dead letters.
-    pub(crate) doomed: BTreeSet<String>,
+    /// The ids of those that have to end as dead letters, and what their letters have to say.
+    pub(crate) doomed: BTreeMap<String, String>,
     /// The ids of those that have to be dead-lettered and then applied, at their place, by a
     /// replay: their customers were held.
     pub(crate) replayed: BTreeSet<String>,
@@ -83,9 +85,15 @@ impl Charge {
 /// What was found.
 pub(crate) struct Evidence<'a> {
     pub(crate) heard: &'a [Heard],
-    /// The commands of the dead letters.
-    pub(crate) letters: &'a [String],
+    pub(crate) letters: &'a [Letter],
     pub(crate) rows: &'a mut Rows,
+}
+
+/// A dead letter that was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    pub(crate) command_id: String,
+    pub(crate) detail: String,
 }
 
 /// Judges. No violation: all promises were kept.
@@ -99,9 +107,11 @@ pub(crate) async fn judge(charge: &Charge, evidence: Evidence<'_>) -> Vec<Violat
         inbox.iter().map(|((_, id), body)| (id.as_str(), body.as_str())).collect();
     let sent = charge.ids();
 
-    settled(&mut findings, charge, &inbox, letters);
-    caused(&mut findings, &sent, &history, &inbox, letters);
-    archived(&mut findings, letters);
+    let lettered: Vec<&str> = letters.iter().map(|letter| letter.command_id.as_str()).collect();
+    settled(&mut findings, charge, &inbox, &lettered);
+    only_culprits(&mut findings, charge, letters);
+    caused(&mut findings, &sent, &history, &inbox, &lettered);
+    archived(&mut findings, &lettered);
     ordered(&mut findings, charge, &log);
     answered(&mut findings, charge, heard, &inbox);
     chained(&mut findings, &history, &rows.enrolments().await);
@@ -129,17 +139,33 @@ fn settled(
     findings: &mut Findings,
     charge: &Charge,
     inbox: &BTreeMap<&str, &str>,
-    lettered: &[String],
+    lettered: &[&str],
 ) {
-    let lettered: BTreeSet<&str> = lettered.iter().map(String::as_str).collect();
+    let lettered: BTreeSet<&str> = lettered.iter().copied().collect();
     for id in charge.ids() {
-        let doomed = charge.doomed.contains(&id);
+        let doomed = charge.doomed.contains_key(&id);
         let (applied, dead) = (inbox.contains_key(id.as_str()), lettered.contains(id.as_str()));
         let wanted = (!doomed, doomed || charge.replayed.contains(&id));
-        if (applied, dead) != wanted {
-            let unprovoked = dead && !applied && !doomed;
-            let check = if unprovoked { Check::Clean } else { Check::Settled };
-            findings.add(check, format!("{id} applied: {applied}, dead-lettered: {dead}"));
+        // A letter that was not due is the matter of `only_culprits`.
+        let is_due = wanted.1 || !dead;
+        if (applied, dead) != wanted && is_due {
+            let what = format!("{id} applied: {applied}, dead-lettered: {dead}");
+            findings.add(Check::Settled, what);
+        }
+    }
+}
+
+fn only_culprits(findings: &mut Findings, charge: &Charge, letters: &[Letter]) {
+    for Letter { command_id, detail } in letters {
+        let says = charge.doomed.get(command_id);
+        let is_expected = match says {
+            Some(says) => detail.contains(says),
+            None => charge.replayed.contains(command_id),
+        };
+        if !is_expected {
+            let wanted = says.map_or_else(|| "none".to_owned(), |says| format!("one of {says:?}"));
+            let what = format!("a dead letter of {command_id} where {wanted} was due: {detail}");
+            findings.add(Check::OnlyCulprits, what);
         }
     }
 }
@@ -149,18 +175,18 @@ fn caused(
     sent: &BTreeSet<String>,
     history: &[Written],
     inbox: &BTreeMap<&str, &str>,
-    lettered: &[String],
+    lettered: &[&str],
 ) {
     let effects = history.iter().map(|row| row.command_id.as_deref().unwrap_or_default());
-    let known = inbox.keys().copied().chain(lettered.iter().map(String::as_str));
+    let known = inbox.keys().copied().chain(lettered.iter().copied());
     for id in effects.chain(known).filter(|id| !sent.contains(*id)) {
         findings.add(Check::Caused, format!("nobody sent {id:?}"));
     }
 }
 
-fn archived(findings: &mut Findings, letters: &[String]) {
+fn archived(findings: &mut Findings, lettered: &[&str]) {
     let mut seen = BTreeSet::new();
-    for id in letters.iter().filter(|id| !seen.insert(*id)) {
+    for id in lettered.iter().filter(|id| !seen.insert(*id)) {
         findings.add(Check::Archived, format!("{id} is in the archive twice"));
     }
 }
@@ -170,7 +196,7 @@ fn ordered(findings: &mut Findings, charge: &Charge, log: &[LogEntry]) {
         let applied: Vec<&LogEntry> = log.iter().filter(|entry| entry.lane == *lane).collect();
         let mut queued: BTreeMap<i64, VecDeque<String>> = BTreeMap::new();
         let mut customers: BTreeMap<String, i64> = BTreeMap::new();
-        for message in messages.iter().filter(|message| !charge.doomed.contains(&id(message))) {
+        for message in messages.iter().filter(|message| !charge.doomed.contains_key(&id(message))) {
             let customer = journey::customer(message);
             customers.insert(id(message), customer);
             queued.entry(customer).or_default().push_back(id(message));
@@ -260,7 +286,7 @@ async fn lawful(
 ) {
     for message in charge.lanes.values().flatten() {
         let id = id(message);
-        if charge.doomed.contains(&id) {
+        if charge.doomed.contains_key(&id) {
             continue;
         }
         let mut words = message.routing_key.split('.');

@@ -22,11 +22,18 @@
 //! delivery and the taking, while another one gives the command up and goes on. It would take the
 //! lane back and apply the command after its successors.
 //!
+//! **Smaller models beside it**, for one product of all would have no end: `attempts` has two lanes
+//! of one process and says who is given up; `executors` has the parts of a batch and refused
+//! answers; `holds` has dead letters that hold their customers.
+//!
 //! Taken for granted: a returned command gets its old place in the queue back. A quorum queue
 //! holds to that while no consumer's prefetch is smaller than what the one before it held. An id
 //! is unique in the whole inbox; over midnight, when the key alone doesn't say so, the versions
 //! of enrolments do for whatever has an effect. Left out: commands without an id, which the inbox can't recognise.
 
+mod attempts;
+mod executors;
+mod holds;
 mod properties;
 mod state;
 mod steps;

@@ -169,7 +169,8 @@ pub(crate) async fn ask_for_a_password(trial: &mut Trial) {
     trial.settings = trial.settings.clone().with("DATABASE_URL", url);
 }
 
-async fn terminate(trial: &mut Trial) {
+/// Ends every worker's session.
+pub(super) async fn terminate(trial: &mut Trial) {
     trial
         .rows
         .execute(

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use partner_program_worker::message::Message;
 
+use crate::checker::Letter;
 use crate::faults::trial::{DEADLINE, Trial};
 use crate::harness::collector::Collector;
 use crate::harness::eventually;
@@ -51,16 +52,19 @@ impl Trial {
         true
     }
 
-    /// The commands that were dead-lettered: those in the archive, and those that are not yet.
-    pub(super) async fn letters(&mut self) -> Vec<String> {
-        let mut ids = self.rows.archived_commands().await;
+    /// The dead letters: those in the archive, and those that are not there yet.
+    pub(super) async fn letters(&mut self) -> Vec<Letter> {
+        let mut letters = self.rows.archived_letters().await;
         let count = eventually(DEADLINE, "the dead letters are counted", async || {
             self.place.broker.depth(QUEUE).map(|depth| depth.ready)
         })
         .await;
         let mut queued = Collector::of_queue(&self.place.amqp_url, QUEUE);
         let queued = queued.read(usize::try_from(count).expect("few"), DEADLINE).await;
-        ids.extend(queued.iter().map(|letter| letter.message_id.clone().unwrap_or_default()));
-        ids
+        letters.extend(queued.iter().map(|letter| Letter {
+            command_id: letter.message_id.clone().unwrap_or_default(),
+            detail: letter.header("x-detail").unwrap_or_default(),
+        }));
+        letters
     }
 }

@@ -1,4 +1,4 @@
-//! The checker is checked: each protection is taken out of the worker, and the suite must miss it.
+//! The checker is checked: each protection is taken out of the worker, and the suite must catch it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::checker::Check;
 use crate::faults::fault::Fault;
 use crate::faults::outcome::Outcome;
-use crate::faults::table;
 use crate::faults::trial::{DEADLINE, SOME, Trial};
 use crate::faults::worker::Worker;
+use crate::faults::{culprits, partial, table};
 use crate::harness::collector::Collector;
 use crate::harness::eventually;
 use crate::harness::journey;
@@ -26,12 +26,12 @@ const ACQUAINTANCE: Duration = Duration::from_secs(5);
 const REFUSALS: usize = 4;
 
 /// Taking `protection` out must break one of `expected`, whatever else it breaks.
-fn assert_missed(protection: &str, fault: &str, outcome: &Outcome, expected: &[Check]) {
+fn assert_caught(protection: &str, fault: &str, outcome: &Outcome, expected: &[Check]) {
     table::note_mutant(protection, fault, outcome);
-    let missed: BTreeSet<Check> = outcome.missed();
+    let broken: BTreeSet<Check> = outcome.broken();
     assert!(
-        expected.iter().any(|check| missed.contains(check)),
-        "without {protection} the suite should have missed one of {expected:?}:\n{outcome}"
+        expected.iter().any(|check| broken.contains(check)),
+        "without {protection} one of {expected:?} should have caught it:\n{outcome}"
     );
 }
 
@@ -71,7 +71,7 @@ async fn without_the_inbox_a_redelivery_is_applied_again() {
     trial.bury().await;
     trial.start_worker(points.split(';').next().unwrap_or_default());
     let outcome = trial.end().await;
-    assert_missed("inbox", "abort after commit", &outcome, &[Check::OneEffect, Check::Lawful]);
+    assert_caught("inbox", "abort after commit", &outcome, &[Check::OneEffect, Check::Lawful]);
 }
 
 #[tokio::test]
@@ -80,13 +80,13 @@ async fn without_the_fence_a_worker_commits_for_a_lane_it_has_lost() {
     trial.progress(SOME).await;
     Fault::Worker(Worker::LaneTaken).inflict(&mut trial).await;
     let outcome = trial.end().await;
-    assert_missed("fence", "lane taken", &outcome, &[Check::Order]);
+    assert_caught("fence", "lane taken", &outcome, &[Check::Order]);
 }
 
 #[tokio::test]
 async fn without_the_channels_close_a_successor_overtakes() {
     let outcome = with_luck(cancelling_workers_are_rolled).await;
-    assert_missed("channel-close", "rolling restart", &outcome, &[Check::Order]);
+    assert_caught("channel-close", "rolling restart", &outcome, &[Check::Order]);
 }
 
 async fn cancelling_workers_are_rolled() -> Outcome {
@@ -110,7 +110,7 @@ async fn with_an_ack_before_the_commit_a_crash_loses_commands() {
     trial.bury().await;
     trial.start_worker("");
     let outcome = trial.end().await;
-    assert_missed("ack-after-commit", "abort before commit", &outcome, &[Check::Settled]);
+    assert_caught("ack-after-commit", "abort before commit", &outcome, &[Check::Settled]);
 }
 
 #[tokio::test]
@@ -124,13 +124,13 @@ async fn with_an_ack_before_the_confirm_a_crash_loses_results() {
     trial.subscriber.listen();
     trial.start_worker("");
     let outcome = trial.end().await;
-    assert_missed("ack-after-confirm", "abort before confirm", &outcome, &[Check::Answered]);
+    assert_caught("ack-after-confirm", "abort before confirm", &outcome, &[Check::Answered]);
 }
 
 #[tokio::test]
 async fn with_many_publishing_tasks_refused_results_are_lost() {
     let outcome = with_luck(many_tasks_publish).await;
-    assert_missed("one-publisher", "results queue full", &outcome, &[Check::Answered]);
+    assert_caught("one-publisher", "results queue full", &outcome, &[Check::Answered]);
 }
 
 async fn many_tasks_publish() -> Outcome {
@@ -153,7 +153,7 @@ async fn many_tasks_publish() -> Outcome {
     trial.queue_up().await;
     trial.start_worker("without-one-publisher=return");
     eventually(DEADLINE, "results are refused again and again", async || {
-        let rounds = trial.workers[0].words().matches("were refused").count();
+        let rounds = trial.workers[0].words().matches("are published again").count();
         (rounds >= REFUSALS).then_some(())
     })
     .await;
@@ -226,12 +226,34 @@ async fn lanes_that_share_customers_stay_consistent() {
 async fn without_the_version_guard_lanes_overwrite_each_other() {
     let outcome =
         with_luck(async || two_lanes("version guard", "without-version-guard=return").await).await;
-    assert_missed("version-guard", "two lanes share their customers", &outcome, &[Check::Lawful]);
+    assert_caught("version-guard", "two lanes share their customers", &outcome, &[Check::Lawful]);
 }
 
 #[tokio::test]
 async fn without_the_lock_order_lanes_deadlock() {
     let outcome =
         with_luck(async || two_lanes("lock order", "without-lock-order=50%return").await).await;
-    assert_missed("lock-order", "two lanes share their customers", &outcome, &[Check::Clean]);
+    assert_caught("lock-order", "two lanes share their customers", &outcome, &[Check::Clean]);
+}
+
+/// Of a loss of judgement the first thing seen is that an innocent command was given up.
+const CULPRITS: [Check; 1] = [Check::OnlyCulprits];
+
+#[tokio::test]
+async fn without_the_canary_a_broken_check_makes_innocents_dead_letters() {
+    let trial = partial::nothing_passes_a_check("without-canary=return").await;
+    assert_caught("canary", "nothing passes a check", &trial.end().await, &CULPRITS);
+}
+
+#[tokio::test]
+async fn beside_others_a_suspect_takes_the_heads_of_other_lanes_with_it() {
+    let trial = culprits::a_head_kills_the_process("without-alone=return;", 10).await;
+    let fault = "a command kills the process beside two lanes";
+    assert_caught("alone", fault, &trial.end().await, &CULPRITS);
+}
+
+#[tokio::test]
+async fn if_tries_were_not_taken_back_restarts_would_count_as_deaths() {
+    let trial = partial::one_row_meets_a_full_disk("without-take-back=return").await;
+    assert_caught("take-back", "one row meets a full disk", &trial.end().await, &CULPRITS);
 }

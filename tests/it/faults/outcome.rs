@@ -17,7 +17,8 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn missed(&self) -> BTreeSet<Check> {
+    /// The checks that caught something.
+    pub(crate) fn broken(&self) -> BTreeSet<Check> {
         self.violations.iter().map(|violation| violation.check).collect()
     }
 }

@@ -48,11 +48,11 @@ points! {
     aborts_before_confirm: "before-confirm", "aborts", "return(abort)", true;
     aborts_before_ack: "before-ack", "aborts", "return(abort)", true;
 
-    panics_after_load: "after-load", "panics", "panic", true;
-    panics_before_begin: "before-begin", "panics", "panic", true;
-    panics_before_commit: "before-commit", "panics", "panic", true;
-    panics_after_commit: "after-commit", "panics", "panic", true;
-    // The announcer is a task of its own: its lane starts over.
+    // A panic ends a try or a generation, never the process.
+    panics_after_load: "after-load", "panics", "panic", false;
+    panics_before_begin: "before-begin", "panics", "panic", false;
+    panics_before_commit: "before-commit", "panics", "panic", false;
+    panics_after_commit: "after-commit", "panics", "panic", false;
     panics_before_confirm: "before-confirm", "panics", "panic", false;
     panics_before_ack: "before-ack", "panics", "panic", false;
 

@@ -20,10 +20,10 @@ pub(crate) fn note_fault(fault: &str, outcome: &Outcome) {
     ));
 }
 
-/// A protection that was taken out, and the checks that missed it.
+/// A protection that was taken out, and the checks that caught it.
 pub(crate) fn note_mutant(protection: &str, fault: &str, outcome: &Outcome) {
-    let missed: Vec<String> = outcome.missed().iter().map(|check| format!("{check:?}")).collect();
-    note(&format!("mutant | {protection} | {fault} | {} |", missed.join(", ")));
+    let broken: Vec<String> = outcome.broken().iter().map(|check| format!("{check:?}")).collect();
+    note(&format!("mutant | {protection} | {fault} | {} |", broken.join(", ")));
 }
 
 fn note(row: &str) {

@@ -177,9 +177,19 @@ pub(crate) async fn try_subscribe(
     amqp_url: &str,
     queue: &str,
 ) -> Result<(Connection, Consumer), lapin::Error> {
+    try_subscribe_for(amqp_url, queue, 1000).await
+}
+
+/// With that prefetch. Of messages that were returned, the queue's order holds only if no consumer
+/// has a smaller one than those before it; 0 is none at all.
+pub(crate) async fn try_subscribe_for(
+    amqp_url: &str,
+    queue: &str,
+    prefetch: u16,
+) -> Result<(Connection, Consumer), lapin::Error> {
     let connection = try_connect(amqp_url).await?;
     let channel = connection.create_channel().await?;
-    channel.basic_qos(1000, BasicQosOptions::default()).await?;
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let options = BasicConsumeOptions::default();
     let consumer =
         channel.basic_consume(queue.into(), "test".into(), options, FieldTable::default()).await?;

@@ -18,12 +18,19 @@ use crate::model::{Answer, Customer, Model, Org, Program};
 
 pub(crate) const ORG: &str = "acme";
 pub(crate) const PROGRAM: &str = "Plain";
+/// No journey is about it.
+pub(crate) const OTHER_PROGRAM: &str = "Other";
 
 /// So few that most windows hold several commands of one customer.
-const CUSTOMERS: usize = 40;
+pub(crate) const CUSTOMERS: usize = 40;
 
 /// The org of the journeys: its customers have the ids from 1 on and nothing else.
 pub(crate) fn world() -> Vec<Org> {
+    world_of(&[ORG], &[PROGRAM])
+}
+
+/// Orgs with these programs, each with customers of its own.
+pub(crate) fn world_of(codes: &[&'static str], programs: &[&'static str]) -> Vec<Org> {
     let customer = |n: usize| Customer {
         id: i64::try_from(n).expect("few"),
         mobile: None,
@@ -31,18 +38,20 @@ pub(crate) fn world() -> Vec<Org> {
         external_id: None,
         state: "active",
     };
-    vec![Org {
-        code: ORG,
+    let program = |name: &&'static str| Program {
+        name,
+        external: true,
+        active: true,
+        ends_at: None,
+        tiers: &[],
+    };
+    let org = |code: &&'static str| Org {
+        code,
         country_code: "91",
-        programs: vec![Program {
-            name: PROGRAM,
-            external: true,
-            active: true,
-            ends_at: None,
-            tiers: &[],
-        }],
+        programs: programs.iter().map(program).collect(),
         customers: (1..=CUSTOMERS).map(customer).collect(),
-    }]
+    };
+    codes.iter().map(org).collect()
 }
 
 /// The command of that number, from 0 on.

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 
+use crate::checker::Letter;
 use crate::harness::servers::Place;
 use crate::model::{Enrolment, Event, Key, Model, Org};
 
@@ -288,6 +289,19 @@ impl Rows {
              where datname = current_database() and application_name <> 'tests'",
         )
         .await
+    }
+
+    /// The letters in the archive.
+    pub(crate) async fn archived_letters(&mut self) -> Vec<Letter> {
+        let rows = sqlx::query(
+            "select coalesce(command_id, '') as command_id, detail from dead_letter order by sequence",
+        )
+        .fetch_all(&mut self.0)
+        .await
+        .expect("the archive is read");
+        let letter =
+            |row: &PgRow| Letter { command_id: row.get("command_id"), detail: row.get("detail") };
+        rows.iter().map(letter).collect()
     }
 
     /// The command of each letter in the archive.
