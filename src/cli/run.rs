@@ -9,6 +9,7 @@ use crate::console;
 use crate::ops::dead_letters::keeper;
 use crate::worker;
 use crate::worker::counters::LaneCounters;
+use crate::worker::supervise::supervise;
 
 /// Work: take commands off the lanes, apply them, announce the results
 #[derive(clap::Args)]
@@ -53,8 +54,16 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     };
     let keeping = async {
         if config.archive_dead_letters {
-            Box::pin(keeper::keep(config, &shutdown)).await;
+            let keep = || {
+                let (config, stop) = (config.clone(), shutdown.clone());
+                async move {
+                    Box::pin(keeper::keep(&config, &stop)).await;
+                    Ok(())
+                }
+            };
+            supervise("bulk jobs", counters.task_restarts(), shutdown.clone(), keep).await?;
         }
+        Ok(())
     };
     let showing = console::run_beside_worker(config, counters.clone(), shutdown.clone());
     let stopping = async {
@@ -65,8 +74,8 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
         kill.cancel();
     };
     tokio::select! {
-        (done, (), ()) = async { tokio::join!(working, keeping, showing) } => {
-            done?;
+        (worked, kept, ()) = async { tokio::join!(working, keeping, showing) } => {
+            worked.and(kept)?;
             tracing::info!("finished");
             Ok(Exit::Success)
         }

@@ -43,10 +43,12 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::Config;
 use crate::console::app::App;
 use crate::worker::counters::LaneCounters;
+use crate::worker::supervise::supervise;
 
 /// How often a console without its port looks whether it is free by now.
 const PORT_RETRY: Duration = Duration::from_secs(5);
@@ -86,7 +88,17 @@ pub async fn serve(
     let app = Arc::new(App::new(config, counters));
     let address = listener.local_addr().map_err(Error::Stopped)?;
     tracing::info!(console.address = %address, "the console is at http://{address}");
-    let sampling = tokio::spawn(pulse::run(Arc::clone(&app), shutdown.clone()));
+    let (watched, stop) = (Arc::clone(&app), shutdown.clone());
+    let watching = AbortOnDropHandle::new(tokio::spawn(async move {
+        let watch = || {
+            let (app, stop) = (Arc::clone(&watched), stop.clone());
+            async move {
+                pulse::run(app, stop).await;
+                Ok(())
+            }
+        };
+        supervise("system status", watched.counters.task_restarts(), stop.clone(), watch).await
+    }));
     let router = router::of(app).into_make_service_with_connect_info::<SocketAddr>();
     let stop = shutdown.clone();
     let serving =
@@ -99,7 +111,7 @@ pub async fn serve(
         served = serving.into_future() => served.map_err(Error::Stopped),
         () = late => Ok(()),
     };
-    sampling.abort();
+    drop(watching);
     served
 }
 

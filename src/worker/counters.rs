@@ -41,7 +41,7 @@ impl LaneCounters {
         self.lanes.get(name).cloned().unwrap_or_default()
     }
 
-    pub(super) fn task_restarts(&self) -> &AtomicU64 {
+    pub(crate) fn task_restarts(&self) -> &AtomicU64 {
         &self.task_restarts
     }
 

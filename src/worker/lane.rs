@@ -214,6 +214,9 @@ impl Lane {
         let ended = tokio::select! {
             worked = self.windows(session, &channel, (windows, &wanted), announcement_sender, &stop) => worked,
             ended = &mut announcer => Err(Fault::of_ended("publisher", ended)),
+            () = replying.ended_early() => {
+                Err(Fault::TaskStopped { task: "replies", why: "see the panic above".into() })
+            }
             lost = consuming.closed() => Err(lost.into()),
             lost = publishing.closed() => Err(lost.into()),
         };

@@ -36,7 +36,7 @@ mod retention;
 mod samples;
 mod scout;
 mod split;
-mod supervise;
+pub(crate) mod supervise;
 mod tenure;
 pub(crate) mod window;
 

@@ -29,6 +29,8 @@ use crate::wire::unavailable;
 use crate::worker::losses::Losses;
 use crate::worker::reply_handover::{Handover, Reply};
 
+/// How often a lane looks whether its replies' tasks are there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// What the broker puts into `reply_to` for a requester without a queue begins with this.
 const DIRECT: &str = "amq.rabbitmq.reply-to";
 /// Replies whose confirms may be out at a time.
@@ -76,6 +78,13 @@ impl Sending {
         let (direct, direct_task) = start(url, format!("{name} replying direct"), losses, &pending);
         let sending = Self { tasks: [queue_task, direct_task], pending, losses: losses.clone() };
         (sending, Replies { queued, direct })
+    }
+
+    /// Returns when a task has ended although replies may come: only a panic does that.
+    pub(super) async fn ended_early(&self) {
+        while !self.tasks.iter().any(|task| task.is_finished()) {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
     }
 
     /// Waits for the last ones, within a bound.

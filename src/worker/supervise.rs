@@ -17,7 +17,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 
 /// Runs `task` until `shutdown`, as often as it takes. Ends early only with an error for which the
 /// worker as a whole has to end.
-pub(super) async fn supervise<F>(
+pub(crate) async fn supervise<F>(
     name: &'static str,
     restarts: &AtomicU64,
     shutdown: CancellationToken,
