@@ -83,8 +83,7 @@ impl Failure {
             (Self::DataRefused | Self::Panicked | Self::ProcessDied, Company::Shared, _)
             | (Self::StatementRefused, Company::Shared, Canary::Passed) => Consequence::Split,
             (Self::DataRefused | Self::Panicked, Company::Alone, Canary::Failed)
-            | (Self::StatementRefused, _, _)
-            | (Self::Unavailable, _, _) => Consequence::Wait,
+            | (Self::StatementRefused | Self::Unavailable, _, _) => Consequence::Wait,
         }
     }
 }

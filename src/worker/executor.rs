@@ -250,8 +250,9 @@ impl Executor {
                 Failure::Store(Error::Conflict(why)) if taken.len() > 1 => {
                     return Ok(Attempt::Failed(why));
                 }
-                Failure::Store(Error::Conflict(_) | Error::Outage(_))
-                | Failure::Store(Error::Statement(_) | Error::Refused(_))
+                Failure::Store(
+                    Error::Conflict(_) | Error::Outage(_) | Error::Statement(_) | Error::Refused(_),
+                )
                 | Failure::Panicked(_) => {
                     let (kind, why) = (failure.kind(), failure.to_string());
                     let canary = if kind.wants_canary(Company::Shared) {
@@ -293,7 +294,7 @@ impl Executor {
         };
         match &applied {
             Err(Failure::Store(Error::Outage(_) | Error::Statement(_)) | Failure::Panicked(_)) => {
-                self.session.discard()
+                self.session.discard();
             }
             Ok(_)
             | Err(Failure::Store(Error::Conflict(_) | Error::Refused(_) | Error::Fenced { .. })) => {

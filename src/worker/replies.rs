@@ -82,7 +82,7 @@ impl Sending {
 
     /// Returns when a task has ended although replies may come: only a panic does that.
     pub(super) async fn ended_early(&self) {
-        while !self.tasks.iter().any(|task| task.is_finished()) {
+        while !self.tasks.iter().any(AbortOnDropHandle::is_finished) {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }

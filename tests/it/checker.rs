@@ -14,7 +14,7 @@ use chrono::DateTime;
 use partner_program_worker::message::Message;
 
 use crate::harness::journey;
-use crate::harness::rows::{LogEntry, Rows, Written, by_customer};
+use crate::harness::rows::{Letter, LogEntry, Rows, Written, by_customer};
 use crate::harness::subscriber::Heard;
 use crate::model::{Answer, Enrolment, Key, Model};
 
@@ -87,13 +87,6 @@ pub(crate) struct Evidence<'a> {
     pub(crate) heard: &'a [Heard],
     pub(crate) letters: &'a [Letter],
     pub(crate) rows: &'a mut Rows,
-}
-
-/// A dead letter that was found.
-#[derive(Clone, Debug)]
-pub(crate) struct Letter {
-    pub(crate) command_id: String,
-    pub(crate) detail: String,
 }
 
 /// Judges. No violation: all promises were kept.

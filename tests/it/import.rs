@@ -82,7 +82,10 @@ async fn a_tier_with_enrolments_is_not_taken_away() {
     let desk = Desk::new("import tiers").await;
     counts(&desk.import("catalogue", CATALOGUE, &[]));
     let mut rows = Rows::of(&desk.place).await;
-    rows.execute("insert into customer (org_id, id, state) select id, 1, 'active' from org").await;
+    rows.execute(
+        "insert into customer (org_id, id, state) select id, 1, 'active' from org where id > 0",
+    )
+    .await;
     rows.execute(
         "insert into enrolment (org_id, customer_id, program_id, linked, tier_number, linked_since, version)
          select org_id, 1, id, true, 2, now(), 1 from partner_program",

@@ -2,6 +2,7 @@
 //! culprit does, wherever it stands, and however large the batch is that comes again.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 
@@ -22,6 +23,8 @@ const ATTEMPTS: usize = 5;
 const HOLDING: usize = 2;
 /// How often workers may die of one command before it is given up.
 const DEATHS_MAX: usize = 20;
+/// Workers die one after the other, and each needs seconds to start on a busy machine.
+const KILLERS_DEADLINE: Duration = Duration::from_mins(6);
 /// Counted by [`refuse`].
 const TRIES_ALONE: &str = "select last_value from tries_alone";
 /// Only what the data itself brings about is refused (`store::error`).
@@ -175,7 +178,7 @@ async fn of_a_redelivered_batch_only_what_panics_is_given_up() {
 async fn beside_killers(mut trial: Trial, killers: &[Doomed], further: &str) -> Trial {
     let points = format!("{further}{}", points("abort", killers));
     let mut deaths = 0;
-    eventually(DEADLINE, "the killers are given up", async || {
+    eventually(KILLERS_DEADLINE, "the killers are given up", async || {
         if trial.workers.last_mut().is_none_or(|last| !last.is_running()) {
             deaths += usize::from(!trial.workers.is_empty());
             // Their locks would keep the lanes from the next worker.

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use partner_program_worker::message::Message;
 
-use crate::checker::Letter;
 use crate::faults::trial::{DEADLINE, Trial};
 use crate::harness::collector::Collector;
 use crate::harness::eventually;
 use crate::harness::journey;
 use crate::harness::management::Depth;
 use crate::harness::publisher::command;
+use crate::harness::rows::Letter;
 
 const QUEUE: &str = "partner-program.dead-letters";
 /// So many commands of those that queue up at first are followed by a broken one.

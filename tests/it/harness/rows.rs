@@ -8,7 +8,6 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 
-use crate::checker::Letter;
 use crate::harness::servers::Place;
 use crate::model::{Enrolment, Event, Key, Model, Org};
 
@@ -22,6 +21,13 @@ pub(crate) struct Values {
     pub(crate) membership_id: Option<String>,
     pub(crate) tier: Option<String>,
     pub(crate) tier_expires_at: Option<DateTime<Utc>>,
+}
+
+/// A dead letter that was found.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    pub(crate) command_id: String,
+    pub(crate) detail: String,
 }
 
 /// A history row.

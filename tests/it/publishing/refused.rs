@@ -20,7 +20,7 @@ use crate::harness::worker::{InProcess, Settings};
 
 /// A lane that gives up soon.
 fn hasty(settings: &Settings, window: usize) -> Settings {
-    settings.clone().with("HOLD_MS", 2_000).with("WINDOW", window)
+    settings.clone().with("OUTAGE_GRACE_MS", 2_000).with("WINDOW", window)
 }
 
 /// Waits until the lane has said that it can't publish, and for some more tries.

@@ -12,6 +12,10 @@ use crate::faults::trial::{DEADLINE, LANE, QUIET, Trial, id};
 use crate::harness::management::Depth;
 use crate::harness::subscriber::Heard;
 
+/// Transactions that nothing is done in.
+const OPEN: &str = "select count(*) from pg_stat_activity \
+    where datname = current_database() and state like 'idle in transaction%'";
+
 impl Trial {
     /// All is healed: lets the workers finish, stops them, and judges.
     pub(crate) async fn end(mut self) -> Outcome {
@@ -103,8 +107,6 @@ impl Trial {
     async fn leaked(&mut self) -> Vec<String> {
         let mut leaked = Vec::new();
         // Samples and the like are passing: what is still open after a while has been left so.
-        const OPEN: &str = "select count(*) from pg_stat_activity \
-            where datname = current_database() and state like 'idle in transaction%'";
         let end = Instant::now() + QUIET;
         let mut open = self.rows.count(OPEN).await;
         while open > 0 && Instant::now() < end {

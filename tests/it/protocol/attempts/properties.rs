@@ -42,15 +42,15 @@ pub(super) fn all(model: &Attempts) -> Vec<Property<Attempts>> {
     properties
 }
 
-fn commands(state: &State) -> impl Iterator<Item = &Command> {
-    state.lanes.iter().flat_map(|lane| &lane.commands)
+fn commands(state: &State) -> impl Iterator<Item = Command> {
+    state.lanes.iter().flat_map(|lane| &lane.commands).copied()
 }
 
-fn is_given_up(command: &Command) -> bool {
+fn is_given_up(command: Command) -> bool {
     matches!(command.end, Some(End::GivenUp(_)))
 }
 
-fn says_why(command: &Command) -> bool {
+fn says_why(command: Command) -> bool {
     match command.end {
         None | Some(End::Applied | End::Dropped) => true,
         Some(End::GivenUp(cause)) => command.latest == Some(cause),

@@ -183,7 +183,7 @@ impl Attempts {
             Step::Trying { .. } | Step::Refused | Step::Stuck => false,
         };
         require(state.is_up && lane.is_subscribed && may_try && !lane.is_done())?;
-        let is_suspect = lane.is_split || lane.head(BATCH).iter().any(is_suspect);
+        let is_suspect = lane.is_split || lane.head(BATCH).iter().copied().any(is_suspect);
         let size = if is_suspect { 1 } else { BATCH.min(lane.head(BATCH).len()) };
         let head = lane.head(1)[0];
         if is_suspect && head.tries >= self.limit {
@@ -328,7 +328,7 @@ impl Lane {
     }
 }
 
-fn is_suspect(command: &Command) -> bool {
+fn is_suspect(command: Command) -> bool {
     command.is_suspect || command.tries > 0
 }
 

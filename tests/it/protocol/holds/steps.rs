@@ -88,9 +88,9 @@ impl Lane {
         let is_answered = self.has(Protection::Inbox) && state.inbox.holds(own);
         let verdict = if is_answered {
             Verdict::AnswerAgain
-        } else if from != Source::Parked && state.parked.holds(own) {
-            Verdict::Park
-        } else if !self.is_free_at(state, command, place) {
+        } else if from != Source::Parked && state.parked.holds(own)
+            || !self.is_free_at(state, command, place)
+        {
             Verdict::Park
         } else if command == POISON && !state.is_mended {
             Verdict::GiveUp
