@@ -14,7 +14,7 @@ const ENVIRONMENT: &str = "environment";
 /// Where window and prefetch end: RabbitMQ's quorum queues slow down from 2,000 on.
 const PREFETCH_MAX: u16 = 1_999;
 /// The default of `memory_budget_bytes`.
-const MEMORY_BUDGET_BYTES: usize = 1 << 30;
+const MEMORY_BUDGET_BYTES: usize = 2 << 30;
 
 /// A setting's names.
 struct Key {

@@ -20,9 +20,9 @@ fn nothing_set_gives_the_defaults() {
     let config = read("", &[]).unwrap();
     assert_eq!(
         (config.window, config.window_items, config.linger_ms, config.prefetch),
-        (194, 4_096, 0, 773)
+        (435, 4_096, 0, 1_737)
     );
-    assert_eq!(config.memory_budget_bytes, 1 << 30);
+    assert_eq!(config.memory_budget_bytes, 2 << 30);
     assert_eq!((config.attempts_limit, config.retention_days), (5, 30));
     assert_eq!(config.lanes.iter().map(|lane| lane.name.as_str()).collect::<Vec<_>>(), ["main"]);
     assert!(config.may_publish(None, "acme"));

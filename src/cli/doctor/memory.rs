@@ -24,7 +24,7 @@ fn judge(config: &Config, limit: Option<usize>) -> Check {
     );
     let detail = format!(
         "at most {} MiB, if every command has 1 MiB: {} lanes, prefetch {}; memory_budget_bytes is {} MiB, {beside}; \
-         larger bodies are cut when they have arrived, so let the broker refuse what is above 2 MiB (max_message_size)",
+         larger bodies are cut when they have arrived, so let the broker refuse what is above 4 MiB (max_message_size)",
         mib(worst),
         config.lanes.len(),
         config.prefetch,
@@ -78,14 +78,14 @@ mod tests {
     fn what_exceeds_the_budget_or_the_limit_is_warned_of() {
         let derived = config(&[]);
         assert_eq!(judge(&derived, None).state, State::Ok);
-        assert_eq!(judge(&derived, Some(1 << 30)).state, State::Ok);
+        assert_eq!(judge(&derived, Some(2 << 30)).state, State::Ok);
         let tight = judge(&derived, Some(256 << 20));
         assert_eq!(tight.state, State::Warn);
         assert!(tight.detail.contains("group is 256 MiB"), "{}", tight.detail);
         let set = judge(&config(&[("PREFETCH", "1999")]), None);
         assert_eq!(set.state, State::Warn);
         assert!(set.detail.contains("prefetch 1999"), "{}", set.detail);
-        let lanes = (0..20).map(|n| format!("l{n}=o{n}.*")).collect::<Vec<_>>().join(";");
+        let lanes = (0..30).map(|n| format!("l{n}=o{n}.*")).collect::<Vec<_>>().join(";");
         assert_eq!(judge(&config(&[("LANES", &lanes)]), None).state, State::Warn);
     }
 

@@ -101,11 +101,14 @@ impl Trial {
         trial
     }
 
-    /// On the shared servers, with three lanes and, but for these connections of each, every setting
-    /// at its default.
+    /// On the shared servers, with three lanes and every setting at its default, but for these
+    /// connections of each lane and a memory budget that allows for full batches of 512 in each.
     pub(crate) async fn at_defaults(name: &str, connections_per_lane: usize) -> Self {
         let mut trial = Self::prepare(name, Place::new(name).await, None, Lanes::Apart).await;
-        trial.settings = trial.settings.with("CONNECTIONS_PER_LANE", connections_per_lane);
+        trial.settings = trial
+            .settings
+            .with("CONNECTIONS_PER_LANE", connections_per_lane)
+            .with("MEMORY_BUDGET_BYTES", 8_u64 << 30);
         trial
     }
 
