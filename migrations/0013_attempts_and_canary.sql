@@ -8,7 +8,7 @@ alter table delivery_attempt
     add column running_alone boolean not null default false;
 comment on table delivery_attempt is 'Commands that failed or were delivered again; a row goes when its command is done.';
 comment on column delivery_attempt.attempts is 'Failures that are the command''s own: it ran alone in the process and the canary passed, or the process died.';
-comment on column delivery_attempt.deaths is 'Deaths of a process in which the command ran beside others: they shrink the batches around it and count against nobody.';
+comment on column delivery_attempt.deaths is 'Deaths of a process in which the command ran beside others: they shrink the batches around it and count against no command.';
 comment on column delivery_attempt.last_error is 'Of the latest failure; the dead letter names it.';
 comment on column delivery_attempt.running_in is 'The process in which the command runs now. Another process that finds it set knows that this one died or was cut off.';
 

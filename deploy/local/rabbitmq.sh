@@ -33,7 +33,7 @@ choose_ports() {
         cp -p "$first/home/.erlang.cookie" "$dir/home/"
     fi
     printf '[rabbitmq_management].\n' >"$dir/plugins"
-    # Whoever asks the HTTP API need not wait five seconds for figures: queues count twice a second
+    # Callers of the HTTP API need not wait five seconds for figures: queues count twice a second
     # (quorum queues have an interval of their own), and a sample is kept each second.
     cat >"$dir/advanced.config" <<-'CONFIG'
 		[{rabbit, [{quorum_tick_interval, 500}]},

@@ -53,7 +53,7 @@ pub enum Consequence {
 }
 
 impl Failure {
-    /// Whether the canary decides about the failure. Where it does not, nobody need run it.
+    /// Whether the canary decides about the failure. Where it does not, it is not run.
     #[must_use]
     pub const fn wants_canary(self, company: Company) -> bool {
         match (self, company) {

@@ -69,7 +69,7 @@ pub async fn commit(
     Ok(())
 }
 
-/// Runs the statements of [`commit`] and rolls them back, whoever owns the lane: the canary does,
+/// Runs the statements of [`commit`] and rolls them back, under any owner of the lane: the canary does,
 /// to tell whether the database takes them.
 pub async fn rehearse(
     connection: &mut Connection,

@@ -19,7 +19,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// For statements that are rolled back, whoever owns the lane.
+    /// For statements that are rolled back, under any owner of the lane.
     #[must_use]
     pub fn of_no_owner(lane: &str) -> Self {
         Self { lane: lane.to_owned(), epoch: 0, token: Uuid::nil() }

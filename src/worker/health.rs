@@ -1,4 +1,4 @@
-//! How a lane is, for the probes of whoever starts and restarts the worker.
+//! How a lane is, for the probes of an orchestrator.
 //!
 //! Readiness asks whether the lane could work now; liveness, whether its loop still turns. An outage
 //! makes a lane unready and never dead: a restart would not help the servers.

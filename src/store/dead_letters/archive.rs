@@ -87,7 +87,7 @@ impl NewLetter {
         }
     }
 
-    /// What says that the body is not whole, so that nobody replays what is left of it.
+    /// What says that the body is not whole, so that what is left of it is not replayed.
     fn of_cut_body(&self) -> Value {
         let kept = [BODY_LENGTH, BODY_HASH].into_iter().filter_map(|name| {
             self.provenance.get(name).map(|value| (name.to_owned(), value.clone()))

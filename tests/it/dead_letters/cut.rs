@@ -52,7 +52,7 @@ async fn what_is_left_of_a_body_is_neither_replayed_nor_edited() {
     eventually(DEADLINE, "nothing is queued", async || is_empty(&scene.place, QUEUE).then_some(()))
         .await;
 
-    // Whoever sets such a header does not have a whole body taken for one that was cut.
+    // A publisher that sets such a header does not have a whole body taken for one that was cut.
     let small =
         rows(&dead_letters(&scene.settings, &["list", "--cause", "not-json"]).await.expect(0));
     let id = small[0]["id"].as_str().expect("an id");

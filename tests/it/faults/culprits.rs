@@ -30,7 +30,7 @@ const TRIES_ALONE: &str = "select last_value from tries_alone";
 /// Only what the data itself brings about is refused (`store::error`).
 const REFUSALS: [&str; 5] = ["P0001", "23514", "22003", "21000", "54000"];
 
-/// What a culprit does to whoever evaluates or stores it.
+/// What a culprit does to the worker that evaluates or stores it.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
     /// The database refuses it by this SQLSTATE.
