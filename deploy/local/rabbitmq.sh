@@ -49,6 +49,10 @@ choose_ports() {
 		vm_memory_high_watermark.absolute = ${PARTNER_PROGRAM_TEST_RABBITMQ_MEMORY:-1GB}
 		log.file.level = info
 	CONFIG
+    # The log of quorum queues stays in memory up to this bound, 512 MiB by default: with 1 GB some
+    # hundred commands of 1 MiB would block every publisher, and nothing would clear the alarm.
+    [ -n "${PARTNER_PROGRAM_TEST_RABBITMQ_MEMORY:-}" ] ||
+        printf 'raft.wal_max_size_bytes = 67108864\n' >>"$dir/rabbitmq.conf"
     [ -z "$first" ] || cat >>"$dir/rabbitmq.conf" <<-CONFIG
 		cluster_formation.peer_discovery_backend = classic_config
 		cluster_formation.classic_config.nodes.1 = partner-program-$first_amqp_port@localhost
