@@ -3,8 +3,8 @@
 //!
 //! Parts are free of each other, so no order is lost. A window is done when all of its parts are;
 //! what a fault leaves done of one is found in the inbox when the window comes again. One hand does
-//! it all once a command was under way when the process died: what is beside it must not be
-//! counted as tried each time that it kills the process.
+//! it all once a failure of one of the commands is on record: part after part, so that the parts
+//! around that command can be small, and it runs alone in the end.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
