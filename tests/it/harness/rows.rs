@@ -350,12 +350,21 @@ impl Rows {
         usize::try_from(count).expect("no less than none")
     }
 
-    /// Whatever a test needs to do to the database.
+    /// What a test needs to do to the database, in one transaction. Changes of tables that workers
+    /// use can end in a deadlock with them: those are done again.
     pub(crate) async fn execute(&mut self, statements: &str) {
-        sqlx::raw_sql(AssertSqlSafe(statements))
-            .execute(&mut self.0)
-            .await
-            .expect("the statements are right");
+        const DEADLOCKS_MAX: usize = 10;
+        for _ in 0..DEADLOCKS_MAX {
+            let done = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut self.0).await;
+            let is_deadlock = done.as_ref().is_err_and(|error| {
+                error.as_database_error().and_then(|error| error.code()).as_deref() == Some("40P01")
+            });
+            if !is_deadlock {
+                done.expect("the statements are right");
+                return;
+            }
+        }
+        panic!("{DEADLOCKS_MAX} deadlocks in a row");
     }
 
     /// Likewise; the SQLSTATE if the database refuses it.
