@@ -34,6 +34,12 @@ pub(crate) const LANE: &str = "main";
 /// The broker's figures are up to a second old: it has to say so for longer.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// If it is set, trials have batches of the default size, four connections a lane, and two lanes beside
+/// the one that is loaded, one of which holds customers.
+const DEFAULTS_VARIABLE: &str = "PARTNER_PROGRAM_TEST_DEFAULTS";
+/// A memory budget that allows for full batches in each of three lanes.
+const FULL_BATCHES_BYTES: u64 = 8 << 30;
+
 /// A command that has to become a dead letter.
 pub(crate) struct Doomed {
     pub(crate) lane: usize,
@@ -95,9 +101,18 @@ impl Trial {
         trial.settings = trial
             .settings
             .with("AMQP_URL", format!("{}?heartbeat=2", trial.broker.url()))
-            .with("WINDOW", 16)
             .with("DATABASE_TIMEOUT_MS", 2_000)
             .with("CONFIRM_TIMEOUT_MS", 2_000);
+        if std::env::var_os(DEFAULTS_VARIABLE).is_none() {
+            trial.settings = trial.settings.with("WINDOW", 16);
+        } else {
+            trial.settings = trial
+                .settings
+                .with("LANES", Lanes::Apart.setting())
+                .with("CONNECTIONS_PER_LANE", 4)
+                .with("MEMORY_BUDGET_BYTES", FULL_BATCHES_BYTES);
+            trial.settings.declare().await;
+        }
         trial
     }
 
@@ -108,7 +123,7 @@ impl Trial {
         trial.settings = trial
             .settings
             .with("CONNECTIONS_PER_LANE", connections_per_lane)
-            .with("MEMORY_BUDGET_BYTES", 8_u64 << 30);
+            .with("MEMORY_BUDGET_BYTES", FULL_BATCHES_BYTES);
         trial
     }
 

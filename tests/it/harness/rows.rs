@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
+use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 
@@ -357,7 +358,7 @@ impl Rows {
         for _ in 0..DEADLOCKS_MAX {
             let done = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut self.0).await;
             let is_deadlock = done.as_ref().is_err_and(|error| {
-                error.as_database_error().and_then(|error| error.code()).as_deref() == Some("40P01")
+                error.as_database_error().and_then(DatabaseError::code).as_deref() == Some("40P01")
             });
             if !is_deadlock {
                 done.expect("the statements are right");
