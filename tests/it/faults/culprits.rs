@@ -216,7 +216,8 @@ pub(super) async fn a_head_kills_the_process(points: &str, seconds: u32) -> Tria
     );
     trial.rows.execute(&statements).await;
     let mut trial = beside_killers(trial, &killers, points).await;
-    trial.rows.execute("drop function wait, wait_longer cascade").await;
+    let statements = "lock table lane, command_log; drop function wait, wait_longer cascade";
+    trial.rows.execute(statements).await;
     assert!(trial.drained().await, "the lanes run empty");
     trial
 }

@@ -95,7 +95,8 @@ impl Database {
                 trial
                     .rows
                     .execute(
-                        "create trigger raise_it before insert on command_log for each row \
+                        "lock table command_log; \
+                         create trigger raise_it before insert on command_log for each row \
                          execute function raise_it('53100', '0.5')",
                     )
                     .await;
@@ -105,7 +106,8 @@ impl Database {
                 trial
                     .rows
                     .execute(
-                        "create constraint trigger raise_it after insert on command_log \
+                        "lock table command_log; \
+                         create constraint trigger raise_it after insert on command_log \
                          deferrable initially deferred for each row \
                          execute function raise_it('53100', '0.5')",
                     )
@@ -116,7 +118,8 @@ impl Database {
                 trial
                     .rows
                     .execute(
-                        "create trigger raise_it before insert on command_log for each row \
+                        "lock table command_log; \
+                         create trigger raise_it before insert on command_log for each row \
                              execute function raise_it('40P01', '0.02'); \
                          create trigger raise_too before insert on command_log for each row \
                              execute function raise_it('40001', '0.02')",
@@ -138,12 +141,14 @@ impl Database {
                 trial.rows.execute("select pg_reload_conf()").await;
             }
             Self::Locked => trial.rows.execute("rollback").await,
-            Self::SlowStatements => trial.rows.execute("drop function slow cascade").await,
+            Self::SlowStatements => {
+                trial.rows.execute("lock table command_log; drop function slow cascade").await
+            }
             Self::WrongPassword => {
                 trial.rows.execute("alter role partner_program_tested password 'right'").await;
             }
             Self::DiskFull | Self::DiskFullAtCommit | Self::Conflicts => {
-                trial.rows.execute("drop function raise_it cascade").await;
+                trial.rows.execute("lock table command_log; drop function raise_it cascade").await;
             }
             Self::SessionsTerminated | Self::CommitsReplyLost => {}
         }

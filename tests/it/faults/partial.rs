@@ -40,7 +40,8 @@ impl Outage {
                 "revoke insert on enrolment_history from partner_program_worker".to_owned()
             }
             Self::Raises(code) => format!(
-                "create function fail() returns trigger language plpgsql as $$ begin \
+                "lock table enrolment_history; \
+                 create function fail() returns trigger language plpgsql as $$ begin \
                      raise exception 'as the suite asked' \
                          using errcode = '{code}', constraint = 'tested'; end $$; \
                  create trigger fail before insert on enrolment_history for each row \
@@ -53,7 +54,7 @@ impl Outage {
     async fn end(self, trial: &mut Trial) {
         let statements = match self {
             Self::Right => "grant insert on enrolment_history to partner_program_worker",
-            Self::Raises(_) => "drop function fail cascade",
+            Self::Raises(_) => "lock table enrolment_history; drop function fail cascade",
         };
         trial.rows.execute(statements).await;
     }

@@ -351,8 +351,9 @@ impl Rows {
         usize::try_from(count).expect("no less than none")
     }
 
-    /// What a test needs to do to the database, in one transaction. Changes of tables that workers
-    /// use can end in a deadlock with them: those are done again.
+    /// What a test needs to do to the database, in one transaction. A change of a partitioned table
+    /// that workers use locks the whole table first, or it can meet them in a deadlock; the rest of
+    /// what can is done again.
     pub(crate) async fn execute(&mut self, statements: &str) {
         const DEADLOCKS_MAX: usize = 10;
         for _ in 0..DEADLOCKS_MAX {
