@@ -124,6 +124,7 @@ impl Executor {
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         let mut persists_since: Option<Instant> = None;
         while known.counted < limit {
+            self.counters.health.turn();
             let permit = tokio::select! {
                 permit = permits.alone() => permit,
                 () = self.shutdown.cancelled() => return Err(self.stopping()),
@@ -218,6 +219,7 @@ impl Executor {
         let mut waiting = Patience::new();
         let mut conflicts = 0;
         loop {
+            self.counters.health.turn();
             let permit = tokio::select! {
                 permit = permits.shared() => permit,
                 () = self.shutdown.cancelled() => return Err(self.stopping()),

@@ -177,7 +177,9 @@ async fn announce(
         ack_through: None,
         confirmed: Some(confirmed),
     };
-    if announcements.send(announcement).await.is_err() || confirm.await.is_err() {
+    let announcing =
+        async { announcements.send(announcement).await.is_ok() && confirm.await.is_ok() };
+    if !lane.counters.health.turn_during(announcing).await {
         // The announcer has failed, and its own fault is the one to report.
         std::future::pending::<()>().await;
     }

@@ -307,7 +307,8 @@ impl Lane {
             }
             let is_first = session.is_some();
             if let Some(session) = session.take() {
-                hands = Some(self.take(session, channel, stop).await?);
+                let taking = Box::pin(self.take(session, channel, stop));
+                hands = Some(self.counters.health.turn_during(taking).await?);
                 self.counters.health.enter(State::Active);
             }
             let Some(hands) = &mut hands else { return Ok(()) };

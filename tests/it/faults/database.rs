@@ -142,7 +142,7 @@ impl Database {
             }
             Self::Locked => trial.rows.execute("rollback").await,
             Self::SlowStatements => {
-                trial.rows.execute("lock table command_log; drop function slow cascade").await
+                trial.rows.execute("lock table command_log; drop function slow cascade").await;
             }
             Self::WrongPassword => {
                 trial.rows.execute("alter role partner_program_tested password 'right'").await;

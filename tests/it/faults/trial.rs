@@ -105,15 +105,15 @@ impl Trial {
             .with("AMQP_URL", format!("{}?heartbeat=2", trial.broker.url()))
             .with("DATABASE_TIMEOUT_MS", 2_000)
             .with("CONFIRM_TIMEOUT_MS", 2_000);
-        if !is_at_defaults() {
-            trial.settings = trial.settings.with("WINDOW", 16);
-        } else {
+        if is_at_defaults() {
             trial.settings = trial
                 .settings
                 .with("LANES", Lanes::Apart.setting())
                 .with("CONNECTIONS_PER_LANE", 4)
                 .with("MEMORY_BUDGET_BYTES", FULL_BATCHES_BYTES);
             trial.settings.declare().await;
+        } else {
+            trial.settings = trial.settings.with("WINDOW", 16);
         }
         trial
     }
