@@ -10,6 +10,8 @@ const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the API may trip over one question, and the pause before it is asked again.
 const TRIPS_MAX: u32 = 20;
 const AFTER_A_TRIP: Duration = Duration::from_millis(100);
+/// How often a node that starts may refuse a connection.
+const REFUSALS_MAX: u32 = 300;
 /// `guest:guest`, as HTTP basic authentication has it.
 const GUEST: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";
 
@@ -214,12 +216,20 @@ impl Broker {
         }
     }
 
+    /// A node that has just started takes requests some moments later.
     fn put(&self, path: &str, body: &Value) {
-        self.agent
-            .put(self.url(path))
-            .header("authorization", GUEST)
-            .send_json(body)
-            .unwrap_or_else(|error| panic!("management API, put {path}: {error}"));
+        let mut refused = 0;
+        loop {
+            let request = self.agent.put(self.url(path)).header("authorization", GUEST);
+            match request.send_json(body) {
+                Ok(_) => return,
+                Err(ureq::Error::Io(_)) if refused < REFUSALS_MAX => {
+                    refused += 1;
+                    std::thread::sleep(AFTER_A_TRIP);
+                }
+                Err(error) => panic!("management API, put {path}: {error}"),
+            }
+        }
     }
 
     fn post(&self, path: &str, body: &Value) {
