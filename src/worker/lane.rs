@@ -244,7 +244,10 @@ impl Lane {
             Ok(Err(lost)) => Err(lost.into()),
             Err(panic) => Err(Fault::of_panic("receiver", &panic)),
         };
+        // A look that is under way may wait for the database: the next generation does not.
+        scout.abort();
         let looking = match (&mut scout).await {
+            Err(ended) if ended.is_cancelled() => Ok(()),
             Ok(()) if was_asked_to_stop => Ok(()),
             Ok(()) => Err(Fault::TaskStopped {
                 task: "look-ahead",
