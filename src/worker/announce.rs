@@ -346,14 +346,10 @@ impl Batch {
         let all =
             std::mem::take(&mut self.messages).into_iter().zip(std::mem::take(&mut self.needs));
         for ((message, need), receipt) in all.zip(receipts) {
-            let done = match (receipt, need) {
-                (Receipt::Routed, _) => true,
-                (Receipt::Unroutable, Need::Confirmed | Need::BestEffort) => {
-                    Counters::add(&counters.unroutable_results, 1);
-                    true
-                }
-                (Receipt::Unroutable, Need::Queued) | (Receipt::Refused, _) => false,
-            };
+            let done = publishing::is_done(*receipt, need);
+            if done && *receipt == Receipt::Unroutable {
+                Counters::add(&counters.unroutable_results, 1);
+            }
             if !done {
                 self.messages.push(message);
                 self.needs.push(need);

@@ -115,7 +115,8 @@ async fn differences(publisher: &Publisher, topology: &Topology) -> String {
     }
 }
 
-fn is_done(receipt: Receipt, need: Need) -> bool {
+/// Whether no more is to be done about a message: it is safe, or no queue needs to have it.
+pub(super) fn is_done(receipt: Receipt, need: Need) -> bool {
     match (receipt, need) {
         (Receipt::Routed, _) | (Receipt::Unroutable, Need::Confirmed | Need::BestEffort) => true,
         (Receipt::Unroutable, Need::Queued) | (Receipt::Refused, _) => false,
