@@ -71,6 +71,9 @@ pub(crate) struct Charge {
     /// The ids of those that have to be dead-lettered and then applied, at their place, by a
     /// replay: their customers were held.
     pub(crate) replayed: BTreeSet<String>,
+    /// Whether commands change lanes: then each customer's take effect in the order of `lanes`,
+    /// whichever lane they went through, and none through two.
+    pub(crate) is_moving: bool,
     /// What judges the answers; without it (lanes that meddle with each other's customers) only
     /// their consistency is judged.
     pub(crate) law: Option<Model>,
@@ -186,7 +189,8 @@ fn archived(findings: &mut Findings, lettered: &[&str]) {
 
 fn ordered(findings: &mut Findings, charge: &Charge, log: &[LogEntry]) {
     for (lane, messages) in &charge.lanes {
-        let applied: Vec<&LogEntry> = log.iter().filter(|entry| entry.lane == *lane).collect();
+        let is_of_lane = |entry: &&LogEntry| charge.is_moving || entry.lane == *lane;
+        let applied: Vec<&LogEntry> = log.iter().filter(is_of_lane).collect();
         let mut queued: BTreeMap<i64, VecDeque<String>> = BTreeMap::new();
         let mut customers: BTreeMap<String, i64> = BTreeMap::new();
         for message in messages.iter().filter(|message| !charge.doomed.contains_key(&id(message))) {
@@ -204,13 +208,16 @@ fn ordered(findings: &mut Findings, charge: &Charge, log: &[LogEntry]) {
                 break;
             }
         }
-        for pair in applied.windows(2).filter(|pair| pair[0].lane_epoch > pair[1].lane_epoch) {
-            let what = format!(
-                "lane {lane}: {} was committed by a worker of an earlier epoch",
-                pair[1].command_id
-            );
+    }
+    let mut epochs: BTreeMap<&str, i64> = BTreeMap::new();
+    for LogEntry { lane, lane_epoch, command_id } in log {
+        let latest = epochs.entry(lane).or_default();
+        if lane_epoch < latest {
+            let what =
+                format!("lane {lane}: {command_id} was committed by a worker of an earlier epoch");
             findings.add(Check::Order, what);
         }
+        *latest = *lane_epoch.max(latest);
     }
 }
 

@@ -18,6 +18,7 @@ mod worker;
 mod culprits;
 mod holding;
 mod last_resort;
+mod moves;
 mod mutants;
 mod partial;
 mod points;

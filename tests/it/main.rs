@@ -48,6 +48,8 @@ mod recovery;
 #[cfg(test)]
 mod replies;
 #[cfg(test)]
+mod routing;
+#[cfg(test)]
 mod schema;
 #[cfg(test)]
 mod smoke;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use serde_json::Value;
 
 use crate::harness::eventually;
 use crate::harness::journey::{assert_done_in_order, steps, world};
@@ -28,21 +27,6 @@ async fn scene(name: &str) -> Scene {
     scene
 }
 
-/// Status and body of a probe of the worker.
-async fn probe(worker: &Process, path: &str) -> Option<(u16, Value)> {
-    let words = worker.words();
-    let address = words.split("the console is at ").nth(1)?.split_whitespace().next()?;
-    let url = format!("{address}{path}");
-    tokio::task::spawn_blocking(move || {
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        let mut answer = agent.get(&url).call().ok()?;
-        let status = answer.status().as_u16();
-        Some((status, answer.body_mut().read_json().ok()?))
-    })
-    .await
-    .expect("the probe does not panic")
-}
-
 /// Each point is reached by another task; the panic comes with the load under way.
 async fn survives(point: &str, task: &str) {
     let Scene { place, settings, mut rows, mut results, publisher, .. } =
@@ -60,7 +44,7 @@ async fn survives(point: &str, task: &str) {
     .await;
     assert!(complaint.contains("ERROR") && complaint.contains(task), "{complaint}");
     eventually(DEADLINE, "the worker is ready again", async || {
-        probe(&worker, "/health/ready").await.filter(|(status, _)| *status == 200)
+        worker.probe("/health/ready").await.filter(|(status, _)| *status == 200)
     })
     .await;
     worker.signal("TERM").await;
@@ -100,7 +84,7 @@ async fn a_lane_that_can_t_commit_is_alive_but_not_ready() {
     let Scene { place, settings, mut rows, mut results, publisher, .. } = scene("probes").await;
     let worker = Process::start(&settings, "probed");
     let ready = eventually(DEADLINE, "the worker is ready", async || {
-        probe(&worker, "/health/ready").await.filter(|(status, _)| *status == 200)
+        worker.probe("/health/ready").await.filter(|(status, _)| *status == 200)
     })
     .await;
     let lanes = ready.1["lanes"].as_array().expect("there are lanes");
@@ -118,7 +102,7 @@ async fn a_lane_that_can_t_commit_is_alive_but_not_ready() {
     let messages = steps(0..100);
     publisher.publish(&messages).await;
     let (_, body) = eventually(DEADLINE, "the lane is not ready", async || {
-        let (status, body) = probe(&worker, "/health/ready").await?;
+        let (status, body) = worker.probe("/health/ready").await?;
         (status == 503).then_some((status, body))
     })
     .await;
@@ -130,13 +114,13 @@ async fn a_lane_that_can_t_commit_is_alive_but_not_ready() {
     let error = of("main")["last_error"]["text"].to_string();
     assert!(error.contains("53100"), "{error}");
     assert_eq!(of("second")["ready"], true, "its statements were not tried");
-    let (live, _) = probe(&worker, "/health/live").await.expect("it answers");
+    let (live, _) = worker.probe("/health/live").await.expect("it answers");
     assert_eq!(live, 200, "a restart would not help");
 
     rows.execute("drop trigger full_disk on enrolment_history").await;
     assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
     eventually(DEADLINE, "the lane is ready again", async || {
-        probe(&worker, "/health/ready").await.filter(|(status, _)| *status == 200)
+        worker.probe("/health/ready").await.filter(|(status, _)| *status == 200)
     })
     .await;
     crate::faults::assert_no_dead_letters(&place).await;

@@ -24,21 +24,35 @@ pub(crate) enum Lanes {
     Sharing,
     /// Three, each with an org of its own. The third holds the customers of its dead letters.
     Apart,
+    /// `main` alone in the beginning; the commands move to others.
+    Moving,
 }
+
+/// The lanes that commands move to.
+pub(crate) const VIP: &str = "vip";
+pub(crate) const OTHER: &str = "other";
 
 impl Lanes {
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Main => &[LANE],
+            Self::Main | Self::Moving => &[LANE],
             Self::Sharing => &[LANE, SECOND],
             Self::Apart => &[LANE, SECOND, THIRD],
+        }
+    }
+
+    /// Every lane that commands may be in.
+    pub(crate) fn all(self) -> &'static [&'static str] {
+        match self {
+            Self::Main | Self::Sharing | Self::Apart => self.names(),
+            Self::Moving => &[LANE, VIP, OTHER],
         }
     }
 
     /// The setting `lanes`.
     pub(crate) fn setting(self) -> Value {
         match self {
-            Self::Main => json!([{ "name": LANE }]),
+            Self::Main | Self::Moving => json!([{ "name": LANE }]),
             Self::Sharing => {
                 json!([{ "name": LANE }, { "name": SECOND, "bindings": [format!("{ORG}.*.2")] }])
             }
@@ -56,7 +70,7 @@ impl Lanes {
 
     pub(crate) fn world(self) -> Vec<Org> {
         match self {
-            Self::Main | Self::Sharing => journey::world(),
+            Self::Main | Self::Sharing | Self::Moving => journey::world(),
             Self::Apart => journey::world_of(&ORGS, &[PROGRAM, OTHER_PROGRAM]),
         }
     }
@@ -74,7 +88,7 @@ impl Lanes {
             return message;
         }
         match self {
-            Self::Main | Self::Sharing => message.routing_key.push_str(".2"),
+            Self::Main | Self::Sharing | Self::Moving => message.routing_key.push_str(".2"),
             Self::Apart => message.routing_key = message.routing_key.replacen(ORG, ORGS[lane], 1),
         }
         let name = self.names()[lane];

@@ -118,6 +118,15 @@ impl Trial {
         trial
     }
 
+    /// On the shared servers, with lanes that the load moves between.
+    pub(crate) async fn moving(name: &str) -> Self {
+        let mut trial = Self::at(name, Place::new(name).await, None).await;
+        trial.lanes = Lanes::Moving;
+        trial.settings = trial.settings.with("LANES", Lanes::Moving.setting());
+        trial.settings.declare().await;
+        trial
+    }
+
     /// On the shared servers, with three lanes and every setting at its default, but for these
     /// connections of each lane and a memory budget that allows for full batches of 512 in each.
     pub(crate) async fn at_defaults(name: &str, connections_per_lane: usize) -> Self {
@@ -288,9 +297,11 @@ impl Trial {
         let expected = self.expected();
         loop {
             let answered = expected <= self.answered();
-            let empty = self.lanes.names().iter().all(|lane| {
+            let empty = self.lanes.all().iter().all(|lane| {
                 let queue = format!("partner-program.commands.{lane}");
-                self.place.broker.depth(&queue) == Some(Depth::default())
+                let depth = self.place.broker.depth(&queue);
+                // A lane that commands move to later has no queue yet.
+                depth == Some(Depth::default()) || (depth.is_none() && *lane != LANE)
             });
             if empty && answered {
                 return true;

@@ -122,18 +122,33 @@ impl Broker {
     }
 
     pub(crate) fn unbind(&self, exchange: &str, queue: &str, pattern: &str) {
+        // As the API names a binding without a routing key.
+        let pattern = if pattern.is_empty() { "~" } else { pattern };
         self.delete(&format!(
             "bindings/{}/e/{}/q/{}/{}",
             self.vhost,
             encode(exchange),
             encode(queue),
-            encode(pattern)
+            if pattern == "~" { pattern.to_owned() } else { encode(pattern) }
         ));
     }
 
     pub(crate) fn bind(&self, exchange: &str, queue: &str, pattern: &str) {
         let path = format!("bindings/{}/e/{}/q/{}", self.vhost, encode(exchange), encode(queue));
         self.post(&path, &json!({ "routing_key": pattern }));
+    }
+
+    /// Whether anything is bound to the exchange by that pattern.
+    pub(crate) fn is_bound(&self, exchange: &str, pattern: &str) -> bool {
+        let path = format!("exchanges/{}/{}/bindings/source", self.vhost, encode(exchange));
+        let bindings = self.get(&path).unwrap_or_default();
+        let mut bindings = bindings.as_array().into_iter().flatten();
+        bindings.any(|binding| binding["routing_key"] == pattern)
+    }
+
+    /// The URL of the HTTP API, for the program.
+    pub(crate) fn management_url(&self) -> &str {
+        &self.management_url
     }
 
     /// The connections to this vhost: the broker's name of each, and the one that its client

@@ -5,6 +5,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm};
 use partner_program_worker::message::{Message, Properties};
+use serde_json::Value;
 
 use crate::harness::connect;
 
@@ -80,6 +81,16 @@ pub(crate) fn command(
     }
 }
 
+fn header(value: &Value) -> AMQPValue {
+    match value {
+        Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+        Value::Array(values) => {
+            AMQPValue::FieldArray(values.iter().map(header).collect::<Vec<_>>().into())
+        }
+        _ => panic!("tests send texts and lists of them as headers"),
+    }
+}
+
 fn properties(given: &Properties) -> BasicProperties {
     let mut set = BasicProperties::default().with_delivery_mode(2);
     if let Some(id) = &given.message_id {
@@ -108,8 +119,7 @@ fn properties(given: &Properties) -> BasicProperties {
     }
     let mut headers = FieldTable::default();
     for (name, value) in &given.headers {
-        let text = value.as_str().expect("tests send text headers only");
-        headers.insert(name.as_str().into(), AMQPValue::LongString(text.into()));
+        headers.insert(name.as_str().into(), header(value));
     }
     set.with_headers(headers)
 }

@@ -14,6 +14,7 @@ use partner_program_worker::clock::Clock;
 use partner_program_worker::config::Config;
 use partner_program_worker::worker;
 use partner_program_worker::worker::counters::LaneCounters;
+use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -197,6 +198,21 @@ impl Process {
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("the process can be asked").is_none()
+    }
+
+    /// Status and body of a probe of a worker with a console.
+    pub(crate) async fn probe(&self, path: &str) -> Option<(u16, Value)> {
+        let words = self.words();
+        let address = words.split("the console is at ").nth(1)?.split_whitespace().next()?;
+        let url = format!("{address}{path}");
+        tokio::task::spawn_blocking(move || {
+            let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+            let mut answer = config.new_agent().get(&url).call().ok()?;
+            let status = answer.status().as_u16();
+            Some((status, answer.body_mut().read_json().ok()?))
+        })
+        .await
+        .expect("the probe does not panic")
     }
 
     pub(crate) fn words(&self) -> String {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use partner_program_worker::message::Message;
 
 use crate::checker::{Charge, Check, Evidence, Violation, judge};
+use crate::faults::lanes::Lanes;
 use crate::faults::outcome::Outcome;
 use crate::faults::table;
 use crate::faults::trial::{DEADLINE, LANE, QUIET, Trial, id};
@@ -49,6 +50,7 @@ impl Trial {
             lanes: lanes.map(|(lane, name)| (*name, self.messages(lane))).collect(),
             replayed: self.replayed.clone(),
             doomed: doomed.collect(),
+            is_moving: self.lanes == Lanes::Moving,
             law: self.lanes.law(),
         };
         let letters = self.letters().await;

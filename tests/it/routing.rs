@@ -1,0 +1,265 @@
+//! Commands reach their own lane, whatever else is bound to the broker, and whatever lanes there were.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use partner_program_worker::message::Message;
+use serde_json::{Value, json};
+
+use crate::dead_letters::dead_letters;
+use crate::harness::collector::Collector;
+use crate::harness::eventually;
+use crate::harness::journey;
+use crate::harness::management::Depth;
+use crate::harness::scene::Scene;
+use crate::harness::worker::{Process, Settings};
+use crate::model::Model;
+
+/// Long enough for a slow machine; reached only by a failure.
+const DEADLINE: Duration = Duration::from_mins(2);
+const COMMANDS: &str = "partner-program.commands";
+const STORED: &str = "select count(*) from command_log";
+
+async fn scene(name: &str) -> Scene {
+    let mut scene = Scene::new(name, &Model::new(Utc::now(), journey::world())).await;
+    scene.settings = scene.settings.with("ARCHIVE_DEAD_LETTERS", true);
+    scene
+}
+
+async fn stored(scene: &mut Scene, commands: usize) {
+    let rows = &mut scene.rows;
+    eventually(DEADLINE, &format!("{commands} commands are stored"), async || {
+        (rows.count(STORED).await == commands).then_some(())
+    })
+    .await;
+}
+
+async fn archived(scene: &mut Scene, reason: &str, letters: usize) {
+    let rows = &mut scene.rows;
+    let query = format!("select count(*) from dead_letter where reason = '{reason}'");
+    eventually(DEADLINE, &format!("{letters} letters are archived"), async || {
+        (rows.count(&query).await == letters).then_some(())
+    })
+    .await;
+}
+
+/// Runs a command of the program; its exit code, and what it says on standard error.
+async fn run(settings: &Settings, arguments: &[&str]) -> (Option<i32>, String) {
+    let running = settings.command(arguments).output();
+    let output = tokio::time::timeout(DEADLINE, running).await.expect("it ends in time");
+    let output = output.expect("the program starts");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn with_header(mut message: Message, name: &str, value: Value) -> Message {
+    message.properties.headers.insert(name.to_owned(), value);
+    message
+}
+
+#[tokio::test]
+async fn what_others_bind_or_copy_takes_no_command_away() {
+    let mut scene = scene("routing_tap").await;
+    let url = &scene.place.amqp_url;
+    let tap = Collector::bound(url, "tap", Some((COMMANDS, "#"))).await;
+    let copies = Collector::bound(url, "copies", Some((COMMANDS, "copies.please"))).await;
+    let worker = Process::start(&scene.settings, "tested");
+    let mut steps = journey::steps(0..10);
+    steps[3] = with_header(steps[3].clone(), "CC", json!(["copies.please"]));
+    steps[4] = with_header(steps[4].clone(), "BCC", json!(["copies.please", "of.none"]));
+    scene.publisher.publish(&steps).await;
+    stored(&mut scene, 10).await;
+    for (mut queue, count) in [(tap, 10), (copies, 2)] {
+        queue.read(count, DEADLINE).await;
+    }
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_command_that_comes_through_another_lane_is_not_applied_there() {
+    let mut scene = scene("routing_copy").await;
+    scene.settings = scene.settings.with("LANES", "second=globex.#;third=initech.#");
+    scene.settings.declare().await;
+    let _worker = Process::start(&scene.settings, "tested");
+    let steps = journey::steps(0..3);
+    // The first goes to `second` alone, past `main`; the others go to their lane as well.
+    let led_astray = with_header(steps[0].clone(), "CC", json!(["globex.link"]));
+    scene.publisher.publish(&[led_astray]).await;
+    archived(&mut scene, "wrong-lane", 1).await;
+    let lanes = scene.rows.texts("select lane from dead_letter").await;
+    assert_eq!((lanes, scene.rows.count(STORED).await), (vec!["second".to_owned()], 0));
+    assert_eq!(scene.rows.count("select count(*) from enrolment where org_id > 0").await, 0);
+
+    let replay = ["replay", "--cause", "wrong-lane", "--reason", "r", "--yes"];
+    dead_letters(&scene.settings, &replay).await.expect(0);
+    stored(&mut scene, 1).await;
+    assert_eq!(scene.rows.texts("select lane from command_log").await, ["main"]);
+    scene.publisher.publish(&steps[1..]).await;
+    stored(&mut scene, 3).await;
+    archived(&mut scene, "wrong-lane", 1).await;
+}
+
+#[tokio::test]
+async fn a_worker_with_other_lanes_than_the_routing_map_does_not_subscribe() {
+    let mut scene = scene("routing_renamed").await;
+    let old = scene.settings.clone().with("LANES", "old=acme.#");
+    old.declare().await;
+    let new = scene.settings.clone().with("LANES", "new=acme.#");
+    let (code, said) = run(&new, &["topology", "apply"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let old_worker = Process::start(&old, "old");
+    let _new_worker = Process::start(&new, "new");
+    scene.publisher.publish(&journey::steps(0..20)).await;
+    stored(&mut scene, 20).await;
+    let lanes = scene.rows.texts("select distinct lane from command_log").await;
+    assert_eq!(lanes, ["new"]);
+    eventually(DEADLINE, "the old lane's queue is empty", async || {
+        let depth = scene.place.broker.depth("partner-program.commands.old")?;
+        (depth == Depth::default()).then_some(())
+    })
+    .await;
+    eventually(DEADLINE, "the old worker says why", async || {
+        let words = old_worker.words();
+        let named = "the routing map has a lane `new`, the configuration has none";
+        (words.contains("does not subscribe") && words.contains(named)).then_some(())
+    })
+    .await;
+    let subscribed = "subscribed to";
+    assert!(!old_worker.words().contains(subscribed), "{}", old_worker.words());
+
+    // Once the map is that of its configuration, it works.
+    run(&new, &["lanes", "pause", "new", "--reason", "r"]).await;
+    eventually(DEADLINE, "the new worker has left", async || {
+        let (code, _) = run(&old, &["topology", "apply"]).await;
+        (code == Some(0)).then_some(())
+    })
+    .await;
+    scene.publisher.publish(&journey::steps(20..25)).await;
+    stored(&mut scene, 25).await;
+    let lanes = scene.rows.texts("select distinct lane from command_log order by lane").await;
+    assert_eq!(lanes, ["new", "old"]);
+}
+
+#[tokio::test]
+async fn a_change_that_would_reorder_waiting_commands_is_refused() {
+    let mut scene = scene("routing_refused").await;
+    scene.publisher.publish(&journey::steps(0..5)).await;
+    let new = scene.settings.clone().with("LANES", "vip=acme.#");
+    eventually(DEADLINE, "the commands wait", async || {
+        let depth = scene.place.broker.depth("partner-program.commands.main")?;
+        (depth.ready == 5).then_some(())
+    })
+    .await;
+    let (code, said) = run(&new, &["topology", "apply"]).await;
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("5 commands wait in lane `main`"), "{said}");
+    assert!(said.contains("partner-program lanes move 'acme.#' --to vip"), "{said}");
+    // Nothing was changed, and nothing stands still.
+    let worker = Process::start(&scene.settings, "tested");
+    stored(&mut scene, 5).await;
+    assert_eq!(scene.rows.texts("select distinct lane from command_log").await, ["main"]);
+    // Once nothing waits, it is applied beside a worker.
+    let (code, said) = run(&new, &["topology", "apply"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let _new_worker = Process::start(&new, "new");
+    scene.publisher.publish(&journey::steps(5..10)).await;
+    stored(&mut scene, 10).await;
+    let lanes = scene.rows.texts("select distinct lane from command_log order by lane").await;
+    assert_eq!(lanes, ["main", "vip"]);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_binding_that_is_lost_is_made_again_within_a_minute_or_at_the_start() {
+    let mut scene = scene("routing_lost").await;
+    scene.settings = scene.settings.with("LANES", "vip=acme.#");
+    scene.settings.declare().await;
+    let worker = Process::start(&scene.settings, "tested");
+    scene.publisher.publish(&journey::steps(0..1)).await;
+    stored(&mut scene, 1).await;
+    let lose = || {
+        let broker = &scene.place.broker;
+        let routing = "partner-program.commands.routing";
+        broker.unbind(routing, "partner-program.commands.vip", "acme.#");
+        broker.unbind("partner-program.commands.unbound", "partner-program.commands.main", "");
+    };
+    lose();
+    let bound = async |deadline: Duration| {
+        eventually(deadline, "both bindings are there again", async || {
+            let broker = &scene.place.broker;
+            let vip = broker.is_bound("partner-program.commands.routing", "acme.#");
+            (vip && broker.is_bound("partner-program.commands.unbound", "")).then_some(())
+        })
+        .await;
+    };
+    bound(Duration::from_mins(2)).await;
+    drop(worker);
+    lose();
+    let _worker = Process::start(&scene.settings, "tested");
+    bound(Duration::from_secs(30)).await;
+}
+
+#[tokio::test]
+async fn doctor_sees_foreign_and_missing_bindings_by_the_management_api_alone() {
+    let scene = scene("routing_doctor").await;
+    let doctor = async |settings: &Settings| -> Vec<String> {
+        let output = settings.command(&["doctor", "-o", "json"]).output().await.expect("it starts");
+        let checks: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let checks = checks.as_array().expect("a list").iter();
+        let checks = checks.filter(|check| check["check"] == "bindings");
+        checks.map(|check| format!("{}: {}", check["state"], check["detail"])).collect()
+    };
+    let blind = doctor(&scene.settings).await;
+    assert!(blind.len() == 1 && blind[0].contains("not checked"), "{blind:?}");
+    let seeing = scene.settings.clone().with("MANAGEMENT_URL", scene.place.broker.management_url());
+    let fine = doctor(&seeing).await;
+    assert!(fine.len() == 1 && fine[0].starts_with("\"ok\""), "{fine:?}");
+    let broker = &scene.place.broker;
+    let url = &scene.place.amqp_url;
+    drop(Collector::bound(url, "thief", None).await);
+    broker.bind("partner-program.commands.routing", "thief", "#");
+    broker.unbind("partner-program.commands.unbound", "partner-program.commands.main", "");
+    let found = eventually(DEADLINE, "both are found", async || {
+        let found = doctor(&seeing).await;
+        (found.len() == 2).then_some(found)
+    })
+    .await;
+    assert!(found[0].contains("missing") && found[0].contains("commands.main"), "{found:?}");
+    assert!(found[1].contains("foreign") && found[1].contains("thief"), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_may_not_bind_says_so_and_knows_what_is_missing() {
+    let scene = scene("routing_rights").await;
+    let user = format!("reader-{}", scene.place.vhost());
+    // It may read and write as a worker does, but not write to the lanes' queues, as binding takes.
+    let broker = &scene.place.broker;
+    broker.permit_writing(
+        &user,
+        "secret",
+        "^(partner-program\\.(results|dead-letters|commands))?$",
+    );
+    let url = scene.place.amqp_url.replacen("guest:guest@", &format!("{user}:secret@"), 1);
+    assert_ne!(url, scene.place.amqp_url);
+    let settings = scene
+        .settings
+        .clone()
+        .with("AMQP_URL", url)
+        .with("ARCHIVE_DEAD_LETTERS", false)
+        .with("OPS_LISTEN", "127.0.0.1:0");
+    let tells = async |settings: &Settings, wanted: &str, status: &str| {
+        let worker = Process::start(settings, "tested");
+        eventually(DEADLINE, wanted, async || {
+            let (_status, body) = worker.probe("/health/ready").await?;
+            let is_told = body["bindings"].as_str().is_some_and(|said| said.contains(wanted));
+            (is_told && body["status"] == status).then_some(())
+        })
+        .await;
+    };
+    tells(&settings, "management_url is not set", "ready").await;
+    let management = broker.management_url().replacen("//", "//guest:guest@", 1);
+    let settings = settings.with("MANAGEMENT_URL", management);
+    tells(&settings, "verified", "ready").await;
+    broker.unbind("partner-program.commands.unbound", "partner-program.commands.main", "");
+    tells(&settings, "missing", "not ready").await;
+    scene.place.broker.delete_user(&user);
+}
