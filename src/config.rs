@@ -35,6 +35,8 @@ pub struct Config {
     pub database_url: Option<SecretUrl>,
     /// Where RabbitMQ is; `None` until a command needs it, see [`Config::amqp_url`].
     pub amqp_url: Option<SecretUrl>,
+    /// RabbitMQ's management API, which alone tells of bindings that are not the worker's own. Optional.
+    pub management_url: Option<SecretUrl>,
     /// Who holds a lane, as the fence and the logs name it. Default: host name and process id.
     pub worker_id: String,
     /// Most commands in one transaction; a quarter of the prefetch that `memory_budget_bytes` allows for,

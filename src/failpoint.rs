@@ -30,6 +30,18 @@ pub enum Point {
     Receive,
     /// A task beside the lanes begins its next round.
     BackgroundTask,
+    /// A move of a pattern is on record; its binding is as before.
+    MoveBegun,
+    /// The binding is changed; nothing says so.
+    MoveRerouted,
+    /// The map says so; nothing is behind the commands of the old lane.
+    MoveDraining,
+    /// The marker is behind them.
+    MoveMarked,
+    /// Everything before the marker is processed.
+    MoveDrained,
+    /// A leg of the move is over.
+    MoveLegFinished,
 }
 
 /// Something that keeps the promises, named after what goes wrong without it.
@@ -74,6 +86,12 @@ impl Point {
             Self::LookAhead => "look-ahead",
             Self::Receive => "receive",
             Self::BackgroundTask => "background-task",
+            Self::MoveBegun => "move-begun",
+            Self::MoveRerouted => "move-rerouted",
+            Self::MoveDraining => "move-draining",
+            Self::MoveMarked => "move-marked",
+            Self::MoveDrained => "move-drained",
+            Self::MoveLegFinished => "move-leg-finished",
         }
     }
 }

@@ -12,7 +12,7 @@ pub mod topology;
 pub mod consumer;
 pub mod depth;
 pub mod follower;
+pub mod management;
 pub mod publisher;
 
-mod patterns;
 mod properties;

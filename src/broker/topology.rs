@@ -1,25 +1,30 @@
 //! The exchanges, queues and bindings that the system stands on, as data: declared, verified
 //! and exported from one description.
 //!
+//! Publishers write to [`COMMANDS`]. It passes everything on to [`ROUTING`], which is internal, and only
+//! there lanes are bound. So a queue that somebody binds to [`COMMANDS`] gets copies and takes nothing
+//! away: an alternate exchange gets what has found no queue, and [`ROUTING`] knows of lanes alone.
+//!
 //! Queue arguments are written out rather than left to policies, so that a broker without any
 //! set-up of its own is safe: quorum queues, a single active consumer, a positive delivery
 //! limit (without one a requeue goes to the back), dead-lettering at least once.
 
+pub mod bindings;
+pub mod declare;
+pub mod export;
+
 use std::fmt;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{Channel, ExchangeKind};
-use serde_json::json;
+use lapin::ExchangeKind;
 
-use crate::broker::connection::{Connection, close_channel, request};
-use crate::broker::error::Error;
-use crate::broker::patterns;
 use crate::config::MAIN_LANE;
+use crate::domain::routing::RoutingMap;
 
 /// Where upstreams publish commands; topic.
 pub const COMMANDS: &str = "partner-program.commands";
-/// Takes the commands that no lane's pattern matches; fanout, alternate exchange of [`COMMANDS`].
+/// Gets every command from [`COMMANDS`] and routes it to its lane; topic, internal.
+pub const ROUTING: &str = "partner-program.commands.routing";
+/// Takes the commands that no lane's pattern matches; fanout, alternate exchange of [`ROUTING`].
 pub const COMMANDS_UNBOUND: &str = "partner-program.commands.unbound";
 /// Where results are published; topic.
 pub const RESULTS: &str = "partner-program.results";
@@ -49,20 +54,11 @@ pub fn is_own_queue(name: &str) -> bool {
     name == DEAD_LETTERS || name.starts_with(&lane_queue(""))
 }
 
-/// A lane and the patterns on [`COMMANDS`] that feed it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lane {
-    /// Part of the queue's name.
-    pub name: String,
-    /// Topic patterns, e.g. `acme.*` or `acme.*.7`.
-    pub bindings: Vec<String>,
-}
-
 /// Everything the system needs on the broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
-    /// Among them [`CATCH_ALL_LANE`].
-    pub lanes: Vec<Lane>,
+    /// The lanes and the patterns that feed them.
+    pub map: RoutingMap,
 }
 
 /// Something that is not as it should be.
@@ -85,6 +81,8 @@ impl fmt::Display for Difference {
 struct Exchange {
     name: &'static str,
     kind: ExchangeKind,
+    /// Publishers can't publish to it.
+    is_internal: bool,
     arguments: &'static [(&'static str, Argument)],
 }
 
@@ -93,9 +91,17 @@ struct Queue {
     arguments: &'static [(&'static str, Argument)],
 }
 
+/// What a binding leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Destination {
+    Queue(String),
+    Exchange(&'static str),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Binding {
     exchange: &'static str,
-    queue: String,
+    destination: Destination,
     pattern: String,
 }
 
@@ -106,15 +112,28 @@ enum Argument {
     Flag,
 }
 
-const EXCHANGES: [Exchange; 4] = [
-    Exchange { name: COMMANDS_UNBOUND, kind: ExchangeKind::Fanout, arguments: &[] },
+const EXCHANGES: [Exchange; 5] = [
+    Exchange {
+        name: COMMANDS_UNBOUND,
+        kind: ExchangeKind::Fanout,
+        is_internal: true,
+        arguments: &[],
+    },
+    Exchange {
+        name: ROUTING,
+        kind: ExchangeKind::Topic,
+        is_internal: true,
+        arguments: &[("alternate-exchange", Argument::Text(COMMANDS_UNBOUND))],
+    },
+    // The alternate exchange stands in for the binding to the same exchange, should that be lost.
     Exchange {
         name: COMMANDS,
         kind: ExchangeKind::Topic,
-        arguments: &[("alternate-exchange", Argument::Text(COMMANDS_UNBOUND))],
+        is_internal: false,
+        arguments: &[("alternate-exchange", Argument::Text(ROUTING))],
     },
-    Exchange { name: RESULTS, kind: ExchangeKind::Topic, arguments: &[] },
-    Exchange { name: DEAD_LETTERS, kind: ExchangeKind::Fanout, arguments: &[] },
+    Exchange { name: RESULTS, kind: ExchangeKind::Topic, is_internal: false, arguments: &[] },
+    Exchange { name: DEAD_LETTERS, kind: ExchangeKind::Fanout, is_internal: false, arguments: &[] },
 ];
 
 const LANE_ARGUMENTS: &[(&str, Argument)] = &[
@@ -138,239 +157,44 @@ impl Topology {
         let dead_letters =
             Queue { name: DEAD_LETTERS.to_owned(), arguments: DEAD_LETTER_ARGUMENTS };
         let lanes = self
+            .map
             .lanes
             .iter()
-            .map(|lane| Queue { name: lane_queue(&lane.name), arguments: LANE_ARGUMENTS });
+            .map(|lane| Queue { name: lane_queue(lane), arguments: LANE_ARGUMENTS });
         std::iter::once(dead_letters).chain(lanes)
     }
 
+    /// Source, destination and pattern of each binding.
+    pub(super) fn binding_names(&self) -> impl Iterator<Item = [String; 3]> {
+        self.bindings().map(|Binding { exchange, destination, pattern }| {
+            let destination = match destination {
+                Destination::Queue(queue) => queue,
+                Destination::Exchange(exchange) => exchange.to_owned(),
+            };
+            [exchange.to_owned(), destination, pattern]
+        })
+    }
+
     fn bindings(&self) -> impl Iterator<Item = Binding> {
+        let to_queue = |exchange, queue, pattern: &str| Binding {
+            exchange,
+            destination: Destination::Queue(queue),
+            pattern: pattern.to_owned(),
+        };
+        let all_commands = Binding {
+            exchange: COMMANDS,
+            destination: Destination::Exchange(ROUTING),
+            pattern: "#".to_owned(),
+        };
         let fixed = [
-            (DEAD_LETTERS, DEAD_LETTERS.to_owned()),
-            (COMMANDS_UNBOUND, lane_queue(CATCH_ALL_LANE)),
-        ]
-        .map(|(exchange, queue)| Binding { exchange, queue, pattern: String::new() });
-        let lanes = self.lanes.iter().flat_map(|lane| {
-            lane.bindings.iter().map(|pattern| Binding {
-                exchange: COMMANDS,
-                queue: lane_queue(&lane.name),
-                pattern: pattern.clone(),
-            })
-        });
+            to_queue(DEAD_LETTERS, DEAD_LETTERS.to_owned(), ""),
+            to_queue(COMMANDS_UNBOUND, lane_queue(CATCH_ALL_LANE), ""),
+            all_commands,
+        ];
+        let lanes = self.map.patterns.iter();
+        let lanes = lanes.map(move |(pattern, lane)| to_queue(ROUTING, lane_queue(lane), pattern));
         fixed.into_iter().chain(lanes)
     }
-}
-
-/// Declares what is missing. What is there already must be as described.
-pub async fn declare(connection: &Connection, topology: &Topology) -> Result<(), Error> {
-    let mut differences = Vec::new();
-    for exchange in &EXCHANGES {
-        differences.extend(probe_exchange(connection, exchange, false).await?);
-    }
-    for queue in topology.queues() {
-        differences.extend(probe_queue(connection, &queue, false).await?);
-    }
-    if !differences.is_empty() {
-        return Err(Error::Topology(differences));
-    }
-    let channel = connection.channel().await?;
-    for Binding { exchange, queue, pattern } in topology.bindings() {
-        let what = format!("binding {queue} to {exchange}");
-        let options = QueueBindOptions::default();
-        let bound = channel.queue_bind(
-            queue.as_str().into(),
-            exchange.into(),
-            pattern.as_str().into(),
-            options,
-            FieldTable::default(),
-        );
-        request(&what, bound).await?;
-    }
-    close_channel(&channel).await;
-    Ok(())
-}
-
-/// What differs from the description. Creates nothing. Bindings can't be asked for over AMQP:
-/// declaring them again is harmless.
-pub async fn verify(
-    connection: &Connection,
-    topology: &Topology,
-) -> Result<Vec<Difference>, Error> {
-    let mut differences = Vec::new();
-    for exchange in &EXCHANGES {
-        match probe_exchange(connection, exchange, true).await? {
-            None => differences.extend(probe_exchange(connection, exchange, false).await?),
-            missing => differences.extend(missing),
-        }
-    }
-    for queue in topology.queues() {
-        match probe_queue(connection, &queue, true).await? {
-            None => differences.extend(probe_queue(connection, &queue, false).await?),
-            missing => differences.extend(missing),
-        }
-    }
-    Ok(differences)
-}
-
-/// Makes the topology good before work begins: nothing is declared where nothing is missing, so
-/// a user without the right to configure can work on a topology that somebody else applied.
-pub async fn ensure(connection: &Connection, topology: &Topology) -> Result<(), Error> {
-    let mut missing = false;
-    for exchange in &EXCHANGES {
-        missing |= probe_exchange(connection, exchange, true).await?.is_some();
-    }
-    for queue in topology.queues() {
-        missing |= probe_queue(connection, &queue, true).await?.is_some();
-    }
-    if missing { declare(connection, topology).await } else { Ok(()) }
-}
-
-/// Binds the dead letters' queue to their exchange, should the binding be gone: nothing else can tell,
-/// and a dead letter that no queue holds would be lost.
-pub async fn bind_dead_letters(connection: &Connection) -> Result<(), Error> {
-    let channel = connection.channel().await?;
-    let bound = channel.queue_bind(
-        DEAD_LETTERS.into(),
-        DEAD_LETTERS.into(),
-        "".into(),
-        QueueBindOptions::default(),
-        FieldTable::default(),
-    );
-    request("binding the dead letters' queue to its exchange", bound).await?;
-    close_channel(&channel).await;
-    Ok(())
-}
-
-/// Declares an exchange on a channel of its own, because a refusal closes the channel.
-async fn probe_exchange(
-    connection: &Connection,
-    exchange: &Exchange,
-    passive: bool,
-) -> Result<Option<Difference>, Error> {
-    let channel = connection.channel().await?;
-    let options =
-        ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
-    let declared = channel.exchange_declare(
-        exchange.name.into(),
-        exchange.kind.clone(),
-        options,
-        table(exchange.arguments),
-    );
-    judge(&channel, "exchange", exchange.name, declared).await
-}
-
-/// See [`probe_exchange`].
-async fn probe_queue(
-    connection: &Connection,
-    queue: &Queue,
-    passive: bool,
-) -> Result<Option<Difference>, Error> {
-    let channel = connection.channel().await?;
-    let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
-    let declared =
-        channel.queue_declare(queue.name.as_str().into(), options, table(queue.arguments));
-    judge(&channel, "queue", &queue.name, declared).await
-}
-
-async fn judge<T>(
-    channel: &Channel,
-    kind: &'static str,
-    name: &str,
-    declared: impl Future<Output = lapin::Result<T>>,
-) -> Result<Option<Difference>, Error> {
-    match request(&format!("declaring {kind} {name}"), declared).await {
-        Ok(_) => {
-            close_channel(channel).await;
-            Ok(None)
-        }
-        Err(Error::NotFound(_)) => {
-            Ok(Some(Difference { kind, name: name.to_owned(), problem: "missing".into() }))
-        }
-        Err(Error::Precondition(problem)) => {
-            Ok(Some(Difference { kind, name: name.to_owned(), problem }))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn table(arguments: &[(&str, Argument)]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (key, value) in arguments {
-        let value = match value {
-            Argument::Text(text) => AMQPValue::LongString(LongString::from(*text)),
-            Argument::Number(number) => AMQPValue::LongLongInt(*number),
-            Argument::Flag => AMQPValue::Boolean(true),
-        };
-        table.insert((*key).into(), value);
-    }
-    table
-}
-
-/// The topology as definitions for `rabbitmqctl import_definitions`, in the virtual host `/`.
-#[must_use]
-pub fn export(topology: &Topology) -> serde_json::Value {
-    let arguments = |arguments: &[(&str, Argument)]| -> serde_json::Map<_, _> {
-        let pairs = arguments.iter().map(|(key, value)| {
-            let value = match value {
-                Argument::Text(text) => json!(text),
-                Argument::Number(number) => json!(number),
-                Argument::Flag => json!(true),
-            };
-            ((*key).to_owned(), value)
-        });
-        pairs.collect()
-    };
-    let exchanges: Vec<_> = EXCHANGES
-        .iter()
-        .map(|exchange| {
-            let kind = match exchange.kind {
-                ExchangeKind::Fanout => "fanout",
-                _ => "topic",
-            };
-            json!({
-                "name": exchange.name, "vhost": "/", "type": kind, "durable": true,
-                "auto_delete": false, "internal": false,
-                "arguments": arguments(exchange.arguments),
-            })
-        })
-        .collect();
-    let queues: Vec<_> = topology
-        .queues()
-        .map(|queue| {
-            json!({
-                "name": queue.name, "vhost": "/", "durable": true, "auto_delete": false,
-                "arguments": arguments(queue.arguments),
-            })
-        })
-        .collect();
-    let bindings: Vec<_> = topology
-        .bindings()
-        .map(|binding| {
-            json!({
-                "source": binding.exchange, "vhost": "/", "destination": binding.queue,
-                "destination_type": "queue", "routing_key": binding.pattern, "arguments": {},
-            })
-        })
-        .collect();
-    json!({ "exchanges": exchanges, "queues": queues, "bindings": bindings })
-}
-
-/// Two patterns of different lanes that could match the same key: such a command would take
-/// effect in two lanes, in no order.
-#[must_use]
-pub fn overlapping(lanes: &[Lane]) -> Option<[(&str, &str); 2]> {
-    for (index, one) in lanes.iter().enumerate() {
-        for other in &lanes[index + 1..] {
-            for a in &one.bindings {
-                for b in &other.bindings {
-                    if patterns::overlap(a, b) {
-                        return Some([(&one.name, a), (&other.name, b)]);
-                    }
-                }
-            }
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -382,16 +206,5 @@ mod tests {
         // The greatest values that the settings take, and batches that shrink from 1,999 to 1.
         let (prefetch, attempts_limit, deaths_until_alone) = (1_999, 50, 4);
         assert!(DELIVERY_LIMIT > prefetch * (attempts_limit + deaths_until_alone));
-    }
-
-    #[test]
-    fn the_lanes_of_an_overlap_are_named() {
-        let lane = |name: &str, bindings: &[&str]| Lane {
-            name: name.into(),
-            bindings: bindings.iter().map(ToString::to_string).collect(),
-        };
-        let lanes = [lane("one", &["acme.*"]), lane("two", &["beta.#", "*.link"])];
-        assert_eq!(overlapping(&lanes), Some([("one", "acme.*"), ("two", "*.link")]));
-        assert_eq!(overlapping(&[lane("one", &["acme.*"]), lane("two", &["acme.*.7"])]), None);
     }
 }

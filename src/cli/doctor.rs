@@ -2,13 +2,14 @@
 
 mod database;
 mod memory;
+mod routing;
 
 use serde::Serialize;
 
 use super::output::Row;
 use super::{Context, Exit, one_line};
 use crate::broker::connection::Connection;
-use crate::broker::topology;
+use crate::broker::topology::{self, Topology};
 use crate::config::Config;
 
 /// Check settings, database, broker and topology, and say what to do about what is wrong
@@ -25,6 +26,9 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     let mut checks = settings(&context.config);
     checks.extend(database::checks(&context.config).await);
     checks.extend(broker(&context.config).await);
+    if let Ok(map) = super::topology::of(&context.config) {
+        checks.extend(routing::checks(&context.config, &map).await);
+    }
     context.output.rows(&checks)?;
     let failed = checks.iter().any(|check| check.state == State::Fail);
     Ok(if failed { Exit::Failure } else { Exit::Success })
@@ -78,8 +82,8 @@ impl Row for Check {
 
 fn settings(config: &Config) -> Vec<Check> {
     let lanes = match super::topology::of(config) {
-        Ok(topology) => {
-            let names: Vec<&str> = topology.lanes.iter().map(|lane| lane.name.as_str()).collect();
+        Ok(map) => {
+            let names: Vec<&str> = map.lanes.iter().map(String::as_str).collect();
             Check::ok("lanes", names.join(", "))
         }
         Err(refusal) => Check::fail("lanes", refusal.to_string(), "narrow one of the patterns"),
@@ -108,8 +112,8 @@ async fn broker(config: &Config) -> Vec<Check> {
         }
     };
     let mut checks = vec![Check::ok("broker", shown)];
-    if let Ok(topology) = super::topology::of(config) {
-        match topology::verify(&connection, &topology).await {
+    if let Ok(map) = super::topology::of(config) {
+        match topology::declare::verify(&connection, &Topology { map }).await {
             Ok(differences) if differences.is_empty() => {
                 checks.push(Check::ok("topology", "as configured"));
             }

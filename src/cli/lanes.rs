@@ -1,5 +1,7 @@
 //! `partner-program lanes`
 
+mod move_pattern;
+
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use serde::Serialize;
@@ -15,7 +17,7 @@ use crate::store::lane_pauses::{self, Pause};
 use crate::store::lane_samples::{self, Present};
 use crate::store::vitals;
 
-/// See who works the lanes, and let a lane stand still
+/// See who works the lanes, let a lane stand still, and give a pattern to another lane
 #[derive(Subcommand)]
 #[command(after_help = "\
 A paused lane is drained: what was begun is finished and announced, then its commands wait in their
@@ -24,11 +26,13 @@ queue. Workers see a pause, and its end, within a second or so; it outlives thei
 Examples:
   partner-program lanes list
   partner-program lanes pause main --reason 'OPS-8: globex moves'
-  partner-program lanes resume main")]
+  partner-program lanes resume main
+  partner-program lanes move --org globex --to vip --dry-run")]
 pub(super) enum Action {
     List(ListArgs),
     Pause(PauseArgs),
     Resume(ResumeArgs),
+    Move(move_pattern::MoveArgs),
 }
 
 /// The lanes: who has each, what waits in it, how fast it goes, whether it stands still
@@ -63,6 +67,7 @@ pub(super) async fn run(action: &Action, context: &mut Context) -> anyhow::Resul
         Action::List(ListArgs {}) => list(&mut connection, context).await?,
         Action::Pause(args) => pause(args, &mut connection, context).await?,
         Action::Resume(args) => resume(args, &mut connection, context).await?,
+        Action::Move(args) => move_pattern::run(args, &mut connection, context).await?,
     }
     Ok(Exit::Success)
 }
@@ -128,7 +133,13 @@ async fn resume(
     let lane = &args.lane;
     if !lane_pauses::resume(connection, lane, &args.by.name()).await? {
         let known = names(&vitals::lanes(connection).await?, context);
-        return Err(if known.contains(lane) {
+        let pauses = lane_pauses::paused(connection).await?;
+        return Err(if let Some(held) = pauses.iter().find(|pause| pause.lane == *lane) {
+            let why = &held.reason;
+            Refusal::Conflict(format!(
+                "lane {lane} goes on when a change of the routing map ends: {why}"
+            ))
+        } else if known.contains(lane) {
             Refusal::Conflict(format!("lane {lane} is not paused"))
         } else {
             Refusal::NotFound(format!("no lane `{lane}`: there is {}", known.join(", ")))

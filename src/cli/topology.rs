@@ -1,90 +1,169 @@
 //! `partner-program topology`
 
+use std::sync::Arc;
+
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::output::{Row, note};
-use super::{Context, Exit, Refusal};
 use crate::broker::connection::Connection;
-use crate::broker::topology;
-use crate::broker::topology::Topology;
+use crate::broker::topology::{self, Topology};
+use crate::cli::ask::WhoArgs;
+use crate::cli::output::{Row, note};
+use crate::cli::{Context, Exit, Refusal};
 use crate::config::Config;
+use crate::domain::routing::{Difference, RoutingMap};
+use crate::ops::routing::Error;
+use crate::ops::routing::apply::{self, Applied};
+use crate::store::connection;
+use crate::store::routing;
 
-/// Declare, check or export the exchanges, queues and bindings on the broker
+/// Apply, check or export the exchanges, queues, bindings and the routing map
 #[derive(Subcommand)]
 #[command(after_help = "\
-Declaring is safe to repeat. A queue that exists with other arguments is never touched: check says
-what differs.
+The routing map says which lane gets which routing key. `apply` makes it that of the configuration;
+workers with another configuration do not subscribe. Applying is safe to repeat. A queue that exists
+with other arguments is never touched: check says what differs.
+
+While commands wait in a lane, its routing keys are given to another one by: partner-program lanes move
 
 Examples:
   partner-program topology apply
   partner-program topology check -o ndjson
   partner-program topology export > definitions.json && rabbitmqctl import_definitions definitions.json")]
 pub(super) enum Action {
-    /// Declare what is missing
-    Apply,
+    Apply(ApplyArgs),
     /// Say what is missing or differs, change nothing; exits with 5 if anything does
     Check,
-    /// Print it as definitions for `rabbitmqctl import_definitions`; needs no broker
+    /// Print it as definitions for `rabbitmqctl import_definitions`; needs no server
     Export,
 }
 
-pub(super) async fn run(action: &Action, context: &mut Context) -> anyhow::Result<Exit> {
-    let topology = of(&context.config)?;
-    if let Action::Export = action {
-        context.output.document(&topology::export(&topology))?;
-        return Ok(Exit::Success);
-    }
-    let url = context.config.amqp_url()?;
-    let connection = Connection::open(url, &context.config.worker_id).await?;
-    let lanes = topology.lanes.len();
-    let exit = match action {
-        Action::Apply => {
-            topology::declare(&connection, &topology).await?;
-            note(&format!("declared: exchanges, dead letters and {lanes} lane(s)"));
-            Exit::Success
-        }
-        Action::Check | Action::Export => {
-            let differences: Vec<Difference> = topology::verify(&connection, &topology)
-                .await?
-                .iter()
-                .map(|difference| Difference { difference: difference.to_string() })
-                .collect();
-            context.output.rows(&differences)?;
-            if differences.is_empty() {
-                note(&format!("as configured: exchanges, dead letters and {lanes} lane(s)"));
-                Exit::Success
-            } else {
-                Exit::Conflict
-            }
-        }
-    };
-    connection.close().await;
-    Ok(exit)
+/// Declare what is missing, bind the lanes, and make the configuration's lanes the routing map
+#[derive(clap::Args)]
+pub(super) struct ApplyArgs {
+    #[command(flatten)]
+    who: WhoArgs,
 }
 
-/// The topology of the configured lanes, unless two of them would get the same command.
-pub(super) fn of(config: &Config) -> Result<Topology, Refusal> {
-    let lanes: Vec<topology::Lane> = config
-        .lanes
-        .iter()
-        .map(|lane| topology::Lane { name: lane.name.clone(), bindings: lane.bindings.clone() })
-        .collect();
-    if let Some([(lane, pattern), (other_lane, other)]) = topology::overlapping(&lanes) {
-        return Err(Refusal::Usage(format!(
-            "lane: `{pattern}` of lane `{lane}` and `{other}` of lane `{other_lane}` match the \
-             same routing key, so its commands would be applied in both; narrow one of them"
-        )));
+pub(super) async fn run(action: &Action, context: &mut Context) -> anyhow::Result<Exit> {
+    let map = of(&context.config)?;
+    match action {
+        Action::Apply(args) => apply(args, &map, context).await,
+        Action::Check => check(map, context).await,
+        Action::Export => {
+            context.output.document(&topology::export::export(&Topology { map }))?;
+            Ok(Exit::Success)
+        }
     }
-    Ok(Topology { lanes })
+}
+
+async fn apply(args: &ApplyArgs, map: &RoutingMap, context: &Context) -> anyhow::Result<Exit> {
+    let actor = args.who.with_reason_or("topology apply");
+    let config = &context.config;
+    let mut database = connection::connect(config.database_url()?, &config.worker_id).await?;
+    let broker = Arc::new(Connection::open(config.amqp_url()?, &config.worker_id).await?);
+    let applied = apply::apply(&mut database, &broker, map, &actor).await;
+    broker.close().await;
+    let Applied { version, changes, unbound } = applied.map_err(refusal)?;
+    for difference in changes {
+        note(&change(&difference));
+    }
+    for (pattern, lane) in unbound {
+        note(&format!("not bound any more: `{pattern}` to lane `{lane}`"));
+    }
+    let lanes = map.lanes.len();
+    note(&format!(
+        "applied: exchanges, dead letters and {lanes} lane(s); the routing map has version {version}"
+    ));
+    Ok(Exit::Success)
+}
+
+fn change(difference: &Difference) -> String {
+    match difference {
+        Difference::Lane { lane, is_in_first: true } => format!("new lane `{lane}`"),
+        Difference::Lane { lane, is_in_first: false } => format!(
+            "lane `{lane}` is gone from the routing map; its queue is empty and can be deleted: \
+             rabbitmqctl delete_queue {}",
+            topology::lane_queue(lane)
+        ),
+        Difference::Pattern { pattern, first, second } => {
+            format!("`{pattern}` goes to lane `{first}`, no longer to `{second}`")
+        }
+    }
+}
+
+/// With the exit code that it has.
+pub(super) fn refusal(error: Error) -> anyhow::Error {
+    match error {
+        Error::Store(error) => error.into(),
+        Error::Broker(error) => error.into(),
+        Error::Overlap(text) => Refusal::Usage(text).into(),
+        Error::NotFound(text) => Refusal::NotFound(text).into(),
+        Error::Schema(text)
+        | Error::WouldReorder(text)
+        | Error::UnderWay(text)
+        | Error::StillWaiting(text) => Refusal::Conflict(text).into(),
+    }
+}
+
+async fn check(map: RoutingMap, context: &mut Context) -> anyhow::Result<Exit> {
+    let config = &context.config;
+    let connection = Connection::open(config.amqp_url()?, &config.worker_id).await?;
+    let lanes = map.lanes.len();
+    let verified = topology::declare::verify(&connection, &Topology { map: map.clone() }).await;
+    connection.close().await;
+    let mut differences: Vec<DifferenceRow> = verified?
+        .iter()
+        .map(|difference| DifferenceRow { difference: difference.to_string() })
+        .collect();
+    match config.database_url() {
+        Ok(url) => {
+            let mut database = connection::connect(url, &config.worker_id).await?;
+            differences.extend(map_differences(&map, routing::load(&mut database).await?.as_ref()));
+        }
+        Err(_not_set) => note("the routing map is not checked: DATABASE_URL is not set"),
+    }
+    context.output.rows(&differences)?;
+    if differences.is_empty() {
+        note(&format!("as configured: exchanges, dead letters and {lanes} lane(s)"));
+        Ok(Exit::Success)
+    } else {
+        Ok(Exit::Conflict)
+    }
+}
+
+fn map_differences(map: &RoutingMap, applied: Option<&routing::Routing>) -> Vec<DifferenceRow> {
+    let row = |difference| DifferenceRow { difference };
+    let Some(applied) = applied else {
+        return vec![row(
+            "there is no routing map yet: run `partner-program topology apply`".into()
+        )];
+    };
+    let under_way = applied.change.as_ref().map(|change| row(change.description()));
+    let differences = map.differences(&applied.map);
+    differences
+        .iter()
+        .map(|difference| row(difference.of_configuration()))
+        .chain(under_way)
+        .collect()
+}
+
+/// The routing map of the configured lanes, unless two of them would get the same command.
+pub(super) fn of(config: &Config) -> Result<RoutingMap, Refusal> {
+    let lanes = config.lanes.iter();
+    let map = RoutingMap::new(lanes.map(|lane| (lane.name.as_str(), lane.bindings.as_slice())));
+    match map.overlap() {
+        Some(overlap) => Err(Refusal::Usage(format!("lane: {overlap}"))),
+        None => Ok(map),
+    }
 }
 
 #[derive(Serialize)]
-struct Difference {
+struct DifferenceRow {
     difference: String,
 }
 
-impl Row for Difference {
+impl Row for DifferenceRow {
     const HEADERS: &'static [&'static str] = &["DIFFERENCE"];
 
     fn cells(&self) -> Vec<String> {

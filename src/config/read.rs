@@ -32,9 +32,10 @@ const fn key(name: &'static str, variable: &'static str) -> Key {
     Key { name, variable, customary: None, secret: false }
 }
 
-const KEYS: [Key; 23] = [
+const KEYS: [Key; 24] = [
     Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
     Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
+    Key { secret: true, ..key("management_url", "MANAGEMENT_URL") },
     key("worker_id", "WORKER_ID"),
     key("window", "WINDOW"),
     key("window_items", "WINDOW_ITEMS"),
@@ -95,6 +96,7 @@ impl Config {
         Self {
             database_url: None,
             amqp_url: None,
+            management_url: None,
             worker_id: String::new(),
             window: 512,
             window_items: 4_096,
@@ -232,6 +234,10 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
             let example = "write amqp://user:password@host:5672/%2f, \
                            or several hosts as in @one:5672,two:5672/";
             config.amqp_url = Some(values::url(given, &["amqp", "amqps"], example)?);
+        }
+        "management_url" => {
+            let example = "write http://host:15672, with user:password@ if not those of amqp_url";
+            config.management_url = Some(values::url(given, &["http", "https"], example)?);
         }
         "worker_id" => config.worker_id = values::worker_id(given)?,
         "window" => config.window = integer(given, 1..=i64::from(PREFETCH_MAX))?,

@@ -44,7 +44,9 @@ pub(super) async fn ready(State(app): State<Shared>) -> Response {
     let lanes: Vec<(&str, Report)> =
         app.counters.iter().map(|(lane, counters)| (lane, counters.health())).collect();
     let servers_are_up = beat.database == Server::Up && beat.broker == Server::Up;
-    let is_ready = servers_are_up && lanes.iter().all(|(_, report)| report.is_ready());
+    let bindings = app.counters.bindings();
+    let is_ready =
+        servers_are_up && bindings.is_ready() && lanes.iter().all(|(_, report)| report.is_ready());
     let (status, word) = if is_ready {
         (StatusCode::OK, "ready")
     } else {
@@ -70,6 +72,7 @@ pub(super) async fn ready(State(app): State<Shared>) -> Response {
         "worker": app.config.worker_id,
         "database": beat.database.word(),
         "broker": beat.broker.word(),
+        "bindings": bindings.to_string(),
         "lanes": lanes,
     });
     (status, Json(body)).into_response()

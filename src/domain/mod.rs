@@ -21,6 +21,9 @@ pub mod snapshot;
 pub mod groups;
 pub mod holds;
 
+mod patterns;
+pub mod routing;
+
 pub mod evaluate;
 pub mod resolve;
 

@@ -59,11 +59,13 @@ pub enum Reason {
     ProcessingFailed,
     /// It waits for a dead letter of its customer, and no more may be parked.
     Held,
+    /// The routing map gives its routing key to another lane.
+    WrongLane,
 }
 
 impl Reason {
     /// Every reason, in the order of the declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotUtf8,
         Self::NotJson,
         Self::TrailingData,
@@ -81,6 +83,7 @@ impl Reason {
         Self::UnsupportedContent,
         Self::ProcessingFailed,
         Self::Held,
+        Self::WrongLane,
     ];
 
     /// The word on the wire; part of the contract, so it does not change.
@@ -104,6 +107,7 @@ impl Reason {
             Self::UnsupportedContent => "unsupported-content",
             Self::ProcessingFailed => "processing-failed",
             Self::Held => "held",
+            Self::WrongLane => "wrong-lane",
         }
     }
 

@@ -7,3 +7,4 @@ pub mod documents;
 pub mod import;
 pub mod import_customers;
 pub mod publish;
+pub mod routing;

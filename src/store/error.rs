@@ -18,8 +18,10 @@ pub enum Error {
     /// The database will not take this, now or later.
     #[error("{0}")]
     Refused(String),
-    /// Another worker has taken the lane.
-    #[error("another worker has taken the lane `{lane}` since epoch {epoch}")]
+    /// Another worker has acquired the lane, or a change of the routing map holds it.
+    #[error(
+        "another worker has acquired lane `{lane}` since epoch {epoch}, or a change of the routing map holds it"
+    )]
     Fenced {
         /// The lane.
         lane: String,

@@ -26,18 +26,27 @@ impl Fence {
     }
 }
 
-/// Takes the lane: from now on whoever held it before can't commit.
+/// Acquires the lane: from now on its former owner can't commit.
+///
+/// # Errors
+///
+/// [`Error::Fenced`] while a change of the routing map holds the lane. The condition is on the lane's
+/// own row, so it is seen whoever locks the row first.
 pub async fn take(connection: &mut Connection, lane: &str, worker: &str) -> Result<Fence, Error> {
     let taken = sqlx::query!(
         "insert into lane (name, epoch, holder, token) values ($1, 1, $2, gen_random_uuid())
          on conflict (name) do update set epoch = lane.epoch + 1, holder = excluded.holder,
              token = excluded.token, taken_at = now()
+         where lane.held_by_change is null
          returning epoch, token",
         lane,
         worker,
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
+    let Some(taken) = taken else {
+        return Err(Error::Fenced { lane: lane.to_owned(), epoch: 0 });
+    };
     Ok(Fence { lane: lane.to_owned(), epoch: taken.epoch, token: taken.token })
 }
 

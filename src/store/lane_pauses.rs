@@ -20,12 +20,23 @@ pub struct Pause {
     pub paused_at: DateTime<Utc>,
 }
 
-/// The lanes that stand still, by name.
+/// The lanes that stand still, by name: those that operators pause, and those that a change of the
+/// routing map holds. A lane may be both.
 pub async fn paused(connection: &mut Connection) -> Result<Vec<Pause>, Error> {
     let pauses = sqlx::query_as!(
         Pause,
-        "select lane, actor, reason, paused_at from lane_pause
-        where resumed_at is null order by lane",
+        r#"select lane as "lane!", actor as "actor!", reason as "reason!", paused_at as "paused_at!"
+        from (
+            select lane, actor, reason, paused_at from lane_pause where resumed_at is null
+            union all
+            select l.name, c.actor, case c.kind
+                    when 'move' then format('`%s` moves from lane `%s` to `%s`; if the command has died: '
+                        'partner-program lanes move --resume', c.pattern, c.from_lane, c.to_lane)
+                    else '`topology apply` is under way; if it has died, run it again' end,
+                c.started_at
+            from lane l join routing_change c on c.id = l.held_by_change
+        ) stands_still
+        order by lane"#,
     )
     .fetch_all(connection)
     .await?;

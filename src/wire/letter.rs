@@ -20,8 +20,11 @@ use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message, UNREADABLE
 /// The header that names the letter which a message is a replay of.
 pub const REPLAY_OF: &str = "replay-of";
 
-/// Headers that the worker or the broker adds on a message's way. A replay goes without them.
-const INFRASTRUCTURE: [&str; 22] = [
+/// Headers that the worker or the broker adds on a message's way, and those that lead a message to
+/// further queues. A replay goes without them.
+const INFRASTRUCTURE: [&str; 24] = [
+    "CC",
+    "BCC",
     UNREADABLE_TIMESTAMP,
     REPLAY_OF,
     BODY_LENGTH,

@@ -14,6 +14,7 @@ mod reader;
 
 pub mod customer_keys;
 pub mod cut_body;
+pub mod lane_marker;
 pub mod letter;
 pub mod parked;
 pub mod rejected;

@@ -1,4 +1,5 @@
-//! The broker's side of a lane's generation: connections, topology, publisher and subscription.
+//! What comes before a lane's generation works: the database, the routing map, and the broker's side,
+//! which are connections, topology, publisher and subscription.
 
 use std::sync::Arc;
 
@@ -7,9 +8,13 @@ use crate::broker::consumer::Consumer;
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Topology};
 use crate::failpoint::{self, Point};
+use crate::store::fence::Fence;
+use crate::store::session::Session;
 use crate::worker::counters::Counters;
 use crate::worker::fault::Fault;
 use crate::worker::lane::Lane;
+use crate::worker::routing::{self, LaneRouting, Permission};
+use crate::worker::{canary, preflight};
 
 /// The broker's side of a generation. Two connections: a blocked one stops all writes, and acks
 /// must not wait behind results.
@@ -21,18 +26,56 @@ pub(super) struct Connected {
 }
 
 impl Lane {
+    /// Returns when the database works for a lane. Each channel that is closed for want of it would
+    /// count as a delivery of everything that it held.
+    pub(super) async fn check_database(&self, session: &mut Session) -> Result<(), Fault> {
+        preflight::check(session).await?;
+        let (fence, worker) = (Fence::of_no_owner(&self.name), &self.config.worker_id);
+        let holds = self.parked_max().is_some();
+        Ok(canary::run(session, &fence, worker, holds, self.clock.now()).await?)
+    }
+
+    /// Returns once the routing map is as the worker's configuration, and what it says.
+    pub(super) async fn wait_for_routing(
+        &self,
+        session: &mut Session,
+    ) -> Result<Arc<LaneRouting>, Fault> {
+        let mut told = String::new();
+        loop {
+            match LaneRouting::load(session, &self.config.lanes, &self.name).await? {
+                Permission::Granted(routing) => return Ok(Arc::from(routing)),
+                Permission::Denied(why) => {
+                    self.counters.health.fail(&why);
+                    if told != why {
+                        tracing::error!(
+                            lane = self.name,
+                            "lane `{}` does not subscribe and looks again every {} s: {why}",
+                            self.name,
+                            routing::LOOK_INTERVAL.as_secs()
+                        );
+                        told = why;
+                    }
+                    tokio::time::sleep(routing::LOOK_INTERVAL).await;
+                }
+            }
+        }
+    }
+
     /// Connects, makes the topology good, publishes what the last generation could not, and
     /// subscribes.
-    pub(super) async fn connect(&self) -> Result<Connected, Fault> {
+    pub(super) async fn connect(
+        &self,
+        session: &mut Session,
+        topology: &Topology,
+    ) -> Result<Connected, Fault> {
         let name = self.connection_name();
         let url = &self.places.amqp_url;
         let consuming = Connection::open(url, &format!("{name} consuming")).await?;
         let publishing = Arc::new(Connection::open(url, &format!("{name} publishing")).await?);
-        let topology = self.topology();
-        let ensured = topology::ensure(&publishing, &topology).await;
+        let ensured = self.make_topology_good(session, &publishing, topology).await;
         let mut publisher = Publisher::open(&publishing, self.config.confirm_timeout()).await?;
         // First, because it says best what is wrong.
-        self.unpublished.publish(&mut publisher, &topology, &self.counters).await?;
+        self.unpublished.publish(&mut publisher, topology, &self.counters).await?;
         ensured?;
         let queue = topology::lane_queue(&self.name);
         let consumer =
@@ -44,11 +87,15 @@ impl Lane {
         Ok(Connected { consuming, publishing, consumer, publisher })
     }
 
-    pub(super) fn topology(&self) -> Topology {
-        let lanes = self.config.lanes.iter().map(|lane| topology::Lane {
-            name: lane.name.clone(),
-            bindings: lane.bindings.clone(),
-        });
-        Topology { lanes: lanes.collect() }
+    async fn make_topology_good(
+        &self,
+        session: &mut Session,
+        publishing: &Connection,
+        topology: &Topology,
+    ) -> Result<(), Fault> {
+        topology::declare::ensure(publishing, topology).await?;
+        // Where the user may not bind, the task beside the lanes says so.
+        let _mending = routing::mend_bindings(session, publishing).await?;
+        Ok(())
     }
 }

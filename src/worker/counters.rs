@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use histogram::{AtomicHistogram, Histogram};
 
 use crate::config::Config;
-use crate::worker::health::{Health, Report};
+use crate::worker::health::{Bindings, Health, Report};
 use crate::worker::in_hand::InHand;
 use crate::worker::publishing;
 
@@ -18,6 +18,7 @@ pub struct LaneCounters {
     lanes: BTreeMap<String, Arc<Counters>>,
     /// Tasks beside the lanes that stopped by themselves and began anew.
     task_restarts: Arc<AtomicU64>,
+    bindings: Arc<Mutex<Bindings>>,
 }
 
 impl LaneCounters {
@@ -29,12 +30,22 @@ impl LaneCounters {
 
     pub(super) fn named<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Self {
         let lanes = lanes.into_iter().map(|lane| (lane.to_owned(), Arc::default())).collect();
-        Self { lanes, task_restarts: Arc::default() }
+        Self { lanes, task_restarts: Arc::default(), bindings: Arc::default() }
     }
 
     /// Each lane's name and what it has done.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Counters)> {
         self.lanes.iter().map(|(name, counters)| (name.as_str(), &**counters))
+    }
+
+    /// Whether the broker routes commands as the routing map says.
+    #[must_use]
+    pub fn bindings(&self) -> Bindings {
+        self.bindings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_bindings(&self, bindings: Bindings) {
+        *self.bindings.lock().unwrap_or_else(PoisonError::into_inner) = bindings;
     }
 
     pub(super) fn lane(&self, name: &str) -> Arc<Counters> {

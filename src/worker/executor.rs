@@ -22,7 +22,7 @@ use crate::retry::Backoff;
 use crate::store::attempts::Attempts;
 use crate::store::error::Error;
 use crate::store::fence::Fence;
-use crate::store::session::{self, Session};
+use crate::store::session::Session;
 use crate::worker::counters::Counters;
 use crate::worker::fault::Fault;
 use crate::worker::intake::Taken;
@@ -30,7 +30,7 @@ use crate::worker::permit::Permits;
 use crate::worker::scout::Acquaintances;
 use crate::worker::split::split;
 use crate::worker::window::{self, Applied, Failure, Settled};
-use crate::worker::{attempts, canary, dead_letter, holding};
+use crate::worker::{attempts, canary, dead_letter};
 
 /// How often a part of a batch is repeated at once after a conflict, before it is split.
 const CONFLICTS_MAX: u32 = 5;
@@ -193,18 +193,6 @@ impl Executor {
         let detail = format!("given up after {tries} tries: {why}");
         let rejection = Rejection { reason: Reason::ProcessingFailed, detail };
         Ok(Settled::GivenUp { rejection, tries })
-    }
-
-    async fn hold_customers(&mut self, taken: &Taken) -> Result<(), Fault> {
-        let mut patience = Patience::new();
-        loop {
-            let timeout = self.session.timeout();
-            let holding = holding::hold(&mut self.session, &self.fence, taken);
-            let held = session::bounded(timeout, holding).await;
-            if self.outlast(held, &mut patience).await?.is_some() {
-                return Ok(());
-            }
-        }
     }
 
     /// Tries commands beside other executors until they take effect or are to be tried in smaller

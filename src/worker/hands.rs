@@ -16,10 +16,12 @@ use uuid::Uuid;
 
 use crate::domain::groups::Membership;
 use crate::domain::identity::CustomerId;
+use crate::domain::rejection::Reason;
 use crate::store::attempts::Attempts;
 use crate::worker::executor::Executor;
 use crate::worker::fault::Fault;
 use crate::worker::intake::Taken;
+use crate::worker::routing::LaneRouting;
 use crate::worker::scout::{self, Part, Scouted};
 use crate::worker::window::{Applied, Settled};
 
@@ -71,6 +73,24 @@ impl Hands {
         self.recent.truncate(scout::AHEAD - 1);
         self.recent.push_front(holders);
         Ok(settled.into_iter().map(|(_, settled)| settled).collect())
+    }
+}
+
+impl Hands {
+    /// After a batch is committed: ends the generation if commands were refused by a map that has changed
+    /// since, and notes the markers of moves.
+    pub(super) async fn conclude(
+        &mut self,
+        batch: &Scouted,
+        settled: &[Settled],
+        routing: &LaneRouting,
+    ) -> Result<(), Fault> {
+        let is_in_wrong_lane = |settled: &Settled| matches!(settled, Settled::Rejected(rejection) if rejection.reason == Reason::WrongLane);
+        if settled.iter().any(is_in_wrong_lane) {
+            routing.check_version(&mut self.first.session).await?;
+        }
+        let markers: Vec<Uuid> = batch.taken.iter().filter_map(|taken| taken.marker).collect();
+        if markers.is_empty() { Ok(()) } else { self.first.note_drained(&markers).await }
     }
 }
 

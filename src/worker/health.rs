@@ -3,6 +3,7 @@
 //! Readiness asks whether the lane could work now; liveness, whether its loop still turns. An outage
 //! makes a lane unready and never dead: a restart would not help the servers.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -74,6 +75,47 @@ impl Report {
     pub(super) fn failing(self, text: String) -> Self {
         let last_error = Some(LaneError { text, at: Utc::now() });
         Self { is_failing: true, last_error, ..self }
+    }
+}
+
+/// Whether the broker routes commands as the routing map says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bindings {
+    /// Nothing is known yet.
+    #[default]
+    NotChecked,
+    /// Every binding of the map is there: this worker has just made those that were missing.
+    Made,
+    /// The user may not bind, and the management API shows every binding of the map.
+    Verified,
+    /// The user may not bind, and without `management_url` nothing tells.
+    NotPermitted,
+    /// These are missing, and the user may not bind.
+    Missing(Vec<String>),
+}
+
+impl Bindings {
+    /// Whether commands may go astray.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Self::NotChecked | Self::Made | Self::Verified | Self::NotPermitted => true,
+            Self::Missing(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Bindings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotChecked => f.write_str("not checked yet"),
+            Self::Made => f.write_str("made"),
+            Self::Verified => f.write_str("verified"),
+            Self::NotPermitted => {
+                f.write_str("not checked: the user may not bind, and management_url is not set")
+            }
+            Self::Missing(missing) => write!(f, "missing: {}", missing.join(", ")),
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::wire::decode;
 use crate::wire::envelope::Envelope;
 use crate::wire::letter::REPLAY_OF;
 use crate::worker::counters::Counters;
+use crate::worker::routing::LaneRouting;
 
 /// A delivery that waits for its batch: not decoded, its body cut if it is too large.
 pub(super) struct RawDelivery {
@@ -46,6 +47,8 @@ pub(super) struct Taken {
     /// As delivered: a dead letter keeps it whole.
     pub(super) message: Message,
     pub(super) read: Result<Read, Rejection>,
+    /// The marker of a move, if it is that and no command.
+    pub(super) marker: Option<Uuid>,
     pub(super) arrived_at: Instant,
 }
 
@@ -120,10 +123,12 @@ fn waits_since(properties: &Properties) -> DateTime<Utc> {
 pub(super) fn take(
     delivered: RawDelivery,
     publishers: &BTreeMap<String, BTreeSet<String>>,
+    routing: &LaneRouting,
 ) -> Taken {
     let RawDelivery { tag, redelivered, message, arrived_at } = delivered;
-    let read = read(&message, publishers);
-    Taken { tag, redelivered, parked: None, message, read, arrived_at }
+    let read = read(&message, publishers, Some(routing));
+    let marker = routing.marker(&message);
+    Taken { tag, redelivered, parked: None, message, read, marker, arrived_at }
 }
 
 /// Takes a parked command up again. Its tries count as those of a redelivered one: nobody else
@@ -134,13 +139,15 @@ pub(super) fn take_up(
     message: Message,
     publishers: &BTreeMap<String, BTreeSet<String>>,
 ) -> Taken {
-    let read = read(&message, publishers).map(|read| Read { command_id, ..read });
+    // It was in its lane when it was parked.
+    let read = read(&message, publishers, None).map(|read| Read { command_id, ..read });
     Taken {
         tag: 0,
         redelivered: true,
         parked: Some(sequence),
         message,
         read,
+        marker: None,
         arrived_at: Instant::now(),
     }
 }
@@ -148,8 +155,12 @@ pub(super) fn take_up(
 fn read(
     message: &Message,
     publishers: &BTreeMap<String, BTreeSet<String>>,
+    routing: Option<&LaneRouting>,
 ) -> Result<Read, Rejection> {
     let envelope = Envelope::parse(message)?;
+    if let Some(routing) = routing {
+        routing.check(&message.routing_key)?;
+    }
     check_publisher(&envelope, publishers)?;
     if let Some(bytes) = cut_body::whole_length(message) {
         return Err(decode::too_large(bytes));

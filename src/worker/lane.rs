@@ -16,13 +16,11 @@ use crate::broker::consumer::Acknowledger;
 use crate::clock::Clock;
 use crate::config::{AfterDeadLetter, Config};
 use crate::retry::Backoff;
-use crate::store::fence::Fence;
 use crate::store::session::Session;
 use crate::worker::Error;
 use crate::worker::Places;
 use crate::worker::announce::{Announcement, Announcer};
 use crate::worker::attempts;
-use crate::worker::canary;
 use crate::worker::connect::Connected;
 use crate::worker::counters::Counters;
 use crate::worker::drain;
@@ -35,9 +33,9 @@ use crate::worker::intake;
 use crate::worker::losses::Losses;
 use crate::worker::outgoing::Speaker;
 use crate::worker::permit::Permits;
-use crate::worker::preflight;
 use crate::worker::publishing::{self, Kept};
 use crate::worker::replies;
+use crate::worker::routing::LaneRouting;
 use crate::worker::scout::{Scout, Scouted};
 use crate::worker::tenure;
 
@@ -63,7 +61,7 @@ pub(super) struct Lane {
     pub(super) name: String,
     pub(super) config: Arc<Config>,
     pub(super) places: Arc<Places>,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) counters: Arc<Counters>,
     permits: Arc<Permits>,
     pub(super) speaker: Speaker,
@@ -153,15 +151,6 @@ impl Lane {
         }
     }
 
-    /// Returns when the database works for a lane. Each channel that is closed for want of it would
-    /// count as a delivery of everything that it held.
-    async fn check_database(&self, session: &mut Session) -> Result<(), Fault> {
-        preflight::check(session).await?;
-        let (fence, worker) = (Fence::of_no_owner(&self.name), &self.config.worker_id);
-        let holds = self.parked_max().is_some();
-        Ok(canary::run(session, &fence, worker, holds, self.clock.now()).await?)
-    }
-
     async fn generation(&self, shutdown: &CancellationToken) -> Result<(), Fault> {
         let health = &self.counters.health;
         let mut session = self.session();
@@ -169,8 +158,13 @@ impl Lane {
             checked = health.turn_during(self.check_database(&mut session)) => checked?,
             () = shutdown.cancelled() => return Ok(()),
         }
+        let routing = tokio::select! {
+            routing = health.turn_during(self.wait_for_routing(&mut session)) => routing?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let connecting = self.connect(&mut session, &routing.topology);
         let connected = tokio::select! {
-            connected = health.turn_during(self.connect()) => connected?,
+            connected = health.turn_during(connecting) => connected?,
             () = shutdown.cancelled() => return Ok(()),
         };
         health.enter(State::StandingBy);
@@ -195,7 +189,7 @@ impl Lane {
             lane: self.name.clone(),
             grace: publishing::GRACE.min(Duration::from_millis(self.config.outage_grace_ms)),
             publisher,
-            topology: self.topology(),
+            topology: routing.topology.clone(),
             acknowledger,
             replies,
             counters: Arc::clone(&self.counters),
@@ -207,12 +201,13 @@ impl Lane {
         let scout = Scout {
             config: Arc::clone(&self.config),
             session: session.another(),
+            routing: Arc::clone(&routing),
             wanted: Arc::clone(&wanted),
         };
         let mut scout = AbortOnDropHandle::new(tokio::spawn(scout.run(delivered, window_sender)));
 
         let ended = tokio::select! {
-            worked = self.windows(session, &channel, (windows, &wanted), announcement_sender, &stop) => worked,
+            worked = self.windows(session, &routing, &channel, (windows, &wanted), announcement_sender, &stop) => worked,
             ended = &mut announcer => Err(Fault::of_ended("publisher", ended)),
             () = replying.ended_early() => {
                 Err(Fault::TaskStopped { task: "replies", why: "see the panic above".into() })
@@ -276,6 +271,7 @@ impl Lane {
     async fn windows(
         &self,
         session: Session,
+        routing: &LaneRouting,
         channel: &Acknowledger,
         (mut windows, wanted): (mpsc::Receiver<Scouted>, &Notify),
         announcements: mpsc::Sender<Announcement>,
@@ -310,7 +306,7 @@ impl Lane {
             }
             let is_first = session.is_some();
             if let Some(session) = session.take() {
-                let taking = Box::pin(self.take(session, channel, stop));
+                let taking = Box::pin(self.take(session, routing, channel, stop));
                 hands = Some(self.counters.health.turn_during(taking).await?);
                 self.counters.health.enter(State::Active);
             }
@@ -325,6 +321,7 @@ impl Lane {
             let Some(window) = window.map(Arc::new) else { continue };
             let ack_through = window.taken.last().map(|last| last.tag);
             let settled = hands.settle(&window).await?;
+            hands.conclude(&window, &settled, routing).await?;
             let outgoing = self.speaker.outgoing(&window.taken, settled);
             let arrivals = window.taken.iter().map(|taken| taken.arrived_at).collect();
             let announcement = Announcement { outgoing, arrivals, ack_through, confirmed: None };
@@ -343,12 +340,14 @@ impl Lane {
     async fn take(
         &self,
         mut session: Session,
+        routing: &LaneRouting,
         channel: &Acknowledger,
         shutdown: &CancellationToken,
     ) -> Result<Hands, Fault> {
         let hold = Duration::from_millis(self.config.outage_grace_ms);
         let worker = &self.config.worker_id;
         let fence = tenure::take(&mut session, &self.name, worker, channel, hold, shutdown).await?;
+        routing.check_version(&mut session).await?;
         let others: Vec<Session> =
             (1..self.config.connections_per_lane).map(|_| session.another()).collect();
         let executor = |session| Executor {
@@ -366,7 +365,7 @@ impl Lane {
     }
 
     /// Where dead letters hold their customers: how many commands may be parked behind them.
-    fn parked_max(&self) -> Option<usize> {
+    pub(super) fn parked_max(&self) -> Option<usize> {
         let lane = self.config.lanes.iter().find(|lane| lane.name == self.name)?;
         (lane.after_dead_letter == AfterDeadLetter::HoldCustomer).then_some(lane.parked_max)
     }

@@ -8,6 +8,7 @@
 mod announce;
 mod archive;
 mod attempts;
+mod bindings;
 mod canary;
 mod connect;
 pub mod counters;
@@ -33,8 +34,10 @@ mod replays;
 mod replies;
 mod reply_handover;
 mod retention;
+mod routing;
 mod samples;
 mod scout;
+mod side_transactions;
 mod split;
 pub(crate) mod supervise;
 mod tenure;
@@ -153,6 +156,11 @@ pub async fn run(
     run_beside(
         "lane metrics",
         Box::new(move |parts| Box::pin(samples::run(parts.clone(), of_lanes.clone()))),
+    );
+    let of_lanes = counters.clone();
+    run_beside(
+        "bindings",
+        Box::new(move |parts| Box::pin(bindings::run(parts.clone(), of_lanes.clone()))),
     );
     run_beside("retention", Box::new(|parts| Box::pin(retention::run(parts.clone()))));
     if config.archive_dead_letters {

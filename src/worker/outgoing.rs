@@ -56,6 +56,7 @@ impl Speaker {
                     Counters::add(parked, 1);
                     continue;
                 }
+                Settled::Marker => continue,
                 Settled::Rejected(rejection) => (rejection, 1),
                 Settled::GivenUp { rejection, tries } => (rejection, tries),
             };

@@ -1,4 +1,5 @@
-//! Lets lanes stand still for as long as operators wish, in every worker.
+//! Lets lanes stand still for as long as operators wish, or a change of the routing map takes, in every
+//! worker.
 //!
 //! A paused lane is drained as at the worker's end: what was begun is finished, announced and
 //! acked, then its channel closes. So a pause costs no delivery, and the lane goes on where it
@@ -89,7 +90,7 @@ pub(super) async fn work(
         tokio::select! {
             ended = &mut working => return ended,
             () = until(&mut paused, |seen| is_paused(seen, name) == Some(true)) => {
-                tracing::warn!(lane = name, "lane {name} is paused: finishing what has begun");
+                tracing::warn!(lane = name, "lane `{name}` is paused, or held by a change of the routing map; it finishes what has begun");
                 stop.cancel();
                 working.await?;
             }
@@ -102,7 +103,10 @@ async fn until_resumed(paused: &mut watch::Receiver<Paused>, lane: &Lane) {
     until(paused, Option::is_some).await;
     if is_paused(&paused.borrow(), name) == Some(true) {
         health.enter(State::Paused);
-        tracing::warn!(lane = name, "lane {name} stands still until it is resumed");
+        tracing::warn!(
+            lane = name,
+            "lane `{name}` stands still until it is resumed, or the change of the routing map ends"
+        );
     }
     until(paused, |seen| is_paused(seen, name) == Some(false)).await;
     health.enter(State::Connecting);

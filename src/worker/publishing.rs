@@ -51,7 +51,7 @@ impl Kept {
     ) -> Result<(), Fault> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(kept) = kept else { return Ok(()) };
-        if let Err(error) = topology::bind_dead_letters(publisher.connection()).await {
+        if let Err(error) = topology::bindings::bind_dead_letters(publisher.connection()).await {
             tracing::debug!("the dead letters' queue could not be bound again: {error}");
         }
         let why = match publisher.publish_alone(&kept.message).await {
@@ -104,7 +104,7 @@ fn unpublishable(unpublished: Unpublished, why: &str, counters: &Counters) -> Fa
 
 /// What of the topology is not as it should be, for people.
 async fn differences(publisher: &Publisher, topology: &Topology) -> String {
-    let verifying = topology::verify(publisher.connection(), topology);
+    let verifying = topology::declare::verify(publisher.connection(), topology);
     match tokio::time::timeout(VERIFY_TIMEOUT, verifying).await {
         Ok(Ok(differences)) => {
             let differences = differences.iter().map(|difference| format!("; {difference}"));

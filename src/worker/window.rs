@@ -48,6 +48,8 @@ pub(super) enum Settled {
     },
     /// It waits for a dead letter; there is nothing to say yet.
     Parked,
+    /// It ends a move of the routing map, and is no command.
+    Marker,
 }
 
 /// The result of a command, ready to announce.
@@ -191,6 +193,7 @@ pub(super) async fn apply(
 enum Plan<'a> {
     Command { org: &'a Org, read: &'a Read, key: CommandKey },
     Reject(Rejection),
+    Marker,
 }
 
 impl<'a> Plan<'a> {
@@ -199,7 +202,7 @@ impl<'a> Plan<'a> {
     fn inbox_key(&self) -> Option<CommandKey> {
         match self {
             Self::Command { key, .. } => Some(key.clone()),
-            Self::Reject(_) => None,
+            Self::Reject(_) | Self::Marker => None,
         }
     }
 
@@ -207,13 +210,14 @@ impl<'a> Plan<'a> {
     fn body_hash(&self) -> Option<&'a [u8]> {
         match self {
             Self::Command { read, .. } => Some(&read.body_hash),
-            Self::Reject(_) => None,
+            Self::Reject(_) | Self::Marker => None,
         }
     }
 }
 
 fn plan<'a>(catalogue: &'a Catalogue, taken: &'a Taken) -> Plan<'a> {
     let read = match &taken.read {
+        _ if taken.marker.is_some() => return Plan::Marker,
         Ok(read) => read,
         Err(rejection) => return Plan::Reject(rejection.clone()),
     };
@@ -257,6 +261,7 @@ impl Evaluation {
         let (org, read, key) = match plan {
             Plan::Command { org, read, key } => (org, read, key),
             Plan::Reject(rejection) => return Settled::Rejected(rejection),
+            Plan::Marker => return Settled::Marker,
         };
         let known = self
             .inbox

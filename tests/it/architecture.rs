@@ -23,7 +23,7 @@ const FLOORS: [(&str, u8); 8] = [
 const UTILITIES: [&str; 6] = ["message", "clock", "config", "failpoint", "retry", "telemetry"];
 
 /// Each library that only one place may use.
-const ONLY_IN: [(&str, &[&str]); 10] = [
+const ONLY_IN: [(&str, &[&str]); 11] = [
     ("lapin", &["broker"]),
     ("sqlx", &["store"]),
     ("axum", &["console"]),
@@ -34,6 +34,7 @@ const ONLY_IN: [(&str, &[&str]); 10] = [
     ("clap", &["cli", "main"]),
     ("toml", &["config", "cli", "store", "ops"]),
     ("rustls", &["broker", "cli", "main"]),
+    ("ureq", &["broker"]),
 ];
 
 const LINES_MAX: usize = 400;

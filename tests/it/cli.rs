@@ -136,6 +136,7 @@ const COMMANDS: &[&str] = &[
     "lanes list",
     "lanes pause",
     "lanes resume",
+    "lanes move",
     "doctor",
     "console",
     "console token",

@@ -155,9 +155,12 @@ async fn doctor_finds_nothing_wrong_with_a_place_that_is_ready() {
 #[tokio::test]
 async fn doctor_fails_on_pending_migrations_and_names_the_remedy() {
     let place = Place::without_migrations("show_doctor_bare").await;
-    stdout(&place, &["topology", "apply"], 0);
     let table = stdout(&place, &["doctor"], 1);
     assert!(table.contains("partner-program migrate"), "{table}");
+    let applied = run(&place, &["topology", "apply"]);
+    let words = String::from_utf8_lossy(&applied.stderr);
+    assert_eq!(applied.status.code(), Some(5), "{words}");
+    assert!(words.contains("partner-program migrate"), "{words}");
 }
 
 #[tokio::test]

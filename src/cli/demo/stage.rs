@@ -17,8 +17,10 @@ use crate::broker::topology;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::message::{Message, Properties};
+use crate::ops::routing::apply;
 use crate::ops::{import, import_customers};
 use crate::store;
+use crate::store::dead_letters::audit::Actor;
 use crate::worker;
 use crate::worker::counters::LaneCounters;
 
@@ -51,8 +53,12 @@ impl Stage {
         import(&mut database).await.context("importing the demo's catalogue and customers")?;
         let broker = Connection::open(config.amqp_url()?, "partner-program demo").await?;
         let broker = Arc::new(broker);
-        let topology = crate::cli::topology::of(config)?;
-        topology::declare(&broker, &topology).await.context("declaring the topology")?;
+        let map = crate::cli::topology::of(config)?;
+        let actor =
+            Actor { name: "demo".into(), reason: "topology apply".into(), source: "cli".into() };
+        apply::apply(&mut database, &broker, &map, &actor)
+            .await
+            .context("applying the topology")?;
         let publisher = Publisher::open(&broker, config.confirm_timeout()).await?;
         let follower = Follower::open(&broker, &[format!("{ORG}.#")]).await?;
 

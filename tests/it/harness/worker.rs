@@ -6,12 +6,16 @@ use std::fmt::Display;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use partner_program_worker::broker::connection::Connection;
-use partner_program_worker::broker::topology::{self, Lane, Topology};
 use partner_program_worker::clock::Clock;
 use partner_program_worker::config::Config;
+use partner_program_worker::domain::routing::RoutingMap;
+use partner_program_worker::ops::routing::apply;
+use partner_program_worker::store::connection;
+use partner_program_worker::store::dead_letters::audit::Actor;
 use partner_program_worker::worker;
 use partner_program_worker::worker::counters::LaneCounters;
 use serde_json::Value;
@@ -70,18 +74,19 @@ impl Settings {
         Config::load(None, self.0.clone()).expect("the test's settings are right")
     }
 
-    /// Declares the lanes' queues and exchanges.
+    /// Does what `topology apply` does.
     pub(crate) async fn declare(&self) {
         let config = self.config();
         let url = config.amqp_url().expect("it is set");
-        let connection = Connection::open(url, "tests").await.expect("the broker answers");
-        let lanes = config
-            .lanes
-            .iter()
-            .map(|lane| Lane { name: lane.name.clone(), bindings: lane.bindings.clone() });
-        let topology = Topology { lanes: lanes.collect() };
-        topology::declare(&connection, &topology).await.expect("the topology is declared");
-        connection.close().await;
+        let broker = Arc::new(Connection::open(url, "tests").await.expect("the broker answers"));
+        let url = config.database_url().expect("it is set");
+        let mut database = connection::connect(url, "tests").await.expect("the database answers");
+        let lanes = config.lanes.iter();
+        let map = RoutingMap::new(lanes.map(|lane| (lane.name.as_str(), lane.bindings.as_slice())));
+        let actor = Actor { name: "tests".into(), reason: "setup".into(), source: "tests".into() };
+        let applied = apply::apply(&mut database, &broker, &map, &actor).await;
+        applied.expect("the topology is applied");
+        broker.close().await;
     }
 }
 

@@ -1,11 +1,45 @@
-//! Topic patterns: whether two of them can match the same routing key.
+//! Topic patterns, as RabbitMQ's topic exchanges read them: `*` is one word, `#` any number of words.
 
 use std::collections::BTreeSet;
 
+/// The words of a pattern or of a routing key. An empty one has none.
+pub(super) fn words(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { text.split('.').collect() }
+}
+
+/// Whether the words of a routing key match those of a pattern.
+pub(super) fn matches(pattern: &[impl AsRef<str>], key: &[&str]) -> bool {
+    // For each place in the pattern, whether the words so far lead to it.
+    let mut reached = vec![false; pattern.len() + 1];
+    reached[0] = true;
+    skip_any_number(pattern, &mut reached);
+    for word in key {
+        let mut next = vec![false; pattern.len() + 1];
+        for (at, expected) in pattern.iter().enumerate().filter(|(at, _)| reached[*at]) {
+            match expected.as_ref() {
+                "#" => next[at] = true,
+                "*" => next[at + 1] = true,
+                literal => next[at + 1] |= literal == *word,
+            }
+        }
+        skip_any_number(pattern, &mut next);
+        reached = next;
+    }
+    reached[pattern.len()]
+}
+
+/// A `#` may stand for no word at all.
+fn skip_any_number(pattern: &[impl AsRef<str>], reached: &mut [bool]) {
+    for (at, expected) in pattern.iter().enumerate() {
+        if reached[at] && expected.as_ref() == "#" {
+            reached[at + 1] = true;
+        }
+    }
+}
+
 /// Whether some routing key matches both topic patterns.
 pub(super) fn overlap(a: &str, b: &str) -> bool {
-    let a: Vec<&str> = a.split('.').collect();
-    let b: Vec<&str> = b.split('.').collect();
+    let (a, b) = (words(a), words(b));
     let mut seen = BTreeSet::new();
     let mut open = vec![(0, 0)];
     // Walks both patterns at once, a word of the key at a time; `#` may also end or stay.
@@ -41,14 +75,15 @@ mod tests {
 
     use super::*;
 
-    fn matches(pattern: &[&str], key: &[&str]) -> bool {
+    /// The definition, word by word.
+    fn is_match(pattern: &[&str], key: &[&str]) -> bool {
         match (pattern.split_first(), key.split_first()) {
             (None, None) => true,
             (Some((&"#", rest)), _) => {
-                matches(rest, key) || (!key.is_empty() && matches(pattern, &key[1..]))
+                is_match(rest, key) || (!key.is_empty() && is_match(pattern, &key[1..]))
             }
             (Some((word, rest)), Some((head, tail))) => {
-                (*word == "*" || word == head) && matches(rest, tail)
+                (*word == "*" || word == head) && is_match(rest, tail)
             }
             _ => false,
         }
@@ -74,8 +109,16 @@ mod tests {
             a in prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "#"]), 1..4),
             b in prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "#"]), 1..4),
         ) {
-            let expected = keys().iter().any(|key| matches(&a, key) && matches(&b, key));
+            let expected = keys().iter().any(|key| is_match(&a, key) && is_match(&b, key));
             prop_assert_eq!(overlap(&a.join("."), &b.join(".")), expected);
+        }
+
+        #[test]
+        fn a_key_matches_as_defined(
+            pattern in prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "#"]), 1..5),
+            key in prop::collection::vec(prop::sample::select(vec!["a", "b", "", "*", "#"]), 0..5),
+        ) {
+            prop_assert_eq!(matches(&pattern, &key), is_match(&pattern, &key));
         }
     }
 }

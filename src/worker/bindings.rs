@@ -1,0 +1,90 @@
+//! Looks after the bindings that route commands to their lanes: makes those that are missing, once a
+//! minute, or says that they are missing where the user may not bind.
+//!
+//! A command that no binding leads to its lane is confirmed to its publisher all the same, and lost or
+//! led into the wrong lane: only whoever knows the routing map can tell.
+
+use std::time::Duration;
+
+use crate::broker::connection::Connection;
+use crate::broker::management::Management;
+use crate::broker::topology::Topology;
+use crate::failpoint::{self, Point};
+use crate::store::routing;
+use crate::store::session::{self, Session};
+use crate::worker::counters::LaneCounters;
+use crate::worker::fault::Fault;
+use crate::worker::health::Bindings;
+use crate::worker::routing::{Mending, mend_bindings};
+use crate::worker::{Error, Parts};
+
+const INTERVAL: Duration = Duration::from_mins(1);
+
+/// Looks after them until `shutdown`.
+pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Error> {
+    let name = format!("partner-program bindings {}", parts.config.worker_id);
+    let url = parts.places.database_url.clone();
+    let mut session = Session::new(url, name.clone(), parts.config.database_timeout());
+    while !parts.shutdown.is_cancelled() {
+        failpoint::reach(Point::BackgroundTask);
+        let looking = look(&parts, &mut session, &name);
+        let looked = tokio::select! {
+            looked = looking => looked,
+            () = parts.shutdown.cancelled() => return Ok(()),
+        };
+        session.discard();
+        match looked {
+            Ok(Some(bindings)) => {
+                if !bindings.is_ready() {
+                    tracing::error!(
+                        "commands may go astray: bindings are {bindings}; run `partner-program topology apply`, \
+                         or let the user of amqp_url bind (write on the lanes' queues, read on exchange `{}`)",
+                        crate::broker::topology::ROUTING
+                    );
+                }
+                counters.set_bindings(bindings);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(
+                    "bindings can't be checked; the worker tries again in {} s: {error}",
+                    INTERVAL.as_secs()
+                );
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = parts.shutdown.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+/// Nothing, while the map is being changed.
+async fn look(parts: &Parts, session: &mut Session, name: &str) -> Result<Option<Bindings>, Fault> {
+    let broker = Connection::open(&parts.places.amqp_url, name).await?;
+    let mended = mend_bindings(session, &broker).await;
+    broker.close().await;
+    match mended? {
+        Mending::Made => Ok(Some(Bindings::Made)),
+        Mending::LeftAlone => Ok(None),
+        Mending::NotPermitted => verify(parts, session).await,
+    }
+}
+
+async fn verify(parts: &Parts, session: &mut Session) -> Result<Option<Bindings>, Fault> {
+    let Some(url) = &parts.config.management_url else { return Ok(Some(Bindings::NotPermitted)) };
+    let timeout = session.timeout();
+    let loading = async { routing::load(session.connection().await?).await };
+    let Some(routing) = session::bounded(timeout, loading).await? else { return Ok(None) };
+    if routing.change.is_some() {
+        return Ok(None);
+    }
+    let management = Management::new(url.expose(), &parts.places.amqp_url)?;
+    let differences = management.compare_bindings(&Topology { map: routing.map }).await?;
+    Ok(Some(if differences.missing.is_empty() {
+        Bindings::Verified
+    } else {
+        Bindings::Missing(differences.missing)
+    }))
+}
