@@ -68,7 +68,7 @@ create table routing_marker (
 comment on table routing_marker is 'The markers of all moves, and the lane whose queue each was sent to.';
 create index routing_marker_lane_idx on routing_marker (lane);
 
--- On the lane's own row: who acquires the lane and who holds it lock the same row.
+-- On the lane's own row: acquiring the lane and holding it lock the same row.
 alter table lane add column held_by_change bigint
     constraint lane_held_by_change_fkey references routing_change (id);
 comment on column lane.held_by_change is 'The change of the routing map that no worker may acquire the lane before the end of.';

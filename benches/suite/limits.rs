@@ -34,7 +34,7 @@ pub(crate) struct Limits {
 /// Publishes `count` messages to the results' queue over one channel, then consumes them.
 pub(crate) async fn broker(stage: &mut Stage, count: usize) -> Limits {
     stage.reset().await;
-    let published = publish(&stage.place.amqp_url, count).await;
+    let published = publish(&stage.place.amqp_url, "", RESULTS, count).await;
     let connection = connect(&stage.place.amqp_url, "limits").await.expect("the broker answers");
     let channel = connection.create_channel().await.expect("a channel");
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.expect("a prefetch");
@@ -53,10 +53,11 @@ pub(crate) async fn broker(stage: &mut Stage, count: usize) -> Limits {
     Limits { published, consumed: per_second(count, began.elapsed()) }
 }
 
-async fn publish(url: &str, count: usize) -> f64 {
+/// Publishes over one channel; messages a second.
+pub(crate) async fn publish(url: &str, exchange: &str, routing_key: &str, count: usize) -> f64 {
     let connection = Connection::open(url, "limits").await.expect("the broker answers");
     let mut publisher = Publisher::open(&Arc::new(connection), TIMEOUT).await.expect("a channel");
-    let batch: Vec<Message> = (0..BATCH).map(|_| message()).collect();
+    let batch: Vec<Message> = (0..BATCH).map(|_| message(exchange, routing_key)).collect();
     let began = Instant::now();
     let mut in_flight: VecDeque<Confirming> = VecDeque::with_capacity(IN_FLIGHT);
     for _ in 0..count / BATCH {
@@ -71,8 +72,13 @@ async fn publish(url: &str, count: usize) -> f64 {
     per_second(count, began.elapsed())
 }
 
-fn message() -> Message {
-    Message { routing_key: RESULTS.to_owned(), body: BODY.to_vec(), ..Message::default() }
+fn message(exchange: &str, routing_key: &str) -> Message {
+    Message {
+        exchange: exchange.to_owned(),
+        routing_key: routing_key.to_owned(),
+        body: BODY.to_vec(),
+        ..Message::default()
+    }
 }
 
 async fn confirmed(batch: Option<Confirming>) {

@@ -23,6 +23,7 @@ mod drain;
 mod flow;
 mod limits;
 mod report;
+mod routing;
 mod sections;
 mod stage;
 
@@ -30,7 +31,7 @@ use crate::stage::Stage;
 
 /// Sets how often each figure is taken.
 const ROUNDS_VARIABLE: &str = "PARTNER_PROGRAM_BENCH_ROUNDS";
-const SECTIONS: [&str; 5] = ["drain", "steady", "shapes", "growth", "recovery"];
+const SECTIONS: [&str; 6] = ["drain", "routing", "steady", "shapes", "growth", "recovery"];
 const MANY: usize = 1_000_000;
 const VERY_MANY: usize = 10_000_000;
 
@@ -42,11 +43,14 @@ async fn main() {
         asked = SECTIONS.map(str::to_owned).to_vec();
     }
     let rounds = std::env::var(ROUNDS_VARIABLE).map_or(5, |n| n.parse().expect("a number"));
-    let mut stage = Stage::start(4 * MANY).await;
+    // What the broker alone does needs no customers.
+    let customers = if asked == ["routing"] { 1 } else { 4 * MANY };
+    let mut stage = Stage::start(customers).await;
     let fewer = rounds.min(3);
     for section in &asked {
         match section.as_str() {
             "drain" => sections::drains(&mut stage, rounds).await,
+            "routing" => routing::compare(&mut stage, rounds).await,
             "steady" => sections::steady(&mut stage, fewer).await,
             "shapes" => sections::shapes(&mut stage, fewer).await,
             "growth" => {

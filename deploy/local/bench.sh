@@ -3,7 +3,7 @@
 #
 # Measures the worker beside its peers and the machine's limits, on private servers that vanish
 # afterwards, and writes what came of it to benches/RESULTS.md: all of it in half an hour. With
-# sections (drain, steady, shapes, growth, recovery, huge) only these, to standard output.
+# sections (drain, routing, steady, shapes, growth, recovery, huge) only these, to standard output.
 # PARTNER_PROGRAM_BENCH_ROUNDS is how often each figure is taken, 5 by default.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh

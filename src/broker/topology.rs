@@ -2,8 +2,8 @@
 //! and exported from one description.
 //!
 //! Publishers write to [`COMMANDS`]. It passes everything on to [`ROUTING`], which is internal, and only
-//! there lanes are bound. So a queue that somebody binds to [`COMMANDS`] gets copies and takes nothing
-//! away: an alternate exchange gets what has found no queue, and [`ROUTING`] knows of lanes alone.
+//! there lanes are bound. So a foreign queue that is bound to [`COMMANDS`] gets copies and takes nothing
+//! away: an alternate exchange gets what has found no queue, and only lanes are bound to [`ROUTING`].
 //!
 //! Queue arguments are written out rather than left to policies, so that a broker without any
 //! set-up of its own is safe: quorum queues, a single active consumer, a positive delivery

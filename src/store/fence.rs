@@ -31,7 +31,7 @@ impl Fence {
 /// # Errors
 ///
 /// [`Error::Fenced`] while a change of the routing map holds the lane. The condition is on the lane's
-/// own row, so it is seen whoever locks the row first.
+/// own row, so it holds whichever transaction locks the row first.
 pub async fn take(connection: &mut Connection, lane: &str, worker: &str) -> Result<Fence, Error> {
     let taken = sqlx::query!(
         "insert into lane (name, epoch, holder, token) values ($1, 1, $2, gen_random_uuid())

@@ -2,7 +2,7 @@
 //!
 //! A change is a row before anything is done on the broker, and the lanes that must stand still
 //! are held on their own rows: `held_by_change` keeps workers from acquiring a lane, and the raised
-//! epoch keeps whoever had it from committing. So a crash at any step leaves lanes that wait, and the
+//! epoch keeps its owner from committing. So a crash at any step leaves lanes that wait, and the
 //! next run of the same command goes on.
 
 pub mod change;

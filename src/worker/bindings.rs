@@ -2,7 +2,7 @@
 //! minute, or says that they are missing where the user may not bind.
 //!
 //! A command that no binding leads to its lane is confirmed to its publisher all the same, and lost or
-//! led into the wrong lane: only whoever knows the routing map can tell.
+//! led into the wrong lane: only the routing map tells.
 
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 //!
 //! A worker whose configuration differs from the map does not subscribe: it would bind and judge by
 //! other rules than the rest. A change of the map raises its version, and ends the generations of the
-//! lanes that it concerns by the fence. Who acquires a lane checks the version then: so what is known
-//! here is true for as long as the lane is owned.
+//! lanes that it concerns by the fence. A worker that acquires a lane checks the version: so what is
+//! known here is true for as long as it owns the lane.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -119,11 +119,11 @@ fn line(progress: &Progress) -> String {
             "new commands of `{pattern}` go to lane `{leg_to}`, which stands still; lane `{leg_from}` is being drained"
         ),
         Progress::Draining { of, consumers: 0, ready } => format!(
-            "lane `{}`: {ready} commands wait, and no worker is subscribed: start one",
+            "lane `{}`: {ready} messages wait, and no worker is subscribed: start one",
             of.leg_from
         ),
         Progress::Draining { of, ready, .. } => {
-            format!("lane `{}`: {ready} commands wait", of.leg_from)
+            format!("lane `{}`: {ready} messages wait", of.leg_from)
         }
         Progress::BehindDeadLetters { of, waiting: Waiting { holds, parked } } => format!(
             "lane `{}`: {holds} dead letters hold {parked} parked commands; replay or discard them",

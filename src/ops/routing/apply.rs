@@ -86,7 +86,7 @@ async fn change_map(
 ) -> Result<(), Error> {
     let old = known.map(|known| known.map.clone()).unwrap_or_default();
     let mut affected = if known.is_some() { old.affected(map) } else { Affected::default() };
-    // Nobody works a lane that is in no map.
+    // No worker subscribes to a lane that is in no map.
     affected.losing.extend(old.lanes.difference(&map.lanes).cloned());
     let id = change::begin_apply(database, actor, &affected.lanes()).await?;
     let topology = Topology { map: map.clone() };

@@ -124,8 +124,8 @@ async fn note_marker(connection: &mut Connection, marker: Uuid, lane: &str) -> R
     Ok(())
 }
 
-/// Ends what workers do on these lanes, and keeps them from acquiring those that are held. Who acquires
-/// another of them later sees by the version that what it knows is of before.
+/// Ends what workers do on these lanes, and keeps them from acquiring those that are held. A worker
+/// that acquires another of them later sees by the version that it has read the map before.
 async fn hold(
     connection: &mut Connection,
     change: i64,
