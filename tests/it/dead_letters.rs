@@ -6,6 +6,7 @@ mod commands;
 mod cut;
 mod edit;
 mod hostile;
+mod order;
 mod replay;
 mod retention;
 mod search;
@@ -100,6 +101,11 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("{}\n{}", self.out, self.err))
+    }
+
+    /// What it said to people.
+    pub(crate) fn err(&self) -> &str {
+        &self.err
     }
 
     /// The answer, which must have this exit code.

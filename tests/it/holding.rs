@@ -4,6 +4,7 @@
 //! The poison is a command that panics when it is evaluated; a worker without the failpoint is one
 //! that was mended.
 
+mod elsewhere;
 mod imports;
 
 use std::time::Duration;

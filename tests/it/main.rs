@@ -32,6 +32,8 @@ mod holding;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod installation;
+#[cfg(test)]
 mod lanes;
 #[cfg(test)]
 mod memory;

@@ -1,0 +1,76 @@
+//! The order of death: that of the lane's queue, whatever the workers' clocks say.
+
+use chrono::{TimeDelta, Utc};
+use partner_program_worker::clock::Clock;
+use partner_program_worker::message::Message;
+use serde_json::json;
+
+use crate::dead_letters::{
+    DEADLINE, LANE_QUEUE, archived, bury, dead_letters, found_the_org, link, rows,
+    scene_without_the_org,
+};
+use crate::harness::collector::Collector;
+use crate::harness::eventually;
+use crate::harness::journey::{ORG, PROGRAM, steps};
+use crate::harness::publisher::command;
+use crate::harness::scene::Scene;
+use crate::harness::worker::InProcess;
+
+/// Replays all that is open and gives the commands' ids as they come to the lane.
+async fn replayed(scene: &mut Scene, letters: usize) -> Vec<String> {
+    found_the_org(scene).await;
+    let replay = ["replay", "--all", "--yes", "--reason", "the org is known"];
+    let report = dead_letters(&scene.settings, &replay).await.expect(0).json();
+    assert_eq!(report["done"], json!(letters));
+    let mut lane = Collector::of_queue(&scene.place.amqp_url, LANE_QUEUE);
+    let came = lane.read(letters, DEADLINE).await;
+    came.iter().map(|message| message.message_id.clone().unwrap_or_default()).collect()
+}
+
+fn ids(messages: &[Message]) -> Vec<String> {
+    messages.iter().filter_map(|message| message.properties.message_id.clone()).collect()
+}
+
+#[tokio::test]
+async fn letters_of_workers_whose_clocks_differ_are_replayed_in_the_order_of_their_queue() {
+    let mut scene = scene_without_the_org("clocks").await;
+    // Customers who join and leave in turns: one out of turn fails.
+    let steps = steps(0..80);
+    for (chunk, minutes) in steps.chunks(20).zip([30, 0, 20, -40]) {
+        let before = scene.rows.archived_commands().await.len();
+        let clock = Clock::starting_at(Utc::now() + TimeDelta::minutes(minutes));
+        let worker = InProcess::start(&scene.settings, clock);
+        scene.publisher.publish(chunk).await;
+        archived(&mut scene, before + chunk.len()).await;
+        worker.stop().await;
+    }
+    assert_eq!(replayed(&mut scene, 80).await, ids(&steps));
+    let listed = rows(&dead_letters(&scene.settings, &["list", "--limit", "100"]).await.expect(0));
+    assert_eq!(listed.len(), 80);
+    for letter in &listed {
+        assert!(letter["lane_epoch"].is_i64() && letter["delivery_tag"].is_i64(), "{letter}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_its_publisher_sends_again_keeps_the_place_of_its_first_death() {
+    let mut scene = scene_without_the_org("first place").await;
+    let joins = link("joins", 1, "m-1");
+    let body = json!({ "deLinkCustomers": [{
+        "customer": { "id": 1 }, "deLinkFromPartnerPrograms": [{ "partnerProgramName": PROGRAM }],
+    }]});
+    let leaves = command(&format!("{ORG}.delink"), Some("leaves"), body.to_string());
+    bury(&mut scene, &[joins.clone(), leaves]).await;
+    // As after a confirm that was lost; by this worker's clock it dies earlier than before.
+    let clock = Clock::starting_at(Utc::now() - TimeDelta::minutes(30));
+    let worker = InProcess::start(&scene.settings, clock);
+    scene.publisher.publish(&[joins]).await;
+    let twice = "select count(*) from dead_letter where deaths = 2";
+    let Scene { rows, .. } = &mut scene;
+    eventually(DEADLINE, "it has died twice", async || {
+        (rows.count(twice).await == 1).then_some(())
+    })
+    .await;
+    worker.stop().await;
+    assert_eq!(replayed(&mut scene, 2).await, ["joins", "leaves"]);
+}
