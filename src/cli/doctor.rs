@@ -1,5 +1,6 @@
 //! `partner-program doctor`
 
+mod clocks;
 mod database;
 mod memory;
 mod routing;
@@ -26,6 +27,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     let mut checks = settings(&context.config);
     checks.extend(database::checks(&context.config).await);
     checks.extend(broker(&context.config).await);
+    checks.push(clocks::of_broker(&context.config).await);
     if let Ok(map) = super::topology::of(&context.config) {
         checks.extend(routing::checks(&context.config, &map).await);
     }

@@ -2,6 +2,28 @@
 
 use std::fmt;
 
+/// The place of a delivery in the queue of its lane: what came later has a greater one. Letters of a lane
+/// died in this order, whatever the clocks of its workers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueuePosition {
+    /// The lane's epoch, which grows each time a worker acquires the lane. From 1 on.
+    pub lane_epoch: i64,
+    /// The delivery tag, which grows with each delivery of an epoch. From 1 on.
+    pub delivery_tag: i64,
+}
+
+impl QueuePosition {
+    /// The position; nothing if one of the numbers can't be of a delivery.
+    #[must_use]
+    pub const fn new(lane_epoch: i64, delivery_tag: i64) -> Option<Self> {
+        if lane_epoch > 0 && delivery_tag > 0 {
+            Some(Self { lane_epoch, delivery_tag })
+        } else {
+            None
+        }
+    }
+}
+
 /// Where a letter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {

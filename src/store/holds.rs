@@ -4,16 +4,16 @@
 //! Only the lane's holder adds to a lane's line or takes from it, behind the fence. Whoever
 //! discards a letter only notes the release; the lane's holder notices and applies what waited.
 
-use sqlx::Connection as _;
 use uuid::Uuid;
 
+use crate::domain::dead_letter::QueuePosition;
 use crate::domain::holds::{Customer, Standing};
 use crate::domain::identity::CustomerId;
 use crate::domain::program::OrgId;
 use crate::store::command_log::CommandKey;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
-use crate::store::fence::{self, Fence};
+use crate::store::held_letters::{self, Hold, customer_columns};
 
 /// What stands in the line: a letter or a parked command.
 #[derive(Clone, Debug)]
@@ -29,8 +29,8 @@ pub struct Found {
 /// See [`Found`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A dead letter with this id.
-    Letter(Uuid),
+    /// A dead letter.
+    Letter,
     /// A parked command with a body of this hash.
     Parked(Vec<u8>),
 }
@@ -61,21 +61,8 @@ pub struct Parking {
     pub customers: Vec<Customer>,
     /// The place of the letter that it replays; nothing: at the end.
     pub sequence: Option<i64>,
-}
-
-/// A letter that is to hold its customers.
-#[derive(Clone, Debug)]
-pub struct Hold {
-    /// The letter's id.
-    pub letter_id: Uuid,
-    /// The command.
-    pub key: CommandKey,
-    /// Whom it means; nobody is no hold, unless it replays one.
-    pub customers: Vec<Customer>,
-    /// The letter that it replays: this one takes over from it.
-    pub replay_of: Option<Uuid>,
-    /// The place of the parked command that it was; nothing: at the end.
-    pub sequence: Option<i64>,
+    /// Where it stood in the lane's queue.
+    pub position: Option<QueuePosition>,
 }
 
 /// What a window changes in the line.
@@ -120,7 +107,8 @@ pub async fn find(
         r#"with named as (select distinct * from unnest($4::int[], $5::text[]) n (org_id, command_id)),
             own_letter as (
                 select h.letter_id from named join hold h using (org_id, command_id)
-                union select unnest($6::uuid[])),
+                union select unnest($6::uuid[])
+                union select h.letter_id from hold h where h.came_back_as = any($6)),
             own_parked as (
                 select sequence from named join parked_command using (org_id, command_id)),
             who as (
@@ -158,7 +146,7 @@ pub async fn find(
     let found = rows.into_iter().map(|row| {
         let org_id = OrgId(row.org_id);
         let kind = match row.letter_id {
-            Some(letter_id) => Kind::Letter(letter_id),
+            Some(_) => Kind::Letter,
             None => Kind::Parked(row.body_hash.unwrap_or_default()),
         };
         Found {
@@ -191,7 +179,7 @@ pub(super) async fn write(
         park(connection, lane, &changes.parked).await?;
     }
     for held in &changes.held {
-        write_hold(connection, lane, held).await?;
+        held_letters::write(connection, lane, held).await?;
     }
     if !changes.widened.is_empty() {
         widen(connection, &changes.widened).await?;
@@ -218,6 +206,9 @@ async fn park(connection: &mut Connection, lane: &str, parked: &[Parking]) -> Re
     let messages: Vec<String> = parked.iter().map(|one| one.message.clone()).collect();
     let bodies: Vec<Vec<u8>> = parked.iter().map(|one| one.body.clone()).collect();
     let sequences: Vec<Option<i64>> = parked.iter().map(|one| one.sequence).collect();
+    let positions = || parked.iter().map(|one| one.position);
+    let epochs: Vec<Option<i64>> = positions().map(|at| at.map(|at| at.lane_epoch)).collect();
+    let tags: Vec<Option<i64>> = positions().map(|at| at.map(|at| at.delivery_tag)).collect();
     let mut customers: (Vec<i32>, Vec<String>, Vec<i64>) = Default::default();
     for one in parked {
         for (org_id, customer_id) in &one.customers {
@@ -229,12 +220,14 @@ async fn park(connection: &mut Connection, lane: &str, parked: &[Parking]) -> Re
     // Rows get their places in the order of the arrays: that of the queue.
     sqlx::query!(
         "with new as (
-            insert into parked_command (sequence, lane, org_id, command_id, body_hash, message, body)
+            insert into parked_command (sequence, lane, org_id, command_id, body_hash, message, body,
+                lane_epoch, delivery_tag)
             select coalesce(sequence, nextval('hold_sequence')), $1, org_id, command_id, body_hash,
-                message, body
+                message, body, lane_epoch, delivery_tag
             from (select * from unnest($2::int[], $3::text[], $4::bytea[], $5::text[], $6::bytea[],
-                $7::bigint[]) with ordinality
-                as given (org_id, command_id, body_hash, message, body, sequence, place)
+                $7::bigint[], $11::bigint[], $12::bigint[]) with ordinality
+                as given (org_id, command_id, body_hash, message, body, sequence, lane_epoch,
+                    delivery_tag, place)
                 order by place) given
             on conflict (org_id, command_id) do nothing
             returning sequence, org_id, command_id)
@@ -252,6 +245,8 @@ async fn park(connection: &mut Connection, lane: &str, parked: &[Parking]) -> Re
         &customers.0,
         &customers.1,
         &customers.2,
+        &epochs as &[Option<i64>],
+        &tags as &[Option<i64>],
     )
     .execute(connection)
     .await?;
@@ -283,66 +278,15 @@ async fn widen(connection: &mut Connection, widened: &[Standing]) -> Result<(), 
     Ok(())
 }
 
-/// Makes a letter hold its customers. Comes before the letter itself, so nobody overtakes it.
-pub async fn hold(connection: &mut Connection, fence: &Fence, hold: &Hold) -> Result<(), Error> {
-    let mut transaction = connection.begin().await?;
-    fence::check(&mut transaction, fence).await?;
-    write_hold(&mut transaction, &fence.lane, hold).await?;
-    transaction.commit().await?;
-    Ok(())
-}
-
-/// The letter of a replay that failed takes over from the one that was replayed, at its place.
-async fn write_hold(connection: &mut Connection, lane: &str, hold: &Hold) -> Result<(), Error> {
-    sqlx::query!(
-        "update hold set letter_id = $1, command_id = $4
-         where letter_id = (
-                 select letter_id from hold
-                 where released_at is null and org_id = $3 and (letter_id = $2 or command_id = $4)
-                 order by sequence limit 1)
-             and not exists (select from hold where letter_id = $1)",
-        hold.letter_id,
-        hold.replay_of,
-        hold.key.org_id.0,
-        hold.key.command_id,
-    )
-    .execute(&mut *connection)
-    .await?;
-    if hold.customers.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        "insert into hold (letter_id, lane, org_id, command_id, sequence)
-         values ($1, $2, $3, $4, coalesce($5, nextval('hold_sequence')))
-         on conflict (letter_id) do update set released_at = null",
-        hold.letter_id,
-        lane,
-        hold.key.org_id.0,
-        hold.key.command_id,
-        hold.sequence,
-    )
-    .execute(&mut *connection)
-    .await?;
-    let (org_ids, customer_ids) = customer_columns(&hold.customers);
-    sqlx::query!(
-        "insert into hold_customer (letter_id, org_id, customer_id)
-         select distinct $1::uuid, org_id, customer_id
-         from unnest($2::int[], $3::bigint[]) who (org_id, customer_id)
-         on conflict do nothing",
-        hold.letter_id,
-        &org_ids,
-        &customer_ids,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Notes that letters hold nobody any longer, because they were replayed or discarded; those that
-/// never did are passed over. The holder of the lane then applies what waited.
+/// Notes that letters hold nobody any longer, because they were replayed or discarded, and neither do
+/// those whose replays they were; letters that never did are passed over. The owner of the lane then
+/// applies what waited.
 pub async fn release(connection: &mut Connection, letter_ids: &[Uuid]) -> Result<(), Error> {
     sqlx::query!(
-        "update hold set released_at = now() where letter_id = any($1) and released_at is null",
+        "update hold set released_at = now()
+         where released_at is null and letter_id in (
+             select unnest($1::uuid[])
+             union all select letter_id from hold where came_back_as = any($1))",
         letter_ids,
     )
     .execute(connection)
@@ -355,7 +299,8 @@ pub(super) fn standing(sequence: i64, org_id: i32, customers: Vec<i64>) -> Stand
     Standing { sequence, customers: customers.collect() }
 }
 
-/// Lets an edited copy stand for its original: it is the copy's replay, or its discard, that counts.
+/// Lets an edited copy stand for its original, and for the letters whose replays that one was: it is the
+/// copy's replay, or its discard, that counts.
 pub async fn supersede(
     connection: &mut Connection,
     original: Uuid,
@@ -363,8 +308,10 @@ pub async fn supersede(
     command_id: &str,
 ) -> Result<(), Error> {
     sqlx::query!(
-        "update hold set letter_id = $2, command_id = $3
-         where letter_id = $1 and released_at is null",
+        "update hold set command_id = $3,
+             letter_id = case when letter_id = $1 then $2 else letter_id end,
+             came_back_as = case when came_back_as = $1 then $2 else came_back_as end
+         where (letter_id = $1 or came_back_as = $1) and released_at is null",
         original,
         copy,
         command_id,
@@ -383,8 +330,4 @@ pub async fn release_lane(connection: &mut Connection, lane: &str) -> Result<(),
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn customer_columns(customers: &[Customer]) -> (Vec<i32>, Vec<i64>) {
-    customers.iter().map(|(org_id, id)| (org_id.0, id.0)).unzip()
 }

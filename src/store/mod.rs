@@ -16,6 +16,7 @@ pub mod load;
 pub mod commit;
 mod enrolments;
 pub mod fence;
+pub mod held_letters;
 mod history;
 pub mod holds;
 pub mod parked;

@@ -81,6 +81,11 @@ pub struct Parked {
     pub sequence: i64,
     /// The id that it had or was given.
     pub command_id: String,
+    /// The epoch of the lane and the delivery tag with which it came; nothing if an older release
+    /// parked it.
+    pub lane_epoch: Option<i64>,
+    /// See there.
+    pub delivery_tag: Option<i64>,
     /// All but the body.
     pub message: String,
     /// As delivered.
@@ -97,7 +102,7 @@ pub async fn read(
     let parked = sqlx::query_as!(
         Parked,
         // A length is known without the body.
-        "select sequence, command_id, message, body from parked_command
+        "select sequence, command_id, lane_epoch, delivery_tag, message, body from parked_command
          join (select sequence, sum(octet_length(body)) over (order by sequence)
                  - octet_length(body) as bytes_before
              from parked_command where sequence = any($1)) places using (sequence)
@@ -180,7 +185,8 @@ pub async fn of_customer(
 ) -> Result<Held, Error> {
     let row = sqlx::query!(
         r#"select
-            array(select letter_id from hold_customer join hold using (letter_id)
+            array(select coalesce(came_back_as, letter_id)
+                from hold_customer join hold using (letter_id)
                 where hold_customer.org_id = $1 and customer_id = $2 and released_at is null
                 order by sequence) as "letters!",
             (select count(*) from parked_customer c join parked_command p using (sequence)

@@ -10,13 +10,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::own_headers::{self, HEADERS_DROPPED};
 use super::rejected::hex;
 use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message};
 
 /// How many bytes are left of a body that is cut.
 pub const KEPT_BYTES: usize = 4_096;
-/// The header with the number of headers that were dropped.
-pub(super) const HEADERS_DROPPED: &str = "x-headers-dropped";
 /// What a message's headers may take in memory, about; those beyond it are dropped.
 const HEADERS_BYTES_MAX: usize = 65_536;
 
@@ -88,14 +87,8 @@ pub(super) fn take(headers: &mut BTreeMap<String, Value>) -> Vec<(String, Value)
 }
 
 fn drop_headers(headers: &mut BTreeMap<String, Value>) {
-    let (before, mut bytes) = (headers.len(), 0);
-    headers.retain(|name, value| {
-        let more = name.len() + memory_bytes(value);
-        let fits = bytes + more <= HEADERS_BYTES_MAX;
-        bytes += if fits { more } else { 0 };
-        fits
-    });
-    let dropped = before - headers.len();
+    let bytes = |name: &str, value: &Value| name.len() + memory_bytes(value);
+    let dropped = own_headers::keep_within(headers, HEADERS_BYTES_MAX, bytes);
     if dropped > 0 {
         headers.insert(HEADERS_DROPPED.to_owned(), dropped.into());
     }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::own_headers;
 use crate::domain::command::Operation;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::message::{Message, Properties};
@@ -80,7 +81,7 @@ pub(super) fn operation(routing_key: &str) -> Option<Operation> {
 
 /// The header `traceparent`, when it is a valid W3C trace context.
 pub(super) fn traceparent(properties: &Properties) -> Option<&str> {
-    let text = properties.headers.get("traceparent")?.as_str()?;
+    let text = properties.headers.get(own_headers::TRACEPARENT)?.as_str()?;
     let parts: Vec<&str> = text.split('-').collect();
     let [version, trace, parent, flags] = parts.as_slice() else {
         return None;

@@ -12,43 +12,12 @@ use uuid::Uuid;
 use super::customer_keys;
 use super::cut_body;
 use super::envelope;
+use super::own_headers::{self, DELIVERY_TAG, LANE_EPOCH, REPLAY_OF};
 use super::rejected::{DETAIL_BYTES_MAX, content_id, cut, dead_letter_id};
 use crate::domain::command::Operation;
+use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::Reason;
-use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message, UNREADABLE_TIMESTAMP};
-
-/// The header that names the letter which a message is a replay of.
-pub const REPLAY_OF: &str = "replay-of";
-
-/// Headers that the worker or the broker adds on a message's way, and those that lead a message to
-/// further queues. A replay goes without them.
-const INFRASTRUCTURE: [&str; 24] = [
-    "CC",
-    "BCC",
-    UNREADABLE_TIMESTAMP,
-    REPLAY_OF,
-    BODY_LENGTH,
-    BODY_HASH,
-    "x-dead-letter-id",
-    "x-reason",
-    "x-detail",
-    "x-original-exchange",
-    "x-original-routing-key",
-    "x-lane",
-    "x-worker",
-    "x-attempts",
-    "x-dead-lettered-at",
-    "x-headers-dropped",
-    "x-user-id",
-    "x-delivery-count",
-    "x-acquired-count",
-    "x-death",
-    "x-opt-deaths",
-    "x-first-death-exchange",
-    "x-first-death-queue",
-    "x-first-death-reason",
-];
-const LAST_DEATH: &str = "x-last-death-";
+use crate::message::{BODY_BYTES_MAX, Message};
 
 /// Longest word that is taken over from a header.
 const WORD_BYTES_MAX: usize = 64;
@@ -78,6 +47,8 @@ pub struct Letter {
     pub attempts: i32,
     /// When it died.
     pub died_at: DateTime<Utc>,
+    /// Where its command stood in the lane's queue, if a worker says so.
+    pub position: Option<QueuePosition>,
     /// The letter that it says to be a replay of.
     pub replay_of: Option<Uuid>,
     /// The message as its publisher sent it; `user_id` as the broker authenticated it then.
@@ -96,6 +67,7 @@ struct Death {
     detail: String,
     attempts: i32,
     died_at: Option<DateTime<Utc>>,
+    position: Option<QueuePosition>,
     exchange: String,
     routing_key: String,
 }
@@ -121,7 +93,8 @@ pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Lett
         message.properties.user_id = header(&message, "x-user-id").map(str::to_owned);
     }
     let headers = std::mem::take(&mut message.properties.headers);
-    let (provenance, headers) = headers.into_iter().partition(|(name, _)| is_infrastructure(name));
+    let (provenance, headers) =
+        headers.into_iter().partition(|(name, _)| own_headers::is_own(name));
     let provenance: std::collections::BTreeMap<String, Value> = provenance;
     message.properties.headers = headers;
     message.exchange = death.exchange;
@@ -138,6 +111,7 @@ pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Lett
         detail: death.detail,
         attempts: death.attempts,
         died_at: death.died_at.filter(|at| can_be(*at, now)).unwrap_or(now),
+        position: death.position,
         replay_of,
         customer_keys: customer_keys::of_body(&message.body),
         provenance: provenance.into_iter().collect(),
@@ -174,6 +148,7 @@ fn by_worker(message: &Message) -> Option<Death> {
         detail: cut(header(message, "x-detail").unwrap_or_default(), DETAIL_BYTES_MAX).to_owned(),
         attempts: attempts.and_then(|count| i32::try_from(count).ok()).unwrap_or(1),
         died_at: died_at.map(|at| at.to_utc()),
+        position: position(message),
         exchange: header(message, "x-original-exchange").unwrap_or_default().to_owned(),
         routing_key: original.routing_key,
     })
@@ -197,6 +172,7 @@ fn by_broker(message: &Message, lane_prefix: &str) -> Option<Death> {
         reason,
         attempts: i32::try_from(count).unwrap_or(1),
         died_at: seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
+        position: None,
         exchange: text("exchange").unwrap_or_default().to_owned(),
         routing_key: original.routing_key,
     })
@@ -210,17 +186,19 @@ fn by_nobody(message: &Message) -> Death {
         detail: "neither a worker nor the broker says how it got among the dead letters".to_owned(),
         attempts: 1,
         died_at: None,
+        position: None,
         exchange: message.exchange.clone(),
         routing_key: message.routing_key.clone(),
     }
 }
 
-fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    message.properties.headers.get(name)?.as_str()
+fn position(message: &Message) -> Option<QueuePosition> {
+    let number = |name: &str| message.properties.headers.get(name).and_then(Value::as_i64);
+    QueuePosition::new(number(LANE_EPOCH)?, number(DELIVERY_TAG)?)
 }
 
-fn is_infrastructure(name: &str) -> bool {
-    INFRASTRUCTURE.contains(&name) || name.starts_with(LAST_DEATH)
+fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.properties.headers.get(name)?.as_str()
 }
 
 /// The JSON pointer that a detail begins with.
@@ -252,6 +230,7 @@ mod tests {
 
     use super::*;
     use crate::domain::rejection::Rejection;
+    use crate::message::BODY_LENGTH;
     use crate::wire::rejected::{Origin, dead_letter};
 
     const PREFIX: &str = "commands.";
@@ -274,7 +253,8 @@ mod tests {
 
     fn letter(original: &Message, detail: &str) -> Message {
         let rejection = Rejection::new(Reason::WrongType, detail);
-        let origin = Origin { lane: "main", worker: "w-1", attempts: 2, at: now() };
+        let position = QueuePosition::new(3, 41);
+        let origin = Origin { lane: "main", worker: "w-1", position, attempts: 2, at: now() };
         let id = dead_letter_id(original, rejection.reason);
         dead_letter("dead", original, &rejection, id, &origin)
     }
@@ -289,6 +269,7 @@ mod tests {
         assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType));
         assert_eq!(read.pointer.as_deref(), Some("/linkCustomers/12/customer/id"));
         assert_eq!((read.lane.as_deref(), read.attempts, read.died_at), (Some("main"), 2, now()));
+        assert_eq!(read.position, QueuePosition::new(3, 41));
         assert_eq!((read.org.as_deref(), read.operation), (Some("acme"), Some(Operation::Link)));
     }
 

@@ -12,6 +12,8 @@ pub mod decode;
 mod json;
 mod reader;
 
+pub mod own_headers;
+
 pub mod customer_keys;
 pub mod cut_body;
 pub mod lane_marker;

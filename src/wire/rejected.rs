@@ -1,8 +1,6 @@
 //! What becomes of a command that can't be processed: the event that tells its publisher, and the
 //! dead letter that keeps it (contract, "The result event"; architecture, "Dead letters").
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -11,8 +9,10 @@ use uuid::Uuid;
 
 use super::cut_body;
 use super::envelope;
+use super::own_headers::{self, DELIVERY_TAG, LANE_EPOCH};
 use super::result::json;
 use crate::domain::command::Operation;
+use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::message::{Message, Properties};
 
@@ -30,6 +30,8 @@ pub struct Origin<'a> {
     pub lane: &'a str,
     /// The worker's id.
     pub worker: &'a str,
+    /// Where the command stood in the lane's queue; nothing if that was not noted.
+    pub position: Option<QueuePosition>,
     /// How often processing was tried.
     pub attempts: u32,
     /// When it was rejected.
@@ -50,7 +52,7 @@ pub(super) fn content_id(message: &Message, reason: &str) -> Uuid {
         cut_body::whole_hash(message).unwrap_or_else(|| Sha256::digest(&message.body).into());
     let properties = &message.properties;
     let timestamp = properties.timestamp.map(|at| at.timestamp().to_string());
-    let replay_of = properties.headers.get("replay-of").map(Value::to_string);
+    let replay_of = properties.headers.get(own_headers::REPLAY_OF).map(Value::to_string);
     let parts = [
         Some(message.routing_key.as_bytes()),
         properties.message_id.as_deref().map(str::as_bytes),
@@ -129,9 +131,9 @@ pub fn dead_letter(
     exchange.clone_into(&mut letter.exchange);
     let headers = &mut letter.properties.headers;
     let of_cut_body = cut_body::take(headers);
-    let dropped = drop_beyond(headers, HEADERS_BYTES_MAX);
+    let dropped = own_headers::keep_within(headers, HEADERS_BYTES_MAX, field_bytes);
     if dropped > 0 {
-        headers.insert(cut_body::HEADERS_DROPPED.to_owned(), Value::from(dropped));
+        headers.insert(own_headers::HEADERS_DROPPED.to_owned(), Value::from(dropped));
     }
     headers.extend(of_cut_body);
     // The lane queue's own count; the dead letters' queue starts another.
@@ -153,6 +155,14 @@ pub fn dead_letter(
         ("x-dead-lettered-at", Value::from(origin.at.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
     ];
     headers.extend(said.map(|(name, value)| (name.to_owned(), value)));
+    for (name, number) in [
+        (LANE_EPOCH, origin.position.map(|position| position.lane_epoch)),
+        (DELIVERY_TAG, origin.position.map(|position| position.delivery_tag)),
+    ] {
+        // A publisher's own would be believed.
+        headers.remove(name);
+        headers.extend(number.map(|number| (name.to_owned(), Value::from(number))));
+    }
     letter
 }
 
@@ -163,20 +173,6 @@ struct Rejected<'a> {
     reason: &'static str,
     detail: &'a str,
     dead_letter_id: String,
-}
-
-/// Drops the headers that do not fit into so many bytes, and says how many those are.
-fn drop_beyond(headers: &mut BTreeMap<String, Value>, bytes_max: usize) -> usize {
-    let before = headers.len();
-    let mut left = bytes_max;
-    headers.retain(|name, value| match left.checked_sub(field_bytes(name, value)) {
-        Some(rest) => {
-            left = rest;
-            true
-        }
-        None => false,
-    });
-    before - headers.len()
 }
 
 /// How many bytes a field takes in a table, at most.
@@ -231,7 +227,8 @@ mod tests {
     fn letter(original: &Message, detail: &str) -> Message {
         let rejection = Rejection::new(Reason::NotJson, detail);
         let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let origin = Origin { lane: "main", worker: "w-1", attempts: 2, at };
+        let position = QueuePosition::new(3, 41);
+        let origin = Origin { lane: "main", worker: "w-1", position, attempts: 2, at };
         dead_letter("dead", original, &rejection, Uuid::nil(), &origin)
     }
 
@@ -275,8 +272,8 @@ mod tests {
             serde_json::to_string(&letter.properties.headers).unwrap(),
             concat!(
                 r#"{"own":"kept","x-attempts":2,"x-dead-letter-id":"00000000-0000-0000-0000-000000000000","#,
-                r#""x-dead-lettered-at":"2023-11-14T22:13:20Z","x-detail":"line 1","x-lane":"main","#,
-                r#""x-original-exchange":"commands","x-original-routing-key":"acme.link","#,
+                r#""x-dead-lettered-at":"2023-11-14T22:13:20Z","x-delivery-tag":41,"x-detail":"line 1","#,
+                r#""x-lane":"main","x-lane-epoch":3,"x-original-exchange":"commands","x-original-routing-key":"acme.link","#,
                 r#""x-reason":"not-json","x-worker":"w-1"}"#,
             )
         );

@@ -222,6 +222,7 @@ fn read(message: Message, now: chrono::DateTime<chrono::Utc>) -> NewLetter {
         body,
         attempts: letter.attempts,
         died_at: letter.died_at,
+        position: letter.position,
         replay_of: letter.replay_of,
         customer_keys: letter.customer_keys,
     }

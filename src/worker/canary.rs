@@ -20,7 +20,8 @@ use crate::store::command_log::{CommandKey, Stored};
 use crate::store::commit::{self, Record, Window};
 use crate::store::error::Error;
 use crate::store::fence::Fence;
-use crate::store::holds::{Changes, Hold, Parking, Question};
+use crate::store::held_letters::Hold;
+use crate::store::holds::{Changes, Parking, Question};
 use crate::store::session::{self, Session};
 use crate::wire::result;
 
@@ -29,14 +30,14 @@ pub(super) async fn run(
     session: &mut Session,
     fence: &Fence,
     worker: &str,
-    holds_customers: bool,
+    asks_for_holds: bool,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     if failpoint::is_without(Protection::Canary) {
         return Ok(());
     }
     let timeout = session.timeout();
-    let running = rehearse(session, fence, worker, holds_customers, now);
+    let running = rehearse(session, fence, worker, asks_for_holds, now);
     let passed = AssertUnwindSafe(session::bounded(timeout, running)).catch_unwind().await;
     let passed = passed.unwrap_or_else(|_panic| {
         Err(Error::Outage("the canary panicked: see the log for where".into()))
@@ -51,7 +52,7 @@ async fn rehearse(
     session: &mut Session,
     fence: &Fence,
     worker: &str,
-    holds_customers: bool,
+    asks_for_holds: bool,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     session.catalogue().await?;
@@ -88,11 +89,12 @@ async fn rehearse(
             Record { key: key.clone(), stored, effects: outcome.effects, now }
         })
         .collect();
-    let holds = if holds_customers {
+    let holds = if asks_for_holds {
         let customers = canary::customers();
         let question = Question { customers, keys: keys.to_vec(), letters: vec![Uuid::nil()] };
         store::holds::find(connection, &fence.lane, &question).await?;
         store::holds::count(connection, &fence.lane).await?;
+        store::held_letters::find(connection, &question.letters, &question.keys).await?;
         Some(wait_queue_changes(&keys))
     } else {
         None
@@ -118,6 +120,7 @@ fn wait_queue_changes(keys: &[CommandKey; 2]) -> Changes {
             body: Vec::new(),
             customers: canary::customers(),
             sequence: None,
+            position: None,
         }],
         held: vec![Hold {
             letter_id: Uuid::now_v7(),

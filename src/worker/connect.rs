@@ -12,6 +12,7 @@ use crate::store::fence::Fence;
 use crate::store::session::Session;
 use crate::worker::counters::Counters;
 use crate::worker::fault::Fault;
+use crate::worker::holding::Holds;
 use crate::worker::lane::Lane;
 use crate::worker::routing::{self, LaneRouting, Permission};
 use crate::worker::{canary, preflight};
@@ -31,7 +32,7 @@ impl Lane {
     pub(super) async fn check_database(&self, session: &mut Session) -> Result<(), Fault> {
         preflight::check(session).await?;
         let (fence, worker) = (Fence::of_no_owner(&self.name), &self.config.worker_id);
-        let holds = self.parked_max().is_some();
+        let holds = self.holds() != Holds::Nowhere;
         Ok(canary::run(session, &fence, worker, holds, self.clock.now()).await?)
     }
 

@@ -25,6 +25,7 @@ use crate::store::fence::Fence;
 use crate::store::session::Session;
 use crate::worker::counters::Counters;
 use crate::worker::fault::Fault;
+use crate::worker::holding::Holds;
 use crate::worker::intake::Taken;
 use crate::worker::permit::Permits;
 use crate::worker::scout::Acquaintances;
@@ -47,8 +48,8 @@ pub(super) struct Executor {
     pub(super) session: Session,
     pub(super) fence: Fence,
     pub(super) shutdown: CancellationToken,
-    /// Where dead letters hold their customers: how many commands may be parked behind them.
-    pub(super) parked_max: Option<usize>,
+    /// Where dead letters hold their customers.
+    pub(super) holds: Holds,
 }
 
 /// How a try at a part of a batch ended, other than by a fault of the generation.
@@ -187,7 +188,7 @@ impl Executor {
 
     /// Where letters hold their customers, this one does before anything later is tried.
     async fn give_up(&mut self, taken: &Taken, tries: u32, why: &str) -> Result<Settled, Fault> {
-        if self.parked_max.is_some() {
+        if self.holds.is_here() {
             self.hold_customers(taken).await?;
         }
         let detail = format!("given up after {tries} tries: {why}");
@@ -271,7 +272,7 @@ impl Executor {
         preloaded: Option<&Acquaintances>,
         attempts: &[Uuid],
     ) -> Result<Applied, Failure> {
-        let extras = window::Extras { attempts, parked_max: self.parked_max };
+        let extras = window::Extras { attempts, holds: self.holds };
         let timeout = self.session.timeout();
         let applying =
             window::apply(&mut self.session, &self.fence, &self.clock, taken, preloaded, extras);
@@ -295,7 +296,7 @@ impl Executor {
 
     async fn run_canary(&mut self) -> attempt::Canary {
         let (worker, now) = (&self.config.worker_id, self.clock.now());
-        let holds = self.parked_max.is_some();
+        let holds = self.holds != Holds::Nowhere;
         match canary::run(&mut self.session, &self.fence, worker, holds, now).await {
             Ok(()) => attempt::Canary::Passed,
             Err(error) => {

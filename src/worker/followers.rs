@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::config::memory::BATCH_BYTES_MAX;
+use crate::domain::dead_letter::QueuePosition;
 use crate::domain::holds;
 use crate::store;
 use crate::store::error::Error;
@@ -85,7 +86,8 @@ pub(super) async fn apply(
         let places = window.taken.iter().filter_map(|taken| taken.parked).zip(is_waiting);
         let (wait, done): (Vec<_>, Vec<_>) = places.partition(|(_, is_waiting)| *is_waiting);
         let done: Vec<i64> = done.into_iter().map(|(place, _)| place).collect();
-        announce(lane, &window.taken, settled, announcements).await;
+        let lane_epoch = hands.first().fence.epoch;
+        announce(lane, &window.taken, (settled, lane_epoch), announcements).await;
         if !done.is_empty() {
             applied += done.len();
             waiting.clear();
@@ -111,7 +113,7 @@ async fn released(hand: &mut Executor) -> Result<Vec<Uuid>, Fault> {
         let timeout = hand.session.timeout();
         let looking = async {
             let connection = hand.session.connection().await?;
-            if hand.parked_max.is_none() {
+            if !hand.holds.is_here() {
                 store::holds::release_lane(connection, &hand.lane).await?;
             }
             store::parked::released(connection, &hand.lane, 0.0).await
@@ -155,7 +157,10 @@ async fn next(hand: &mut Executor, waiting: &HashSet<i64>) -> Result<Vec<Taken>,
             ))
         })?;
         let publishers = &hand.config.publishers;
-        let taken = intake::take_up(one.sequence, one.command_id, message, publishers);
+        let position = one.lane_epoch.zip(one.delivery_tag);
+        let position = position.and_then(|(epoch, tag)| QueuePosition::new(epoch, tag));
+        let place = (one.sequence, position);
+        let taken = intake::take_up(place, one.command_id, message, publishers);
         bytes += taken.estimated_bytes();
         next.push(taken);
     }
@@ -166,12 +171,12 @@ async fn next(hand: &mut Executor, waiting: &HashSet<i64>) -> Result<Vec<Taken>,
 async fn announce(
     lane: &Lane,
     taken: &[Taken],
-    settled: Vec<Settled>,
+    (settled, lane_epoch): (Vec<Settled>, i64),
     announcements: &mpsc::Sender<Announcement>,
 ) {
     let (confirmed, confirm) = oneshot::channel();
     let announcement = Announcement {
-        outgoing: lane.speaker.outgoing(taken, settled),
+        outgoing: lane.speaker.outgoing(taken, settled, lane_epoch),
         // They arrived long ago: how long they were parked is up to whoever replays the letter.
         arrivals: Vec::new(),
         ack_through: None,

@@ -49,7 +49,7 @@ impl Hands {
     pub(super) async fn settle(&mut self, window: &Arc<Scouted>) -> Result<Vec<Settled>, Fault> {
         let all: Vec<&Taken> = window.taken.iter().collect();
         let known = Arc::new(self.first.known_attempts(&all).await?);
-        let is_alone = !known.is_empty() || self.first.parked_max.is_some();
+        let is_alone = !known.is_empty() || self.first.holds.is_here();
         let most = if is_alone { 1 } else { scout::parts_at_most(&self.first.config, all.len()) };
         let mut parts = window.parts(self.recent.make_contiguous(), most).into_iter().map(Arc::new);
         let Some(own) = parts.next() else { return Ok(Vec::new()) };

@@ -1,16 +1,18 @@
 //! What a window has to do with dead letters that hold their customers: who of it waits, and whose
 //! letter is done with.
 //!
-//! Only lanes with `after_dead_letter = "hold-customer"` ask. They have one hand, so that each part
-//! of a window sees what the parts before it have put into the line.
+//! Only lanes with `after_dead_letter = "hold-customer"` have a line. They have one hand, so that each
+//! part of a window sees what the parts before it have put into it. Another lane asks for the letters
+//! alone that its commands may be replays of: a replay may come through any lane.
 
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use crate::config::{AfterDeadLetter, Config, Lane};
 use crate::domain::holds::{Admission, Customer, Line, Place, Standing};
 use crate::domain::needs::Needs;
-use crate::domain::program::{Catalogue, OrgId};
+use crate::domain::program::Catalogue;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
@@ -20,18 +22,85 @@ use crate::store::command_log::CommandKey;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 use crate::store::fence::Fence;
-use crate::store::holds::{Changes, Hold, Kind, Parking, Question};
+use crate::store::held_letters::{HeldLetter, Hold};
+use crate::store::holds::{Changes, Kind, Parking, Question};
 use crate::store::session::Session;
+use crate::wire::own_headers::REPLAY_OF;
 use crate::wire::{parked, rejected};
 use crate::worker::dead_letter;
 use crate::worker::intake::Taken;
 
+/// What a lane asks about the letters that hold their customers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// The lane parks so many commands behind its letters.
+    Here { parked_max: usize },
+    /// Another lane holds customers: a command of this one may release them.
+    Elsewhere,
+    /// No lane does: only what says that it is a replay may release what an earlier configuration held.
+    Nowhere,
+}
+
+impl Holds {
+    /// What the configuration says of the lane.
+    pub(super) fn of(config: &Config, name: &str) -> Self {
+        let holding = |lane: &&Lane| lane.after_dead_letter == AfterDeadLetter::HoldCustomer;
+        let mut holding = config.lanes.iter().filter(holding).peekable();
+        let is_elsewhere = holding.peek().is_some();
+        match holding.find(|lane| lane.name == name) {
+            Some(lane) => Self::Here { parked_max: lane.parked_max },
+            None if is_elsewhere => Self::Elsewhere,
+            None => Self::Nowhere,
+        }
+    }
+
+    /// Whether the lane holds customers itself.
+    pub(super) const fn is_here(self) -> bool {
+        matches!(self, Self::Here { .. })
+    }
+}
+
+/// The letters that commands of a window may be replays of.
+#[derive(Default)]
+struct HeldLetters {
+    /// By their own ids and by those that they came back as.
+    by_id: HashMap<Uuid, HeldLetter>,
+    by_command: HashMap<CommandKey, HeldLetter>,
+}
+
+impl HeldLetters {
+    fn of(letters: Vec<HeldLetter>) -> Self {
+        let mut all = Self::default();
+        for letter in letters {
+            for id in [Some(letter.letter_id), letter.came_back_as].into_iter().flatten() {
+                all.by_id.insert(id, letter.clone());
+            }
+            all.by_command.insert(letter.key.clone(), letter);
+        }
+        all
+    }
+
+    /// The letter that a command is the replay of: it says so, or has the same id. What a command of
+    /// another org says is believed of the edited copy alone that went there.
+    fn replayed_by(&self, message: &Message, key: &CommandKey) -> Option<&HeldLetter> {
+        let named = replay_of(message).and_then(|id| self.by_id.get(&id)).filter(|letter| {
+            let is_copy =
+                letter.replay_org_id == Some(key.org_id) && letter.key.command_id == key.command_id;
+            letter.key.org_id == key.org_id || is_copy
+        });
+        named.or_else(|| self.by_command.get(key))
+    }
+}
+
 /// The line, as far as a window is concerned, and what the window changes in it.
 pub(super) struct Holding {
+    lane: String,
+    /// Of the lane, in which the window was delivered.
+    epoch: i64,
+    /// Whether the lane holds customers: in another nothing waits.
+    has_line: bool,
     line: Line,
-    /// Letters by their own ids and by those of their commands, with their places.
-    letters: HashMap<(OrgId, Uuid), (Uuid, i64)>,
-    dead: HashMap<CommandKey, (Uuid, i64)>,
+    letters: HeldLetters,
     /// The hashes of the bodies of parked commands.
     parked: HashMap<CommandKey, Vec<u8>>,
     /// How many may yet be parked, and the bound on that.
@@ -59,13 +128,22 @@ pub(super) enum Leave {
 }
 
 impl Holding {
-    /// Asks the database about the window; `parked_max` bounds the lane's parked commands.
+    /// Asks the database about the window; nothing, if there is nothing to ask.
     pub(super) async fn load(
         connection: &mut Connection,
-        lane: &str,
-        parked_max: usize,
+        fence: &Fence,
+        holds: Holds,
         question: &Question,
-    ) -> Result<Self, Error> {
+    ) -> Result<Option<Self>, Error> {
+        let parked_max = match holds {
+            Holds::Here { parked_max } => parked_max,
+            Holds::Nowhere if question.letters.is_empty() => return Ok(None),
+            Holds::Elsewhere | Holds::Nowhere => {
+                let letters = replayed(connection, question).await?;
+                return Ok(Some(Self { letters, ..Self::without_line(fence) }));
+            }
+        };
+        let lane = &fence.lane;
         let found = store::holds::find(connection, lane, question).await?;
         let count =
             if found.is_empty() { 0 } else { store::holds::count(connection, lane).await? };
@@ -77,34 +155,54 @@ impl Holding {
             );
         }
         let mut holding = Self {
-            line: Line::default(),
-            letters: HashMap::new(),
-            dead: HashMap::new(),
-            parked: HashMap::new(),
+            has_line: true,
             room: parked_max.saturating_sub(count),
             parked_max,
-            changes: Changes::default(),
+            ..Self::without_line(fence)
         };
+        if found.iter().any(|one| one.kind == Kind::Letter) {
+            holding.letters = replayed(connection, question).await?;
+        }
         for one in found {
             let sequence = one.standing.sequence;
             holding.line.stand(Place::InLine(sequence), &one.standing.customers);
             match one.kind {
-                Kind::Letter(id) => {
-                    holding.letters.insert((one.key.org_id, id), (id, sequence));
-                    holding.dead.insert(one.key, (id, sequence));
-                }
+                Kind::Letter => {}
                 Kind::Parked(body_hash) => {
                     holding.parked.insert(one.key, body_hash);
                 }
             }
         }
-        Ok(holding)
+        Ok(Some(holding))
+    }
+
+    fn without_line(fence: &Fence) -> Self {
+        Self {
+            lane: fence.lane.clone(),
+            epoch: fence.epoch,
+            has_line: false,
+            line: Line::default(),
+            letters: HeldLetters::default(),
+            parked: HashMap::new(),
+            room: 0,
+            parked_max: 0,
+            changes: Changes::default(),
+        }
+    }
+
+    /// Whether commands may have to wait in this lane.
+    pub(super) const fn has_line(&self) -> bool {
+        self.has_line
     }
 
     /// Whether the command may be applied now. If so, whoever comes later need not wait for it, nor
     /// for the letter that it replays.
     pub(super) fn ask(&mut self, asking: &Asking<'_>) -> Leave {
         let Asking { taken, key, body_hash, index, customers } = asking;
+        if !self.has_line {
+            self.is_answered(taken, key);
+            return Leave::Granted;
+        }
         if taken.parked.is_none()
             && let Some(known) = self.parked.get(*key)
         {
@@ -117,13 +215,13 @@ impl Holding {
                 ))
             };
         }
-        let letter = self.replayed(&taken.message, key);
-        let in_line = taken.parked.or(letter.map(|(_, sequence)| sequence));
+        let letter = self.letters.replayed_by(&taken.message, key).cloned();
+        let in_line = taken.parked.or(letter.as_ref().map(|letter| letter.sequence));
         let place = in_line.map_or(Place::Delivered(*index), Place::InLine);
         let (customers, added) = match self.line.admit(place, customers) {
             Admission::Granted => {
                 self.changes.applied.extend(taken.parked);
-                self.changes.released.extend(letter.map(|(id, _)| id));
+                self.changes.released.extend(letter.map(|letter| letter.letter_id));
                 return Leave::Granted;
             }
             Admission::Waits { customers, added } => (customers, added),
@@ -137,10 +235,12 @@ impl Holding {
         if self.room == 0 {
             return Leave::Refused(self.refuse(asking, customers));
         }
-        // A replay that has to wait takes its letter's place.
+        // A replay that has to wait takes its letter's place. What waits in another lane sees the letter
+        // alone, which holds it until this one is applied.
         self.room -= 1;
         self.parked.insert((*key).clone(), body_hash.to_vec());
-        self.changes.released.extend(letter.map(|(id, _)| id));
+        let letter = letter.filter(|letter| letter.lane == self.lane);
+        self.changes.released.extend(letter.map(|letter| letter.letter_id));
         self.changes.parked.push(Parking {
             key: (*key).clone(),
             body_hash: **body_hash,
@@ -148,20 +248,16 @@ impl Holding {
             body: taken.message.body.clone(),
             customers,
             sequence: in_line,
+            position: taken.position(self.epoch),
         });
         Leave::Parked
     }
 
     /// Lets nobody wait for a letter whose command turns out to be answered already.
     pub(super) fn is_answered(&mut self, taken: &Taken, key: &CommandKey) {
-        self.changes.released.extend(self.replayed(&taken.message, key).map(|(id, _)| id));
+        let letter = self.letters.replayed_by(&taken.message, key);
+        self.changes.released.extend(letter.map(|letter| letter.letter_id));
         self.changes.applied.extend(taken.parked);
-    }
-
-    /// The letter that a command is the replay of: it says so, or has the same id.
-    fn replayed(&self, message: &Message, key: &CommandKey) -> Option<(Uuid, i64)> {
-        let named = replay_of(message).and_then(|id| self.letters.get(&(key.org_id, id)));
-        named.or_else(|| self.dead.get(key)).copied()
     }
 
     /// The command's letter stands in the line in its stead, so order is kept even so.
@@ -182,9 +278,14 @@ impl Holding {
     }
 }
 
+async fn replayed(connection: &mut Connection, question: &Question) -> Result<HeldLetters, Error> {
+    let Question { letters, keys, .. } = question;
+    Ok(HeldLetters::of(store::held_letters::find(connection, letters, keys).await?))
+}
+
 /// The letter that a message says it replays.
 pub(super) fn replay_of(message: &Message) -> Option<Uuid> {
-    let header = message.properties.headers.get("replay-of")?.as_str()?;
+    let header = message.properties.headers.get(REPLAY_OF)?.as_str()?;
     Uuid::parse_str(header).ok()
 }
 
@@ -212,7 +313,7 @@ pub(super) async fn hold(session: &mut Session, fence: &Fence, taken: &Taken) ->
         replay_of: replay_of(&taken.message),
         sequence: taken.parked,
     };
-    store::holds::hold(connection, fence, &hold).await?;
+    store::held_letters::hold(connection, fence, &hold).await?;
     let (lane, customers) = (&fence.lane, hold.customers.len());
     tracing::warn!(
         lane,
@@ -222,18 +323,25 @@ pub(super) async fn hold(session: &mut Session, fence: &Fence, taken: &Taken) ->
     Ok(())
 }
 
-/// What a window asks of the line.
+/// What a window asks of the line, or of the letters alone.
 pub(super) fn question<'a>(
     catalogue: &Catalogue,
     snapshot: &Snapshot,
+    holds: Holds,
     taken: impl Iterator<Item = &'a Taken>,
 ) -> Question {
     let mut question = Question::default();
     for taken in taken {
-        question.letters.extend(replay_of(&taken.message));
+        let letter = replay_of(&taken.message);
+        if holds == Holds::Nowhere && letter.is_none() {
+            continue;
+        }
+        question.letters.extend(letter);
         let Ok(read) = &taken.read else { continue };
         let Some(org) = catalogue.orgs.get(&read.envelope.org_code) else { continue };
-        question.customers.extend(resolve::meant(org, snapshot, &read.command));
+        if holds.is_here() {
+            question.customers.extend(resolve::meant(org, snapshot, &read.command));
+        }
         let command_id = read.command_id.clone();
         question.keys.push(CommandKey { org_id: org.id, command_id });
     }

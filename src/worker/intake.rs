@@ -18,13 +18,14 @@ use crate::broker;
 use crate::broker::consumer::{Consumer, Delivery};
 use crate::config::memory;
 use crate::domain::command::Command;
+use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::failpoint::{self, Point, Protection};
 use crate::message::{Message, Properties};
 use crate::wire::cut_body;
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
-use crate::wire::letter::REPLAY_OF;
+use crate::wire::own_headers::REPLAY_OF;
 use crate::worker::counters::Counters;
 use crate::worker::routing::LaneRouting;
 
@@ -44,6 +45,8 @@ pub(super) struct Taken {
     pub(super) redelivered: bool,
     /// Where it stood, if it was parked behind a dead letter: it was acked long ago then.
     pub(super) parked: Option<i64>,
+    /// Where it had stood in the lane's queue then; nothing if that was not noted.
+    parked_from: Option<QueuePosition>,
     /// As delivered: a dead letter keeps it whole.
     pub(super) message: Message,
     pub(super) read: Result<Read, Rejection>,
@@ -62,6 +65,15 @@ pub(super) struct Read {
 }
 
 impl Taken {
+    /// Where it stood in the lane's queue; it was delivered in this epoch, unless it was parked.
+    #[must_use]
+    pub(super) fn position(&self, lane_epoch: i64) -> Option<QueuePosition> {
+        if self.parked.is_some() {
+            return self.parked_from;
+        }
+        QueuePosition::new(lane_epoch, i64::try_from(self.tag).ok()?)
+    }
+
     /// How many items it adds to a window.
     #[must_use]
     pub(super) fn item_count(&self) -> usize {
@@ -128,13 +140,13 @@ pub(super) fn take(
     let RawDelivery { tag, redelivered, message, arrived_at } = delivered;
     let read = read(&message, publishers, Some(routing));
     let marker = routing.marker(&message);
-    Taken { tag, redelivered, parked: None, message, read, marker, arrived_at }
+    Taken { tag, redelivered, parked: None, parked_from: None, message, read, marker, arrived_at }
 }
 
 /// Takes a parked command up again. Its tries count as those of a redelivered one: nobody else
 /// tells whether it was under way when a worker died.
 pub(super) fn take_up(
-    sequence: i64,
+    (sequence, position): (i64, Option<QueuePosition>),
     command_id: String,
     message: Message,
     publishers: &BTreeMap<String, BTreeSet<String>>,
@@ -145,6 +157,7 @@ pub(super) fn take_up(
         tag: 0,
         redelivered: true,
         parked: Some(sequence),
+        parked_from: position,
         message,
         read,
         marker: None,

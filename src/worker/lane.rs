@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::consumer::Acknowledger;
 use crate::clock::Clock;
-use crate::config::{AfterDeadLetter, Config};
+use crate::config::Config;
 use crate::retry::Backoff;
 use crate::store::session::Session;
 use crate::worker::Error;
@@ -29,6 +29,7 @@ use crate::worker::fault::Fault;
 use crate::worker::followers;
 use crate::worker::hands::Hands;
 use crate::worker::health::State;
+use crate::worker::holding::Holds;
 use crate::worker::intake;
 use crate::worker::losses::Losses;
 use crate::worker::outgoing::Speaker;
@@ -295,7 +296,7 @@ impl Lane {
                 () = tokio::time::sleep(TURN_INTERVAL) => None,
             };
             self.counters.health.turn();
-            if window.is_none() && self.parked_max().is_none() {
+            if window.is_none() && !self.holds().is_here() {
                 continue;
             }
             if window.is_none()
@@ -311,7 +312,7 @@ impl Lane {
                 self.counters.health.enter(State::Active);
             }
             let Some(hands) = &mut hands else { return Ok(()) };
-            if is_first || self.parked_max().is_some() {
+            if is_first || self.holds().is_here() {
                 followers::apply(self, hands, &announcements, is_first).await?;
                 // It may have ended early, and what it has left comes before the window.
                 if stop.is_cancelled() {
@@ -321,8 +322,9 @@ impl Lane {
             let Some(window) = window.map(Arc::new) else { continue };
             let ack_through = window.taken.last().map(|last| last.tag);
             let settled = hands.settle(&window).await?;
+            let lane_epoch = hands.first().fence.epoch;
             hands.conclude(&window, &settled, routing).await?;
-            let outgoing = self.speaker.outgoing(&window.taken, settled);
+            let outgoing = self.speaker.outgoing(&window.taken, settled, lane_epoch);
             let arrivals = window.taken.iter().map(|taken| taken.arrived_at).collect();
             let announcement = Announcement { outgoing, arrivals, ack_through, confirmed: None };
             if self.counters.health.turn_during(announcements.send(announcement)).await.is_err() {
@@ -359,15 +361,14 @@ impl Lane {
             session,
             fence: fence.clone(),
             shutdown: shutdown.clone(),
-            parked_max: self.parked_max(),
+            holds: self.holds(),
         };
         Ok(Hands::of(executor(session), others.into_iter().map(executor).collect()))
     }
 
-    /// Where dead letters hold their customers: how many commands may be parked behind them.
-    pub(super) fn parked_max(&self) -> Option<usize> {
-        let lane = self.config.lanes.iter().find(|lane| lane.name == self.name)?;
-        (lane.after_dead_letter == AfterDeadLetter::HoldCustomer).then_some(lane.parked_max)
+    /// Where dead letters hold their customers.
+    pub(super) fn holds(&self) -> Holds {
+        Holds::of(&self.config, &self.name)
     }
 
     fn report(&self, what: &str) {

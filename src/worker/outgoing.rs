@@ -39,8 +39,14 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    /// What is to be said of the window, in the queue's order, and counts it.
-    pub(super) fn outgoing(&self, window: &[Taken], settled: Vec<Settled>) -> Vec<Outgoing> {
+    /// What is to be said of the window, which was settled under this epoch of the lane, in the queue's
+    /// order; counts it.
+    pub(super) fn outgoing(
+        &self,
+        window: &[Taken],
+        settled: Vec<Settled>,
+        lane_epoch: i64,
+    ) -> Vec<Outgoing> {
         let Counters { redelivered, rejected, parked, .. } = &*self.counters;
         let came_again = window.iter().filter(|taken| taken.redelivered && taken.parked.is_none());
         Counters::add(redelivered, came_again.count());
@@ -61,9 +67,15 @@ impl Speaker {
                 Settled::GivenUp { rejection, tries } => (rejection, tries),
             };
             Counters::add(rejected, 1);
-            let origin = Origin { lane: &self.lane, worker: &self.worker, at: died_at, attempts };
+            let origin = Origin {
+                lane: &self.lane,
+                worker: &self.worker,
+                position: taken.position(lane_epoch),
+                at: died_at,
+                attempts,
+            };
             self.dead_letter(taken, &rejection, &origin, &mut outgoing);
-            // Each after the one before it: replays are in the order of death.
+            // Each after the one before it, for those who read times only.
             died_at += TimeDelta::microseconds(1);
         }
         outgoing

@@ -33,7 +33,7 @@ use crate::store::fence::Fence;
 use crate::store::session::Session;
 use crate::wire::result;
 use crate::worker::evaluation_deadline::Deadline;
-use crate::worker::holding::{self, Asking, Holding, Leave};
+use crate::worker::holding::{self, Asking, Holding, Holds, Leave};
 use crate::worker::intake::{Read, Taken};
 use crate::worker::scout::Acquaintances;
 
@@ -107,8 +107,8 @@ impl Applied {
 pub(super) struct Extras<'a> {
     /// The counted deliveries of it, whose counts end with the commit.
     pub(super) attempts: &'a [Uuid],
-    /// Where dead letters hold their customers: how many commands may be parked behind them.
-    pub(super) parked_max: Option<usize>,
+    /// Where dead letters hold their customers.
+    pub(super) holds: Holds,
 }
 
 /// Applies `taken`. `known` spares the look-up of its customers.
@@ -120,7 +120,7 @@ pub(super) async fn apply(
     known: Option<&Acquaintances>,
     extras: Extras<'_>,
 ) -> Result<Applied, Failure> {
-    let Extras { attempts, parked_max } = extras;
+    let Extras { attempts, holds } = extras;
     let catalogue = match known {
         Some(known) => Arc::clone(&known.catalogue),
         None => session.catalogue().await?,
@@ -151,13 +151,8 @@ pub(super) async fn apply(
             snapshot
         }
     };
-    let holding = match parked_max {
-        None => None,
-        Some(most) => {
-            let question = holding::question(&catalogue, &snapshot, taken.iter().copied());
-            Some(Holding::load(connection, &fence.lane, most, &question).await?)
-        }
-    };
+    let question = holding::question(&catalogue, &snapshot, holds, taken.iter().copied());
+    let holding = Holding::load(connection, fence, holds, &question).await?;
     failpoint::reach(Point::AfterLoad);
 
     let mut evaluation = Evaluation {
@@ -280,7 +275,11 @@ impl Evaluation {
             }),
             None => {
                 if let Some(holding) = &mut self.holding {
-                    let customers = resolve::meant(org, &self.snapshot, &read.command);
+                    let customers = if holding.has_line() {
+                        resolve::meant(org, &self.snapshot, &read.command)
+                    } else {
+                        Vec::new()
+                    };
                     let body_hash = &read.body_hash;
                     match holding.ask(&Asking { taken, key: &key, body_hash, index, customers }) {
                         Leave::Granted => {}

@@ -93,6 +93,14 @@ fn body(letter: &Letter) -> String {
     }
 }
 
+/// Its place in the order of death among the letters of its lane.
+fn in_queue(letter: &Letter) -> String {
+    match letter.lane_epoch.zip(letter.delivery_tag) {
+        Some((epoch, tag)) => format!("epoch {epoch}, delivery {tag}"),
+        None => "not known: ordered by its time of death".to_owned(),
+    }
+}
+
 fn fields(letter: &Letter) -> Vec<(&'static str, String)> {
     let ids = |ids: &[Uuid]| {
         let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
@@ -116,6 +124,7 @@ fn fields(letter: &Letter) -> Vec<(&'static str, String)> {
         ("sent", or_dash(letter.sent_at.map(moment).as_ref())),
         ("routing key", letter.routing_key.clone()),
         ("lane", or_dash(letter.lane.as_ref())),
+        ("in its queue", in_queue(letter)),
         ("body", body(letter)),
         ("attempts", letter.attempts.to_string()),
         ("first death", moment(letter.first_died_at)),

@@ -1,8 +1,8 @@
 //! The database's half of the diagnosis.
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 
-use super::Check;
+use super::{Check, clocks};
 use crate::cli::one_line;
 use crate::config::Config;
 use crate::store::connection::{self, Connection};
@@ -16,9 +16,6 @@ const MAJOR_VERSION_MIN: i32 = 15;
 /// Partitions are made twice a retention's third ahead by each running worker; fewer days than
 /// this mean that none has run for long.
 const DAYS_AHEAD_MIN: i32 = 2;
-
-/// Clocks that differ by more decide otherwise on what has expired.
-const CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(5);
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let url = match config.database_url() {
@@ -49,7 +46,7 @@ async fn examine(connection: &mut Connection, checks: &mut Vec<Check>) -> Result
     checks.extend(server(&doctor::server(connection).await?));
     let before = Utc::now();
     let theirs = doctor::now(connection).await?;
-    checks.push(clock(theirs - (before + (Utc::now() - before) / 2)));
+    checks.push(clocks::of_database(before, theirs, Utc::now()));
     let pending = migrate::pending(connection).await?;
     if !pending.is_empty() {
         let names: Vec<&str> = pending.iter().map(|one| one.description.as_str()).collect();
@@ -116,16 +113,6 @@ fn server(server: &Server) -> Vec<Check> {
         Check::ok("standbys", standbys),
         writable,
     ]
-}
-
-/// By how much the database is ahead of this machine.
-fn clock(ahead: TimeDelta) -> Check {
-    let detail = format!("the database is {} ms ahead", ahead.num_milliseconds());
-    if ahead.abs() <= CLOCK_TOLERANCE {
-        return Check::ok("clock", detail);
-    }
-    let remedy = "let NTP set both machines: this one's time decides what has expired";
-    Check::warn("clock", detail, remedy)
 }
 
 fn switched_on(name: &'static str, on: bool, danger: &str, remedy: &str) -> Check {

@@ -16,7 +16,7 @@ use crate::store::dead_letters::show::Letter;
 use crate::wire::cut_body;
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
-use crate::wire::letter::REPLAY_OF;
+use crate::wire::own_headers::REPLAY_OF;
 
 /// What is known beside the letter.
 pub struct Rules<'a> {

@@ -44,6 +44,8 @@ pub fn line(letter: &Letter) -> Value {
         "deaths": letter.deaths,
         "first_died_at": letter.first_died_at,
         "last_died_at": letter.last_died_at,
+        "lane_epoch": letter.lane_epoch,
+        "delivery_tag": letter.delivery_tag,
         "archived_at": letter.recorded_at,
         "changed_at": letter.changed_at,
         "replay_of": letter.replay_of,
@@ -89,7 +91,7 @@ pub async fn export(
             letters.iter().try_for_each(&mut write)?;
             tally.done += i64::try_from(letters.len()).unwrap_or(i64::MAX);
         }
-        tally.cursor = Some(last.cursor);
+        tally.cursor = Some(last.order);
     }
     operations::end(connection, operation.id, runner, End::Done, None).await?;
     Ok(tally)

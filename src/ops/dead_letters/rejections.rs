@@ -10,7 +10,8 @@ use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::steps::portions;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::claims;
-use crate::store::dead_letters::filter::{Cursor, Filter};
+use crate::store::dead_letters::filter::Filter;
+use crate::store::dead_letters::order::DeathOrder;
 use crate::store::dead_letters::show::{self, Letter};
 use crate::wire::rejected;
 
@@ -34,7 +35,7 @@ pub struct Page {
     /// In the order of death.
     pub announced: Vec<Announced>,
     /// Where the next page begins.
-    pub next: Cursor,
+    pub next: DeathOrder,
 }
 
 /// The next events behind `after` of letters that were archived before `before`; `None` when there
@@ -43,10 +44,10 @@ pub async fn page(
     connection: &mut Connection,
     filter: &Filter,
     before: DateTime<Utc>,
-    after: Option<Cursor>,
+    after: Option<DeathOrder>,
 ) -> Result<Option<Page>, Error> {
     let keys = claims::page(connection, filter, before, after, PAGE).await?;
-    let Some(next) = keys.last().map(|key| key.cursor) else { return Ok(None) };
+    let Some(next) = keys.last().map(|key| key.order) else { return Ok(None) };
     let mut announced = Vec::with_capacity(keys.len());
     for portion in portions(&keys) {
         let letters = show::letters(connection, &portion).await?;

@@ -141,7 +141,7 @@ impl Running<'_> {
             let page =
                 answered(claims::page(connection, &self.filter, before, after, limit)).await?;
             let Some(last) = page.last() else { return Ok(End::Done) };
-            let cursor = last.cursor;
+            let cursor = last.order;
             match self.kind {
                 Kind::Replay => self.replay(connection, &page).await?,
                 Kind::Discard => self.change(connection, &page, &DISCARD).await?,

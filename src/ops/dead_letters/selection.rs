@@ -89,7 +89,7 @@ pub async fn forecast(
     while left > 0 {
         let page = claims::page(connection, &filter, before, after, PAGE).await?;
         let Some(last) = page.last() else { break };
-        after = Some(last.cursor);
+        after = Some(last.order);
         let looked_at = page.len();
         let mut skip = |why: String| *forecast.skipped.entry(why).or_default() += 1;
         let (large, page): (Vec<Key>, Vec<Key>) =

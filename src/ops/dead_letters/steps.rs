@@ -40,15 +40,16 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::store::dead_letters::filter::Cursor;
+    use crate::store::dead_letters::order::DeathOrder;
 
     #[test]
     fn no_portion_is_too_large_and_none_is_left_out() {
         let sizes = [9 << 20, 1, 4 << 20, 4 << 20, 1, 0];
-        let cursor = Cursor { died_at: DateTime::UNIX_EPOCH, sequence: 0 };
+        let ordered_at = DateTime::UNIX_EPOCH;
+        let order = DeathOrder { ordered_at, lane_epoch: 0, delivery_tag: 0, sequence: 0 };
         let keys: Vec<Key> = (0..)
             .zip(sizes)
-            .map(|(id, body_bytes)| Key { id: Uuid::from_u128(id), cursor, body_bytes })
+            .map(|(id, body_bytes)| Key { id: Uuid::from_u128(id), order, body_bytes })
             .collect();
         let portions: Vec<Vec<u128>> = portions(&keys)
             .iter()

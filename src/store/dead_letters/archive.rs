@@ -7,10 +7,13 @@ use serde_json::Value;
 use sqlx::Connection as _;
 use uuid::Uuid;
 
+use crate::domain::dead_letter::QueuePosition;
 use crate::message::{BODY_HASH, BODY_LENGTH};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::filter::storable;
+use crate::store::dead_letters::order::{self, Placed};
 use crate::store::error::Error;
+use crate::store::held_letters;
 
 /// A letter to keep.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,8 +58,10 @@ pub struct NewLetter {
     pub body: Vec<u8>,
     /// How often it was tried.
     pub attempts: i32,
-    /// When it died.
+    /// When it died, by the clock of whoever gave it up.
     pub died_at: DateTime<Utc>,
+    /// Where its command stood in the lane's queue; believed if the lane has had that epoch.
+    pub position: Option<QueuePosition>,
     /// The letter that it says to be a replay of; believed if that one was replayed and has the
     /// same command id.
     pub replay_of: Option<Uuid>,
@@ -111,6 +116,7 @@ impl NewLetter {
             exchange: String::new(),
             routing_key: String::new(),
             attempts: 1,
+            position: None,
             replay_of: None,
             body: self.body.clone(),
             died_at: self.died_at,
@@ -143,7 +149,8 @@ pub async fn add(connection: &mut Connection, letters: &[NewLetter]) -> Result<(
         .fetch_one(&mut *transaction)
         .await?;
     mark_failed_again(&mut transaction, letters).await?;
-    insert(&mut transaction, letters).await?;
+    let placed = order::place(&mut transaction, letters).await?;
+    insert(&mut transaction, letters, &placed).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -152,68 +159,104 @@ async fn mark_failed_again(
     connection: &mut Connection,
     letters: &[NewLetter],
 ) -> Result<(), Error> {
-    let (ids, commands): (Vec<Uuid>, Vec<String>) = letters
-        .iter()
-        .filter_map(|letter| letter.replay_of.zip(letter.command_id.as_deref().map(storable)))
-        .unzip();
+    let mut replays: (Vec<Uuid>, Vec<String>, Vec<Uuid>) = Default::default();
+    for letter in letters {
+        let Some(command) = &letter.command_id else { continue };
+        let Some(replay_of) = letter.replay_of else { continue };
+        replays.0.push(replay_of);
+        replays.1.push(storable(command));
+        replays.2.push(letter.id);
+    }
+    let (ids, commands, came_back_as) = replays;
     if ids.is_empty() {
         return Ok(());
     }
-    sqlx::query!(
+    let believed = sqlx::query!(
         "with came_back as (
             update dead_letter letter set state = 'failed_again', changed_at = now()
-            from (select distinct * from unnest($1::uuid[], $2::text[]) as t(id, command_id)) replay
+            from (select distinct on (id, command_id) *
+                from unnest($1::uuid[], $2::text[], $3::uuid[]) as t(id, command_id, came_back_as))
+                replay
             where letter.id = replay.id and letter.state in ('replaying', 'replayed')
                 and coalesce(letter.command_id, letter.id::text) = replay.command_id
-            returning letter.id, operation_id)
-        insert into dead_letter_action (dead_letter_id, action, actor, reason, source, operation_id)
-        select id, 'failed_again', 'worker', 'its replay died', 'worker', operation_id from came_back",
+            returning letter.id, operation_id, came_back_as),
+        noted as (
+            insert into dead_letter_action
+                (dead_letter_id, action, actor, reason, source, operation_id)
+            select id, 'failed_again', 'worker', 'its replay died', 'worker', operation_id
+            from came_back)
+        select id, came_back_as as \"came_back_as!\" from came_back",
         &ids,
         &commands,
+        &came_back_as,
     )
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(())
+    let (letters, came_back_as): (Vec<Uuid>, Vec<Uuid>) =
+        believed.into_iter().map(|row| (row.id, row.came_back_as)).unzip();
+    held_letters::came_back(connection, &letters, &came_back_as).await
 }
 
-async fn insert(connection: &mut Connection, letters: &[NewLetter]) -> Result<(), Error> {
+async fn insert(
+    connection: &mut Connection,
+    letters: &[NewLetter],
+    placed: &[Option<Placed>],
+) -> Result<(), Error> {
     macro_rules! column {
         ($letter:ident => $value:expr) => {
             &letters.iter().map(|$letter| $value).collect::<Vec<_>>()[..]
         };
     }
     let optional = |text: &Option<String>| text.as_deref().map(storable);
+    let ordered: Vec<Option<DateTime<Utc>>> =
+        placed.iter().map(|placed| placed.map(|placed| placed.ordered_at)).collect();
+    let position = |of: fn(QueuePosition) -> i64| -> Vec<i64> {
+        placed.iter().map(|placed| placed.map_or(0, |placed| of(placed.position))).collect()
+    };
     sqlx::query!(
         "insert into dead_letter as letter (id, org_code, operation, lane, reason, detail, pointer,
             fingerprint, command_id, correlation_id, app_id, user_id, sent_at, exchange, routing_key,
             properties, headers, provenance, body, attempts, first_died_at, last_died_at, replay_of,
-            customer_keys)
+            customer_keys, ordered_at, lane_epoch, delivery_tag, last_lane_epoch, last_delivery_tag)
         select new.id, org_code, operation, lane, reason, detail, pointer, fingerprint, command_id,
             correlation_id, app_id, user_id, sent_at, exchange, routing_key, properties, headers,
             provenance, body, attempts, least(died_at, before.first_died_at), died_at, before.id,
-            customer_keys::bigint[]
+            customer_keys::bigint[], ordered_at, lane_epoch, delivery_tag, lane_epoch, delivery_tag
         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
             $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
             $13::timestamptz[], $14::text[], $15::text[], $16::jsonb[], $17::jsonb[], $18::jsonb[],
-            $19::bytea[], $20::int[], $21::timestamptz[], $22::uuid[], $23::text[])
+            $19::bytea[], $20::int[], $21::timestamptz[], $22::uuid[], $23::text[],
+            $24::timestamptz[], $25::bigint[], $26::bigint[])
             with ordinality as new (id, org_code, operation, lane, reason, detail, pointer,
                 fingerprint, command_id, correlation_id, app_id, user_id, sent_at, exchange,
                 routing_key, properties, headers, provenance, body, attempts, died_at, replay_of,
-                customer_keys, place)
+                customer_keys, ordered_at, lane_epoch, delivery_tag, place)
         -- Believed only of letters that were replayed under this command id.
         left join lateral (select before.id, before.first_died_at from dead_letter before
             where before.id = new.replay_of and before.state in ('failed_again', 'superseded')
                 and coalesce(before.command_id, before.id::text) = new.command_id) before on true
         order by place
         -- Written in any case: a commit that writes nothing would not wait for a standby, which
-        -- may not have the letter yet.
+        -- may not have the letter yet. The place is that of the first death, for a command counts
+        -- where it came first; one that was settled in between begins anew.
         on conflict (id) do update set
-            deaths = least(letter.deaths, 2147483646) + (excluded.last_died_at > letter.last_died_at)::int,
-            last_died_at = greatest(letter.last_died_at, excluded.last_died_at),
-            changed_at = case when excluded.last_died_at > letter.last_died_at then now()
-                else letter.changed_at end,
-            state = case when letter.state in ('replaying', 'replayed')
-                or excluded.last_died_at <= letter.last_died_at then letter.state else 'open' end",
+            (deaths, last_died_at, changed_at, state, last_lane_epoch, last_delivery_tag) = (
+                select least(letter.deaths, 2147483646) + is_new::int,
+                    greatest(letter.last_died_at, excluded.last_died_at),
+                    case when is_new then now() else letter.changed_at end,
+                    case when is_new and letter.state not in ('replaying', 'replayed') then 'open'
+                        else letter.state end,
+                    case when is_new then excluded.last_lane_epoch else letter.last_lane_epoch end,
+                    case when is_new then excluded.last_delivery_tag else letter.last_delivery_tag end
+                from (values (dead_letter_died_anew(letter, excluded))) as death (is_new)),
+            (lane, lane_epoch, delivery_tag, ordered_at) = (
+                select lane, lane_epoch, delivery_tag, ordered_at
+                from (select letter.lane, letter.lane_epoch, letter.delivery_tag, letter.ordered_at,
+                        false as begins_anew
+                    union all select excluded.lane, excluded.lane_epoch, excluded.delivery_tag,
+                        excluded.ordered_at, true) either
+                where begins_anew = (letter.state not in ('open', 'replaying', 'replayed')
+                    and dead_letter_died_anew(letter, excluded)))",
         column!(l => l.id),
         column!(l => optional(&l.org)) as &[Option<String>],
         column!(l => l.operation.clone()),
@@ -237,6 +280,9 @@ async fn insert(connection: &mut Connection, letters: &[NewLetter]) -> Result<()
         column!(l => l.died_at),
         column!(l => l.replay_of) as &[Option<Uuid>],
         column!(l => array(&l.customer_keys)),
+        &ordered as &[Option<DateTime<Utc>>],
+        &position(|position| position.lane_epoch),
+        &position(|position| position.delivery_tag),
     )
     .execute(connection)
     .await?;

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, Actor, Deed};
-use crate::store::dead_letters::filter::{Cursor, Filter};
+use crate::store::dead_letters::filter::Filter;
+use crate::store::dead_letters::order::DeathOrder;
 use crate::store::error::Error;
 use crate::store::holds;
 
@@ -17,44 +18,56 @@ pub struct Key {
     /// The letter.
     pub id: Uuid,
     /// Its place in the order of death.
-    pub cursor: Cursor,
+    pub order: DeathOrder,
     /// The size of the body.
     pub body_bytes: i32,
 }
 
-/// The next `limit` letters behind `after` that were archived before `before`, oldest first:
+/// The next `limit` letters behind `after` that were archived before `before`, in the order of death:
 /// those that come back while they are replayed are not met again.
 pub async fn page(
     connection: &mut Connection,
     filter: &Filter,
     before: DateTime<Utc>,
-    after: Option<Cursor>,
+    after: Option<DeathOrder>,
     limit: i64,
 ) -> Result<Vec<Key>, Error> {
     let filter = filter.resolve(connection).await?;
-    let rows = sqlx::query!(
-        r#"select id as "id!", last_died_at as "last_died_at!", sequence as "sequence!",
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select id as "id!", coalesce(ordered_at, last_died_at) as "ordered_at!",
+            lane_epoch as "lane_epoch!", delivery_tag as "delivery_tag!", sequence as "sequence!",
             octet_length(body) as "body_bytes!"
         from dead_letter_matching($1)
-        where (last_died_at, sequence)
-                > (coalesce($2, '-infinity'::timestamptz), coalesce($3, 0::bigint))
-            and recorded_at < $4
-        order by last_died_at, sequence limit $5"#,
+        where (coalesce(ordered_at, last_died_at), lane_epoch, delivery_tag, sequence)
+                > (coalesce($2, '-infinity'::timestamptz), coalesce($3, 0::bigint),
+                    coalesce($4, 0::bigint), coalesce($5, 0::bigint))
+            and recorded_at < $6
+        order by coalesce(ordered_at, last_died_at), lane_epoch, delivery_tag, sequence limit $7"#,
         filter,
-        after.map(|after| after.died_at),
+        after.map(|after| after.ordered_at),
+        after.map(|after| after.lane_epoch),
+        after.map(|after| after.delivery_tag),
         after.map(|after| after.sequence),
         before,
         limit,
     )
     .fetch_all(connection)
     .await?;
-    let key = |row: (Uuid, DateTime<Utc>, i64, i32)| Key {
-        id: row.0,
-        cursor: Cursor { died_at: row.1, sequence: row.2 },
-        body_bytes: row.3,
+    let key = |row| {
+        let Row { id, ordered_at, lane_epoch, delivery_tag, sequence, body_bytes } = row;
+        Key { id, order: DeathOrder { ordered_at, lane_epoch, delivery_tag, sequence }, body_bytes }
     };
-    let rows = rows.into_iter();
-    Ok(rows.map(|row| key((row.id, row.last_died_at, row.sequence, row.body_bytes))).collect())
+    Ok(rows.into_iter().map(key).collect())
+}
+
+struct Row {
+    id: Uuid,
+    ordered_at: DateTime<Utc>,
+    lane_epoch: i64,
+    delivery_tag: i64,
+    sequence: i64,
+    body_bytes: i32,
 }
 
 /// From which states into which, and what that is called.
@@ -125,7 +138,7 @@ pub async fn unsettled(
 ) -> Result<Vec<Uuid>, Error> {
     let ids = sqlx::query_scalar!(
         "select id from dead_letter where operation_id = $1 and state = 'replaying'
-        order by last_died_at, sequence",
+        order by coalesce(ordered_at, last_died_at), lane_epoch, delivery_tag, sequence",
         operation_id
     )
     .fetch_all(connection)

@@ -50,9 +50,11 @@ pub async fn supersede(
     sqlx::query!(
         "insert into dead_letter (id, org_code, lane, reason, operation, detail, fingerprint,
             command_id, correlation_id, app_id, sent_at, exchange, routing_key, properties, headers,
-            body, first_died_at, last_died_at, customer_keys, edited_from)
+            body, first_died_at, last_died_at, customer_keys, edited_from, lane_epoch, delivery_tag,
+            last_lane_epoch, last_delivery_tag, ordered_at)
         select $2, $3, lane, reason, $4, detail, fingerprint, $5, correlation_id, app_id, sent_at,
-            exchange, $6, properties, headers, $7, first_died_at, last_died_at, $8, id
+            exchange, $6, properties, headers, $7, first_died_at, last_died_at, $8, id, lane_epoch,
+            delivery_tag, last_lane_epoch, last_delivery_tag, ordered_at
         from dead_letter where id = $1",
         copy.original,
         id,

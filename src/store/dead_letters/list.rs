@@ -44,6 +44,10 @@ pub struct Summary {
     pub first_died_at: DateTime<Utc>,
     /// When this one died.
     pub last_died_at: DateTime<Utc>,
+    /// With `delivery_tag` its place in the lane's queue, if that is known.
+    pub lane_epoch: Option<i64>,
+    /// See `lane_epoch`.
+    pub delivery_tag: Option<i64>,
     /// The size of the body.
     pub body_bytes: i32,
     /// The letter that it came back from.
@@ -85,7 +89,8 @@ pub async fn list(
             reason as "reason!", detail as "detail!", pointer, fingerprint as "fingerprint!",
             state as "state!: State", command_id, correlation_id, attempts as "attempts!",
             deaths as "deaths!", first_died_at as "first_died_at!",
-            last_died_at as "last_died_at!", octet_length(body) as "body_bytes!", replay_of,
+            last_died_at as "last_died_at!", nullif(lane_epoch, 0) as lane_epoch,
+            nullif(delivery_tag, 0) as delivery_tag, octet_length(body) as "body_bytes!", replay_of,
             edited_from, sequence as "sequence!"
         from dead_letter_matching($1)
         where (last_died_at, sequence)

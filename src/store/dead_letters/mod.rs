@@ -13,6 +13,7 @@ pub mod list;
 pub mod show;
 
 pub mod archive;
+pub mod order;
 
 pub mod audit;
 pub mod claims;

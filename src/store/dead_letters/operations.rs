@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::Actor;
-use crate::store::dead_letters::filter::{Cursor, Filter, storable};
+use crate::store::dead_letters::filter::{Filter, storable};
+use crate::store::dead_letters::order::DeathOrder;
 use crate::store::error::Error;
 
 /// What is done to the letters.
@@ -83,7 +84,7 @@ pub struct Tally {
     /// Letters that it failed with; they are as they were.
     pub failed: i64,
     /// The last letter that was gone through.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<DeathOrder>,
 }
 
 /// An operation, running or ended.
@@ -153,6 +154,8 @@ struct Row {
     cancel_requested: bool,
     cursor_died_at: Option<DateTime<Utc>>,
     cursor_sequence: Option<i64>,
+    cursor_lane_epoch: Option<i64>,
+    cursor_delivery_tag: Option<i64>,
     runner: Option<String>,
     beat_at: Option<DateTime<Utc>>,
     started_at: DateTime<Utc>,
@@ -175,7 +178,12 @@ impl From<Row> for Operation {
                 done: row.done,
                 skipped: row.skipped,
                 failed: row.failed,
-                cursor: cursor.map(|(died_at, sequence)| Cursor { died_at, sequence }),
+                cursor: cursor.map(|(ordered_at, sequence)| DeathOrder {
+                    ordered_at,
+                    lane_epoch: row.cursor_lane_epoch.unwrap_or_default(),
+                    delivery_tag: row.cursor_delivery_tag.unwrap_or_default(),
+                    sequence,
+                }),
             },
             problem: row.problem,
             cancel_requested: row.cancel_requested,
@@ -222,7 +230,7 @@ pub async fn find(connection: &mut Connection, id: Uuid) -> Result<Option<Operat
         Row,
         "select id, kind, filter, actor, reason, source, letters_max, letters_per_second, state,
             matched, done, skipped, failed, problem, cancel_requested, cursor_died_at,
-            cursor_sequence, runner, beat_at, started_at, ended_at
+            cursor_sequence, cursor_lane_epoch, cursor_delivery_tag, runner, beat_at, started_at, ended_at
         from dead_letter_operation where id = $1",
         id
     )
@@ -237,7 +245,7 @@ pub async fn list(connection: &mut Connection, limit: i64) -> Result<Vec<Operati
         Row,
         "select id, kind, filter, actor, reason, source, letters_max, letters_per_second, state,
             matched, done, skipped, failed, problem, cancel_requested, cursor_died_at,
-            cursor_sequence, runner, beat_at, started_at, ended_at
+            cursor_sequence, cursor_lane_epoch, cursor_delivery_tag, runner, beat_at, started_at, ended_at
         from dead_letter_operation order by started_at desc, id limit $1",
         limit
     )
@@ -278,7 +286,7 @@ pub async fn take(
             order by started_at limit 1 for update skip locked)
         returning id, kind, filter, actor, reason, source, letters_max, letters_per_second, state,
             matched, done, skipped, failed, problem, cancel_requested, cursor_died_at,
-            cursor_sequence, runner, beat_at, started_at, ended_at",
+            cursor_sequence, cursor_lane_epoch, cursor_delivery_tag, runner, beat_at, started_at, ended_at",
         runner,
         silent_s,
         id,
@@ -308,15 +316,18 @@ pub async fn beat(
 ) -> Result<Order, Error> {
     let cancel = sqlx::query_scalar!(
         "update dead_letter_operation set beat_at = now(), done = $3, skipped = $4, failed = $5,
-            cursor_died_at = $6, cursor_sequence = $7
+            cursor_died_at = $6, cursor_sequence = $7, cursor_lane_epoch = $8,
+            cursor_delivery_tag = $9
         where id = $1 and runner = $2 and state = 'running' returning cancel_requested",
         id,
         runner,
         tally.done,
         tally.skipped,
         tally.failed,
-        tally.cursor.map(|cursor| cursor.died_at),
+        tally.cursor.map(|cursor| cursor.ordered_at),
         tally.cursor.map(|cursor| cursor.sequence),
+        tally.cursor.map(|cursor| cursor.lane_epoch),
+        tally.cursor.map(|cursor| cursor.delivery_tag),
     )
     .fetch_optional(connection)
     .await?;

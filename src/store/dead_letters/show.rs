@@ -59,6 +59,11 @@ pub struct Letter {
     pub first_died_at: DateTime<Utc>,
     /// When this one died.
     pub last_died_at: DateTime<Utc>,
+    /// With `delivery_tag` its place in the lane's queue, if that is known: letters of a lane died in
+    /// this order.
+    pub lane_epoch: Option<i64>,
+    /// See `lane_epoch`.
+    pub delivery_tag: Option<i64>,
     /// When it was archived.
     pub recorded_at: DateTime<Utc>,
     /// When its state changed last.
@@ -89,11 +94,13 @@ pub async fn letters(connection: &mut Connection, ids: &[Uuid]) -> Result<Vec<Le
         r#"select id, org_code as org, operation, lane, reason, detail, pointer, fingerprint,
             state as "state: State", command_id, correlation_id, app_id, user_id, sent_at,
             exchange, routing_key, properties, headers, provenance, body, attempts, deaths,
-            first_died_at, last_died_at, recorded_at, changed_at, replay_of,
+            first_died_at, last_died_at, nullif(lane_epoch, 0) as lane_epoch,
+            nullif(delivery_tag, 0) as delivery_tag, recorded_at, changed_at, replay_of,
             array(select back.id from dead_letter back where back.replay_of = letter.id
                 order by back.sequence) as "came_back_as!",
             edited_from, superseded_by, operation_id, sequence
-        from dead_letter letter where id = any($1) order by last_died_at, sequence"#,
+        from dead_letter letter where id = any($1)
+        order by coalesce(ordered_at, last_died_at), letter.lane_epoch, letter.delivery_tag, sequence"#,
         ids,
     )
     .fetch_all(connection)

@@ -130,7 +130,7 @@ fn check_rejection(message: &Message, rejection: &Rejection) {
     assert_eq!(body["deadLetterId"], id.to_string());
 
     let at: DateTime<Utc> = DateTime::UNIX_EPOCH;
-    let origin = Origin { lane: "main", worker: "w", attempts: 1, at };
+    let origin = Origin { lane: "main", worker: "w", position: None, attempts: 1, at };
     let letter = rejected::dead_letter("dead", message, rejection, id, &origin);
     check_sendable(&letter);
     assert_eq!(letter.body, message.body, "a letter keeps the body");

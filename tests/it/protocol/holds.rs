@@ -1,8 +1,8 @@
 //! A lane that holds the customers of its dead letters: one poisonous command, its followers, an
 //! operator who discards or replays the letter at any moment, and a worker that may die at any.
 //!
-//! Letters and parked commands wait in one queue in the database, by their places in the lane. One
-//! worker at a time, one command at a time: what a zombie does, and what two executors do, is the
+//! Letters and parked commands wait in one queue in the database, by their places in the lane. A replay
+//! may come through another lane, which holds nobody. One worker at a time, one command at a time: what a zombie does, and what two executors do, is the
 //! matter of the other models.
 
 mod steps;
@@ -36,6 +36,8 @@ enum Protection {
     ParkedHold,
     /// Commands are looked up before they are applied.
     Inbox,
+    /// A replay releases its letter in whatever lane it is applied.
+    ReleaseFromAnywhere,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +66,8 @@ struct State {
     acked: Commands,
     /// How many replays of the letter are in the lane's queue, behind all else.
     replays: u8,
+    /// How many are in the other lane's queue.
+    replays_elsewhere: u8,
     is_mended: bool,
     current: Option<Work>,
     deaths_left: u8,
@@ -82,6 +86,8 @@ struct Work {
 enum Source {
     Queue,
     Replay,
+    /// A replay that came through the other lane.
+    Elsewhere,
     /// It was parked, and nothing holds it any longer.
     Parked,
 }
@@ -109,6 +115,7 @@ enum Verdict {
 enum Action {
     Take,
     TakeReplay,
+    TakeElsewhere,
     TakeParked,
     Decide,
     Commit,
@@ -118,6 +125,8 @@ enum Action {
     Die,
     Discard,
     Replay,
+    /// Its routing key is bound to the other lane.
+    ReplayElsewhere,
     /// From now on the poison succeeds.
     Mend,
 }
@@ -158,6 +167,11 @@ fn whoever_shares_a_command_with_a_held_customer_would_overtake_it() {
 }
 
 #[test]
+fn a_replay_through_another_lane_that_releases_nothing_leaves_followers_behind() {
+    counterexample(Protection::ReleaseFromAnywhere, DRAINED);
+}
+
+#[test]
 fn without_the_inbox_a_parked_command_counts_twice() {
     counterexample(Protection::Inbox, ONCE);
 }
@@ -185,6 +199,7 @@ impl Model for Lane {
             answered: Commands::NONE,
             acked: Commands::NONE,
             replays: 0,
+            replays_elsewhere: 0,
             is_mended: false,
             current: None,
             deaths_left: self.deaths,
@@ -196,6 +211,7 @@ impl Model for Lane {
         actions.extend([Action::Take, Action::TakeReplay, Action::TakeParked, Action::Decide]);
         actions.extend([Action::Commit, Action::Publish, Action::Finish, Action::Die]);
         actions.extend([Action::Discard, Action::Replay, Action::Mend]);
+        actions.extend([Action::ReplayElsewhere, Action::TakeElsewhere]);
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
@@ -224,7 +240,11 @@ impl Model for Lane {
                 })
             }),
             Of::always(ACKED_KEPT, |_, state| {
-                let again = if state.replays > 0 { Commands::only(POISON) } else { Commands::NONE };
+                let again = if state.replays + state.replays_elsewhere > 0 {
+                    Commands::only(POISON)
+                } else {
+                    Commands::NONE
+                };
                 let letters = state.open.plus(state.discarded).plus(again);
                 state.inbox.plus(state.parked).plus(letters).holds(state.acked)
             }),

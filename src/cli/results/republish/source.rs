@@ -10,7 +10,8 @@ use crate::ops::dead_letters::rejections::{self, Announced};
 use crate::store::command_log::{self, CommandKey};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::claims;
-use crate::store::dead_letters::filter::{Cursor, Filter};
+use crate::store::dead_letters::filter::Filter;
+use crate::store::dead_letters::order::DeathOrder;
 use crate::store::results::{self, Selection};
 use crate::worker::window;
 
@@ -35,7 +36,7 @@ pub(super) struct Source {
     before: DateTime<Utc>,
     /// Which letters are still to come, the first last.
     letters: Vec<Filter>,
-    after_letter: Option<Cursor>,
+    after_letter: Option<DeathOrder>,
     /// Whose results; an org that nobody knows has none.
     org_id: Option<OrgId>,
     selection: Selection,

@@ -32,6 +32,11 @@ impl Lane {
                 require(state.replays > 0)?;
                 take(state, POISON, Source::Replay)
             }
+            // That lane has a queue of its own, and no line.
+            Action::TakeElsewhere => {
+                require(state.replays_elsewhere > 0)?;
+                take(state, POISON, Source::Elsewhere)
+            }
             Action::TakeParked => {
                 let free = state.parked.iter().find(|command| self.is_free(state, *command))?;
                 take(state, free, Source::Parked)
@@ -57,6 +62,13 @@ impl Lane {
                 state.replays_left = state.replays_left.checked_sub(1)?;
                 state.open = state.open.minus(letter);
                 state.replays += 1;
+                Some(())
+            }
+            Action::ReplayElsewhere => {
+                require(state.open.holds(letter))?;
+                state.replays_left = state.replays_left.checked_sub(1)?;
+                state.open = state.open.minus(letter);
+                state.replays_elsewhere += 1;
                 Some(())
             }
             Action::Mend => {
@@ -88,8 +100,9 @@ impl Lane {
         let is_answered = self.has(Protection::Inbox) && state.inbox.holds(own);
         let verdict = if is_answered {
             Verdict::AnswerAgain
-        } else if from != Source::Parked && state.parked.holds(own)
-            || !self.is_free_at(state, command, place)
+        } else if from != Source::Elsewhere
+            && (from != Source::Parked && state.parked.holds(own)
+                || !self.is_free_at(state, command, place))
         {
             Verdict::Park
         } else if command == POISON && !state.is_mended {
@@ -123,12 +136,16 @@ impl Lane {
             Verdict::Apply => {
                 state.history.push(command);
                 state.inbox = state.inbox.plus(own);
-                state.holding = state.holding.minus(own);
+                if from != Source::Elsewhere || self.has(Protection::ReleaseFromAnywhere) {
+                    state.holding = state.holding.minus(own);
+                }
                 if !self.has(Protection::RowUntilConfirmed) {
                     state.parked = state.parked.minus(own);
                 }
             }
             // The letter of a command that turns out to be answered holds nobody.
+            Verdict::AnswerAgain
+                if from == Source::Elsewhere && !self.has(Protection::ReleaseFromAnywhere) => {}
             Verdict::AnswerAgain => state.holding = state.holding.minus(own),
             // Behind those that wait for its letter, it is never free.
             Verdict::Park if from == Source::Replay && !self.has(Protection::ReplayKeepsPlace) => {}
@@ -137,6 +154,8 @@ impl Lane {
                 state.holding = state.holding.minus(own);
                 state.parked = state.parked.plus(own);
             }
+            // The letter that it becomes stands for the one that holds already.
+            Verdict::GiveUp if from == Source::Elsewhere => {}
             Verdict::GiveUp => state.holding = state.holding.plus(own),
         }
         go_on(state, Step::Committed(verdict))
@@ -169,6 +188,7 @@ impl Lane {
         match from {
             Source::Queue => state.acked = state.acked.plus(own),
             Source::Replay => state.replays -= 1,
+            Source::Elsewhere => state.replays_elsewhere -= 1,
             Source::Parked => state.parked = state.parked.minus(own),
         }
         if verdict == Verdict::GiveUp && !self.has(Protection::HoldBeforeLetter) {

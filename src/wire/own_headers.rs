@@ -1,0 +1,114 @@
+//! The headers that this system adds to messages, and how a bound on headers spares them.
+//!
+//! A publisher may set as many headers as fit into a frame, so those of a message are bounded wherever it
+//! is kept. What decides what becomes of a message (which letter it replays, what a dead letter says of
+//! its death) is carried first: only a publisher's headers are dropped.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::Value;
+
+use crate::message::{BODY_HASH, BODY_LENGTH, UNREADABLE_TIMESTAMP};
+
+/// Names the letter that a message is a replay of.
+pub const REPLAY_OF: &str = "replay-of";
+/// The trace that a command belongs to; its result carries it on.
+pub(super) const TRACEPARENT: &str = "traceparent";
+/// With [`DELIVERY_TAG`] the place of a dead letter's command in the queue of its lane.
+pub(super) const LANE_EPOCH: &str = "x-lane-epoch";
+/// See [`LANE_EPOCH`].
+pub(super) const DELIVERY_TAG: &str = "x-delivery-tag";
+/// How many headers were dropped.
+pub(super) const HEADERS_DROPPED: &str = "x-headers-dropped";
+
+/// Headers that the worker or the broker adds on a message's way, and those that lead a message to
+/// further queues. A replay goes without them.
+const NAMES: [&str; 26] = [
+    "CC",
+    "BCC",
+    UNREADABLE_TIMESTAMP,
+    REPLAY_OF,
+    BODY_LENGTH,
+    BODY_HASH,
+    "x-dead-letter-id",
+    "x-reason",
+    "x-detail",
+    "x-original-exchange",
+    "x-original-routing-key",
+    "x-lane",
+    LANE_EPOCH,
+    DELIVERY_TAG,
+    "x-worker",
+    "x-attempts",
+    "x-dead-lettered-at",
+    HEADERS_DROPPED,
+    "x-user-id",
+    "x-delivery-count",
+    "x-acquired-count",
+    "x-death",
+    "x-opt-deaths",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+];
+const LAST_DEATH: &str = "x-last-death-";
+
+/// A header of one of these names that is larger is a publisher's.
+const OWN_BYTES_MAX: usize = 8_192;
+
+/// Whether the worker or the broker adds a header of this name.
+pub(super) fn is_own(name: &str) -> bool {
+    NAMES.contains(&name) || name.starts_with(LAST_DEATH)
+}
+
+/// Drops headers until the others take no more than so many bytes, by this measure, and says how many
+/// were dropped.
+pub(super) fn keep_within(
+    headers: &mut BTreeMap<String, Value>,
+    bytes_max: usize,
+    bytes: fn(&str, &Value) -> usize,
+) -> usize {
+    let total: usize = headers.iter().map(|(name, value)| bytes(name, value)).sum();
+    if total <= bytes_max {
+        return 0;
+    }
+    let is_first =
+        |name: &str, bytes: usize| (is_own(name) || name == TRACEPARENT) && bytes <= OWN_BYTES_MAX;
+    let mut left = bytes_max;
+    let mut kept: HashSet<String> = HashSet::new();
+    for first in [true, false] {
+        for (name, value) in headers.iter() {
+            let bytes = bytes(name, value);
+            if is_first(name, bytes) == first
+                && let Some(rest) = left.checked_sub(bytes)
+            {
+                left = rest;
+                kept.insert(name.clone());
+            }
+        }
+    }
+    let before = headers.len();
+    headers.retain(|name, _| kept.contains(name));
+    before - headers.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publishers_headers_go_before_those_of_ours() {
+        let length = |name: &str, value: &Value| name.len() + value.as_str().map_or(0, str::len);
+        let filled = |text: &str| (text.to_owned(), Value::from("x".repeat(100)));
+        let long = "x".repeat(OWN_BYTES_MAX);
+        let mut headers: BTreeMap<String, Value> =
+            ["a", "b", "c", "z", REPLAY_OF, TRACEPARENT, "x-user-id", "x-last-death-queue"]
+                .map(filled)
+                .into();
+        headers.insert("x-detail".to_owned(), long.into());
+        assert_eq!(keep_within(&mut headers.clone(), 1_000_000, length), 0);
+        assert_eq!(keep_within(&mut headers, 600, length), 4);
+        let names: Vec<&String> = headers.keys().collect();
+        assert_eq!(names, ["a", REPLAY_OF, TRACEPARENT, "x-last-death-queue", "x-user-id"]);
+    }
+}
