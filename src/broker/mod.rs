@@ -7,6 +7,7 @@
 
 pub mod connection;
 pub mod error;
+pub mod installation;
 pub mod topology;
 
 pub mod consumer;

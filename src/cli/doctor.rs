@@ -2,6 +2,7 @@
 
 mod clocks;
 mod database;
+mod installation;
 mod memory;
 mod routing;
 
@@ -27,6 +28,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     let mut checks = settings(&context.config);
     checks.extend(database::checks(&context.config).await);
     checks.extend(broker(&context.config).await);
+    checks.extend(installation::check(&context.config).await);
     checks.push(clocks::of_broker(&context.config).await);
     if let Ok(map) = super::topology::of(&context.config) {
         checks.extend(routing::checks(&context.config, &map).await);

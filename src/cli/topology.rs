@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Subcommand;
 use serde::Serialize;
 
+use crate::broker;
 use crate::broker::connection::Connection;
 use crate::broker::topology::{self, Topology};
 use crate::cli::ask::WhoArgs;
@@ -12,8 +13,10 @@ use crate::cli::output::{Row, note};
 use crate::cli::{Context, Exit, Refusal};
 use crate::config::Config;
 use crate::domain::routing::{Difference, RoutingMap};
+use crate::ops::installation;
 use crate::ops::routing::Error;
 use crate::ops::routing::apply::{self, Applied};
+use crate::store;
 use crate::store::connection;
 use crate::store::routing;
 
@@ -23,6 +26,9 @@ use crate::store::routing;
 The routing map says which lane gets which routing key. `apply` makes it that of the configuration;
 workers with another configuration do not subscribe. Applying is safe to repeat. A queue that exists
 with other arguments is never touched: check says what differs.
+
+It makes the broker that of the database's installation, too, and refuses that of another one: no
+worker and no replay touches a broker that is not its database's.
 
 While commands wait in a lane, its routing keys are given to another one by: partner-program lanes move
 
@@ -34,13 +40,20 @@ pub(super) enum Action {
     Apply(ApplyArgs),
     /// Say what is missing or differs, change nothing; exits with 5 if anything does
     Check,
-    /// Print it as definitions for `rabbitmqctl import_definitions`; needs no server
+    /// Print it as definitions for `rabbitmqctl import_definitions`; needs no broker, and the database
+    /// only for the installation's exchanges
     Export,
 }
 
 /// Declare what is missing, bind the lanes, and make the configuration's lanes the routing map
 #[derive(clap::Args)]
 pub(super) struct ApplyArgs {
+    /// Take a broker that belongs to another installation for this database; wants a --reason
+    #[arg(long, conflicts_with = "new_installation")]
+    adopt: bool,
+    /// Give this database, a copy of another, an id of its own first; wants a --reason
+    #[arg(long)]
+    new_installation: bool,
     #[command(flatten)]
     who: WhoArgs,
 }
@@ -50,21 +63,59 @@ pub(super) async fn run(action: &Action, context: &mut Context) -> anyhow::Resul
     match action {
         Action::Apply(args) => apply(args, &map, context).await,
         Action::Check => check(map, context).await,
-        Action::Export => {
-            context.output.document(&topology::export::export(&Topology { map }))?;
-            Ok(Exit::Success)
-        }
+        Action::Export => export(map, context).await,
     }
 }
 
+/// The exchanges of the installation are known to the database alone.
+async fn export(map: RoutingMap, context: &mut Context) -> anyhow::Result<Exit> {
+    let mut document = topology::export::export(&Topology { map });
+    match context.config.database_url() {
+        Ok(url) => {
+            let mut database = connection::connect(url, &context.config.worker_id).await?;
+            let id = store::installation::id(&mut database).await?;
+            if let Some(exchanges) = document["exchanges"].as_array_mut() {
+                exchanges.extend(broker::installation::definitions(id));
+            }
+        }
+        Err(_not_set) => note(
+            "without DATABASE_URL the installation's exchanges are left out: run `partner-program topology apply` \
+             once these definitions are imported",
+        ),
+    }
+    context.output.document(&document)?;
+    Ok(Exit::Success)
+}
+
 async fn apply(args: &ApplyArgs, map: &RoutingMap, context: &Context) -> anyhow::Result<Exit> {
-    let actor = args.who.with_reason_or("topology apply");
+    let actor = if args.adopt || args.new_installation {
+        args.who.with_reason()?
+    } else {
+        args.who.with_reason_or("topology apply")
+    };
     let config = &context.config;
     let mut database = connection::connect(config.database_url()?, &config.worker_id).await?;
     let broker = Arc::new(Connection::open(config.amqp_url()?, &config.worker_id).await?);
-    let applied = apply::apply(&mut database, &broker, map, &actor).await;
+    let applied = async {
+        if args.adopt {
+            let adopted = installation::adopt(&mut database, &broker, map, &actor).await;
+            match adopted.map_err(of_installation)? {
+                Some(owner) => {
+                    note(&format!("the broker was that of {owner}, and is this database's now"));
+                }
+                None => note("the broker is this database's already: nothing was adopted"),
+            }
+        }
+        if args.new_installation {
+            let renewed = installation::renew(&mut database, &broker, &actor).await;
+            let id = renewed.map_err(of_installation)?;
+            note(&format!("the database is of installation {id} now"));
+        }
+        apply::apply(&mut database, &broker, map, &actor).await.map_err(refusal)
+    };
+    let applied = applied.await;
     broker.close().await;
-    let Applied { version, changes, unbound } = applied.map_err(refusal)?;
+    let Applied { version, changes, unbound } = applied?;
     for difference in changes {
         note(&change(&difference));
     }
@@ -97,6 +148,7 @@ pub(super) fn refusal(error: Error) -> anyhow::Error {
     match error {
         Error::Store(error) => error.into(),
         Error::Broker(error) => error.into(),
+        Error::Installation(error) => of_installation(error),
         Error::Overlap(text) => Refusal::Usage(text).into(),
         Error::NotFound(text) => Refusal::NotFound(text).into(),
         Error::Schema(text)
@@ -106,12 +158,22 @@ pub(super) fn refusal(error: Error) -> anyhow::Error {
     }
 }
 
+/// With the exit code that it has.
+pub(super) fn of_installation(error: installation::Error) -> anyhow::Error {
+    match error {
+        installation::Error::NotOurs(text) | installation::Error::InUse(text) => {
+            Refusal::Conflict(text).into()
+        }
+        installation::Error::Store(error) => error.into(),
+        installation::Error::Broker(error) => error.into(),
+    }
+}
+
 async fn check(map: RoutingMap, context: &mut Context) -> anyhow::Result<Exit> {
     let config = &context.config;
     let connection = Connection::open(config.amqp_url()?, &config.worker_id).await?;
     let lanes = map.lanes.len();
     let verified = topology::declare::verify(&connection, &Topology { map: map.clone() }).await;
-    connection.close().await;
     let mut differences: Vec<DifferenceRow> = verified?
         .iter()
         .map(|difference| DifferenceRow { difference: difference.to_string() })
@@ -119,10 +181,20 @@ async fn check(map: RoutingMap, context: &mut Context) -> anyhow::Result<Exit> {
     match config.database_url() {
         Ok(url) => {
             let mut database = connection::connect(url, &config.worker_id).await?;
+            match installation::check(&mut database, &connection).await {
+                Ok(()) => {}
+                Err(installation::Error::NotOurs(difference)) => {
+                    differences.push(DifferenceRow { difference });
+                }
+                Err(error) => return Err(of_installation(error)),
+            }
             differences.extend(map_differences(&map, routing::load(&mut database).await?.as_ref()));
         }
-        Err(_not_set) => note("the routing map is not checked: DATABASE_URL is not set"),
+        Err(_not_set) => {
+            note("installation and routing map are not checked: DATABASE_URL is not set");
+        }
     }
+    connection.close().await;
     context.output.rows(&differences)?;
     if differences.is_empty() {
         note(&format!("as configured: exchanges, dead letters and {lanes} lane(s)"));

@@ -6,5 +6,6 @@ pub mod dead_letters;
 pub mod documents;
 pub mod import;
 pub mod import_customers;
+pub mod installation;
 pub mod publish;
 pub mod routing;

@@ -101,7 +101,7 @@ pub async fn rights(connection: &mut Connection) -> Result<Rights, Error> {
                      ('insert', 'dead_letter'), ('insert', 'lane_sample'),
                      ('insert', 'hold'), ('insert', 'parked_command'),
                      ('select', 'customer'), ('select', 'partner_program'),
-                     ('select', 'schema_compatibility')
+                     ('select', 'schema_compatibility'), ('select', 'installation')
                  ) as wanted (privilege, name)
                  where not has_table_privilege('public.' || wanted.name, wanted.privilege)
                  union all

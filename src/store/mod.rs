@@ -19,6 +19,7 @@ pub mod fence;
 pub mod held_letters;
 mod history;
 pub mod holds;
+pub mod installation;
 pub mod parked;
 
 pub mod attempts;

@@ -25,6 +25,7 @@ use crate::store::error::Error as StoreError;
 use crate::store::session::{self, Session};
 use crate::wire::{decode, letter};
 use crate::worker::fault::Fault;
+use crate::worker::installation;
 use crate::worker::{Error, Parts, Places};
 
 /// How long a batch waits for more.
@@ -71,6 +72,7 @@ async fn generation(
         opened = Connection::open(&places.amqp_url, &name) => opened?,
         () = shutdown.cancelled() => return Ok(()),
     };
+    installation::check(&mut session, &connection).await?;
     let queue = topology::DEAD_LETTERS;
     let mut consumer =
         Consumer::subscribe(&connection, queue, ARCHIVE_PREFETCH, &config.worker_id).await?;

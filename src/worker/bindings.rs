@@ -15,6 +15,7 @@ use crate::store::session::{self, Session};
 use crate::worker::counters::LaneCounters;
 use crate::worker::fault::Fault;
 use crate::worker::health::Bindings;
+use crate::worker::installation;
 use crate::worker::routing::{Mending, mend_bindings};
 use crate::worker::{Error, Parts};
 
@@ -63,7 +64,10 @@ pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Erro
 /// Nothing, while the map is being changed.
 async fn look(parts: &Parts, session: &mut Session, name: &str) -> Result<Option<Bindings>, Fault> {
     let broker = Connection::open(&parts.places.amqp_url, name).await?;
-    let mended = mend_bindings(session, &broker).await;
+    let mended = match installation::check(session, &broker).await {
+        Ok(()) => mend_bindings(session, &broker).await,
+        Err(fault) => Err(fault),
+    };
     broker.close().await;
     match mended? {
         Mending::Made => Ok(Some(Bindings::Made)),

@@ -15,7 +15,7 @@ use crate::worker::fault::Fault;
 use crate::worker::holding::Holds;
 use crate::worker::lane::Lane;
 use crate::worker::routing::{self, LaneRouting, Permission};
-use crate::worker::{canary, preflight};
+use crate::worker::{canary, installation, preflight};
 
 /// The broker's side of a generation. Two connections: a blocked one stops all writes, and acks
 /// must not wait behind results.
@@ -73,6 +73,9 @@ impl Lane {
         let url = &self.places.amqp_url;
         let consuming = Connection::open(url, &format!("{name} consuming")).await?;
         let publishing = Arc::new(Connection::open(url, &format!("{name} publishing")).await?);
+        // The hosts of amqp_url may be two brokers.
+        installation::check(session, &consuming).await?;
+        installation::check(session, &publishing).await?;
         let ensured = self.make_topology_good(session, &publishing, topology).await;
         let mut publisher = Publisher::open(&publishing, self.config.confirm_timeout()).await?;
         // First, because it says best what is wrong.

@@ -19,6 +19,8 @@ pub(super) enum Fault {
     NotDurable,
     #[error("{0}")]
     ProgramTooOld(String),
+    #[error("{0}")]
+    NotOurBroker(String),
     #[error("the routing map has changed")]
     RoutingChanged,
     #[error("the task `{task}` of the lane stopped by itself: {why}")]

@@ -22,6 +22,7 @@ mod hands;
 pub mod health;
 mod holding;
 mod in_hand;
+mod installation;
 mod intake;
 mod lane;
 mod losses;

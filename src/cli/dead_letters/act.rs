@@ -194,6 +194,9 @@ async fn act(
     if filter.ids.len() != 1 && !confirm(&question, what.yes, context).await? {
         return Ok(None);
     }
+    if kind == Kind::Replay {
+        run::check_broker(connection, &context.config).await?;
+    }
     let plan = Plan { kind, filter, actor, letters_max: limit, letters_per_second };
     let runner = format!("cli {}", Uuid::now_v7());
     let operation = run::begin(connection, plan, Some(&runner)).await?;

@@ -57,7 +57,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Exit> {
     let actor = args.who.with_reason()?;
     if !args.keep {
-        context.config.amqp_url()?;
+        run::check_broker(connection, &context.config).await?;
     }
     let letter = show::show(connection, args.id).await?.ok_or(Error::NotFound(args.id))?;
     if letter.state != State::Open {

@@ -16,9 +16,11 @@ use crate::broker;
 use crate::broker::error::Error;
 use crate::broker::publisher::{Alone, Publisher, Receipt};
 use crate::cli::output::{Progress, Row, note, or_dash};
+use crate::cli::topology::of_installation;
 use crate::cli::{Context, Exit, Refusal};
 use crate::message::Message;
-use crate::store::connection;
+use crate::ops::installation;
+use crate::store::connection::{self, Connection as DatabaseConnection};
 use crate::store::lookup;
 use crate::store::results::Selection;
 use crate::wire::unavailable;
@@ -70,10 +72,13 @@ pub(super) async fn run(args: RepublishArgs, context: &mut Context) -> anyhow::R
     let url = context.config.database_url()?;
     let mut connection = connection::connect(url, &context.config.worker_id).await?;
     let org = lookup::org(&mut connection, &args.org).await?;
+    let mut announcer = if args.dry_run {
+        None
+    } else {
+        Some(Announcer::open(&mut connection, &args, context).await?)
+    };
     let mut source =
         Source::new(connection, &args.org, org.map(|org| org.id), selection(&args)).await?;
-    let mut announcer =
-        if args.dry_run { None } else { Some(Announcer::open(&args, context).await?) };
     let mut sent = Sent::of(&args);
     let mut progress = Progress::new("republishing", args.limit);
     let mut left = args.limit.unwrap_or(u64::MAX);
@@ -122,10 +127,15 @@ struct Announcer {
 }
 
 impl Announcer {
-    async fn open(args: &RepublishArgs, context: &Context) -> anyhow::Result<Self> {
+    async fn open(
+        database: &mut DatabaseConnection,
+        args: &RepublishArgs,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
         let url = context.config.amqp_url()?;
         let name = &context.config.worker_id;
         let connection = Arc::new(broker::connection::Connection::open(url, name).await?);
+        installation::check(database, &connection).await.map_err(of_installation)?;
         let publisher = Publisher::open(&connection, context.config.confirm_timeout()).await?;
         Ok(Self { connection, publisher, rate: args.rate, begun: Instant::now() })
     }

@@ -26,6 +26,7 @@ use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::operations::{self, End, Kind, Operation, Order, Plan, Tally};
 use crate::store::dead_letters::show;
 use crate::store::error::Error as StoreError;
+use crate::store::installation;
 use crate::store::session::answered;
 
 /// Letters that are gone through together.
@@ -65,6 +66,15 @@ pub async fn begin(
     created.ok_or_else(|| Error::Store(StoreError::Refused(format!("operation {id} is gone"))))
 }
 
+/// Fails if the broker is not the database's, so that no replay is to begin.
+pub async fn check_broker(connection: &mut Connection, config: &Config) -> Result<(), Error> {
+    let installation = answered(installation::id(connection)).await?;
+    let mut sender = Sender::new(config, installation, None);
+    let checked = sender.check().await;
+    sender.close().await;
+    checked
+}
+
 /// Runs an operation that is this runner's, and tells `observe` how far it is. After an error it
 /// is as good as abandoned: a worker takes it over.
 pub async fn run(
@@ -81,7 +91,12 @@ pub async fn run(
         return Err(Error::Conflict(format!("operation {}: {problem}", operation.id)));
     };
     let rules = selection::rules(connection, config).await?;
-    let sender = Sender::new(config, rules.user.clone());
+    let installation = answered(installation::id(connection)).await?;
+    let mut sender = Sender::new(config, installation, rules.user.clone());
+    if kind == Kind::Replay {
+        // Before anything is claimed.
+        sender.check().await?;
+    }
     let tally = operation.tally;
     let mut running = Running {
         operation,

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::broker::connection::Connection;
 use crate::broker::error::Error as BrokerError;
+use crate::broker::installation;
 use crate::broker::publisher::{Publisher, Receipt};
 use crate::config::Config;
 use crate::message::Message;
@@ -19,15 +22,29 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// See the module.
 pub(super) struct Sender<'a> {
     config: &'a Config,
+    /// Whose broker it has to be.
+    installation: Uuid,
     /// Who publishes, where workers ask for that.
     user: Option<String>,
     open: Option<(Arc<Connection>, Publisher)>,
 }
 
 impl<'a> Sender<'a> {
-    pub(super) fn new(config: &'a Config, user: Option<String>) -> Self {
+    pub(super) fn new(config: &'a Config, installation: Uuid, user: Option<String>) -> Self {
         let user = user.filter(|_| !config.publishers.is_empty());
-        Self { config, user, open: None }
+        Self { config, installation, user, open: None }
+    }
+
+    /// Fails if the broker is another installation's. One that is away may be looked at later.
+    pub(super) async fn check(&mut self) -> Result<(), Error> {
+        match self.connect().await {
+            Ok(open) => self.open = Some(open),
+            Err(Error::Broker(error @ BrokerError::Outage(_))) => {
+                tracing::debug!("the broker is looked at when the first replay is sent: {error}");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Publishes all of them, in order, and waits for every confirm. After a fault all are sent
@@ -63,6 +80,12 @@ impl<'a> Sender<'a> {
     async fn connect(&self) -> Result<(Arc<Connection>, Publisher), Error> {
         let name = format!("partner-program replay {}", self.config.worker_id);
         let connection = Arc::new(Connection::open(self.config.amqp_url()?, &name).await?);
+        if let Some(problem) =
+            installation::owner(&connection, self.installation).await?.problem(self.installation)
+        {
+            connection.close().await;
+            return Err(Error::Conflict(format!("nothing was replayed: {problem}")));
+        }
         let timeout = self.config.confirm_timeout();
         let publisher = match &self.user {
             Some(user) => Publisher::open_as(user, &connection, timeout).await?,

@@ -14,6 +14,7 @@ use crate::broker::depth;
 use crate::broker::error::Error as BrokerError;
 use crate::broker::topology::{self, Topology, lane_queue};
 use crate::domain::routing::{Affected, Difference, RoutingMap};
+use crate::ops::installation;
 use crate::ops::routing::Error;
 use crate::store::compatibility;
 use crate::store::connection::Connection;
@@ -53,6 +54,7 @@ pub async fn apply(
     if let Some(problem) = compatibility::check(database).await?.problem() {
         return Err(Error::Schema(problem));
     }
+    installation::claim(database, broker).await?;
     let known = routing::load(database).await?;
     if let Some(change @ Change { kind: ChangeKind::Move(_), .. }) =
         known.as_ref().and_then(|known| known.change.as_ref())

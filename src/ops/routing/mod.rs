@@ -10,6 +10,7 @@ pub mod move_pattern;
 
 use crate::broker::error::Error as BrokerError;
 use crate::domain::routing::Overlap;
+use crate::ops::installation::Error as InstallationError;
 use crate::store::error::Error as StoreError;
 
 /// Why the routing was not changed, or not to the end.
@@ -21,6 +22,9 @@ pub enum Error {
     /// The broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The broker is not the database's.
+    #[error(transparent)]
+    Installation(#[from] InstallationError),
     /// Commands would be applied in two lanes.
     #[error("{0}")]
     Overlap(String),

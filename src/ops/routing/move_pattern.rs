@@ -19,6 +19,7 @@ use crate::broker::depth;
 use crate::broker::publisher::{Publisher, Receipt};
 use crate::broker::topology::{self, CATCH_ALL_LANE, Topology, lane_queue};
 use crate::failpoint::{self, Point};
+use crate::ops::installation;
 use crate::ops::routing::Error;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::Actor;
@@ -92,6 +93,7 @@ pub async fn plan(
     pattern: &str,
     to: &str,
 ) -> Result<Plan, Error> {
+    installation::check(database, broker).await?;
     let Some(Routing { version, map, change, .. }) = routing::load(database).await? else {
         return Err(Error::NotFound(
             "there is no routing map yet: run `partner-program topology apply`".into(),
@@ -174,6 +176,7 @@ pub async fn run(
     timeout: Duration,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), Error> {
+    installation::check(database, broker).await?;
     let until = Instant::now() + timeout;
     let mut is_first = true;
     loop {
