@@ -34,6 +34,7 @@ use crate::stage::LANE;
 const WINDOW: usize = 512;
 const PREFETCH: u16 = 1999;
 const TIMEOUT: Duration = Duration::from_secs(30);
+const UNACKED_MAX: Duration = Duration::from_mins(30);
 /// Windows whose confirms are out.
 const IN_FLIGHT: usize = 2;
 /// As long as the result of one item.
@@ -44,8 +45,9 @@ pub(crate) async fn run((database, amqp): (String, String), connections: usize, 
     let consuming = Connection::open(&amqp, "bare consuming").await.expect("a connection");
     let publishing = Connection::open(&amqp, "bare publishing").await.expect("a connection");
     let mut publisher = Publisher::open(&Arc::new(publishing), TIMEOUT).await.expect("a channel");
-    let mut consumer =
-        Consumer::subscribe(&consuming, LANE, PREFETCH, "bare").await.expect("the lane");
+    let mut consumer = Consumer::subscribe(&consuming, LANE, PREFETCH, "bare", UNACKED_MAX)
+        .await
+        .expect("the lane");
     let acknowledger = consumer.acknowledger();
     let (mut sessions, fence, catalogue) = sessions(database, connections).await;
     let (sender, mut sent) = mpsc::channel::<(Confirming, u64)>(IN_FLIGHT);

@@ -8,11 +8,14 @@
 pub mod connection;
 pub mod error;
 pub mod topology;
+pub mod version;
 
 pub mod consumer;
 pub mod depth;
 pub mod follower;
+pub mod probe;
 pub mod publisher;
 
-mod patterns;
+mod greeting;
+pub(crate) mod patterns;
 mod properties;

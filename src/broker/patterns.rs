@@ -2,6 +2,11 @@
 
 use std::collections::BTreeSet;
 
+/// Whether a routing key matches a topic pattern.
+pub(crate) fn matches(pattern: &str, routing_key: &str) -> bool {
+    overlap(pattern, routing_key)
+}
+
 /// Whether some routing key matches both topic patterns.
 pub(super) fn overlap(a: &str, b: &str) -> bool {
     let a: Vec<&str> = a.split('.').collect();

@@ -100,7 +100,7 @@ struct Binding {
 }
 
 #[derive(Clone, Copy)]
-enum Argument {
+pub(super) enum Argument {
     Text(&'static str),
     Number(i64),
     Flag,
@@ -117,7 +117,7 @@ const EXCHANGES: [Exchange; 4] = [
     Exchange { name: DEAD_LETTERS, kind: ExchangeKind::Fanout, arguments: &[] },
 ];
 
-const LANE_ARGUMENTS: &[(&str, Argument)] = &[
+pub(super) const LANE_ARGUMENTS: &[(&str, Argument)] = &[
     ("x-queue-type", Argument::Text("quorum")),
     ("x-single-active-consumer", Argument::Flag),
     ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT)),
@@ -293,7 +293,7 @@ async fn judge<T>(
     }
 }
 
-fn table(arguments: &[(&str, Argument)]) -> FieldTable {
+pub(super) fn table(arguments: &[(&str, Argument)]) -> FieldTable {
     let mut table = FieldTable::default();
     for (key, value) in arguments {
         let value = match value {

@@ -2,6 +2,7 @@
 
 mod database;
 mod memory;
+mod rabbitmq;
 
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use crate::config::Config;
 /// Check settings, database, broker and topology, and say what to do about what is wrong
 #[derive(clap::Args)]
 #[command(after_help = "\
-Changes nothing. Exits with 1 if any check fails; warnings alone exit with 0.
+Changes nothing; a queue `partner-program.doctor.…` is declared and deleted. Exits with 1 if any check fails; warnings alone exit with 0.
 
 Examples:
   partner-program doctor
@@ -108,6 +109,7 @@ async fn broker(config: &Config) -> Vec<Check> {
         }
     };
     let mut checks = vec![Check::ok("broker", shown)];
+    checks.extend(rabbitmq::checks(&connection, config).await);
     if let Ok(topology) = super::topology::of(config) {
         match topology::verify(&connection, &topology).await {
             Ok(differences) if differences.is_empty() => {

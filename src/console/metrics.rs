@@ -1,5 +1,5 @@
 //! The metrics, in the text format of `OpenMetrics`. No personal data, and no org: lanes are the finest
-//! label.
+//! label, but for publishers that send a priority, which are users of the broker.
 
 use std::fmt;
 
@@ -102,6 +102,18 @@ impl Collector for Counted {
                 family
                     .encode_family(&[("lane", *lane)])?
                     .encode_counter::<NoLabelSet, _, u64>(&each[place].2, None)?;
+            }
+        }
+        let name = "worker_other_priority_commands";
+        let what = "Commands with another priority than the lane's, by publisher";
+        let mut others = family(&mut to, name, what, MetricType::Counter)?;
+        for (lane, counters) in self.0.iter() {
+            for ((publisher, outcome), count) in counters.other_priorities().each() {
+                let labels =
+                    [("lane", lane), ("publisher", &publisher), ("outcome", outcome.as_str())];
+                others
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
         }
         let what = "Tasks beside the lanes that stopped by themselves";

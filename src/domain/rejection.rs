@@ -51,6 +51,8 @@ pub enum Reason {
     OperationMismatch,
     /// The publisher may not command this org.
     PublisherNotAllowed,
+    /// The command has another priority than its lane, and the broker reorders by it.
+    Priority,
     /// The message id was used before, with another body.
     MessageIdReused,
     /// Content type or encoding is something other than plain JSON.
@@ -63,7 +65,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotUtf8,
         Self::NotJson,
         Self::TrailingData,
@@ -77,6 +79,7 @@ impl Reason {
         Self::RoutingKey,
         Self::OperationMismatch,
         Self::PublisherNotAllowed,
+        Self::Priority,
         Self::MessageIdReused,
         Self::UnsupportedContent,
         Self::ProcessingFailed,
@@ -100,6 +103,7 @@ impl Reason {
             Self::RoutingKey => "routing-key",
             Self::OperationMismatch => "operation-mismatch",
             Self::PublisherNotAllowed => "publisher-not-allowed",
+            Self::Priority => "priority",
             Self::MessageIdReused => "message-id-reused",
             Self::UnsupportedContent => "unsupported-content",
             Self::ProcessingFailed => "processing-failed",

@@ -6,4 +6,5 @@ pub mod dead_letters;
 pub mod documents;
 pub mod import;
 pub mod import_customers;
+pub mod priority;
 pub mod publish;

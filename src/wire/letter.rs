@@ -15,13 +15,15 @@ use super::envelope;
 use super::rejected::{DETAIL_BYTES_MAX, content_id, cut, dead_letter_id};
 use crate::domain::command::Operation;
 use crate::domain::rejection::Reason;
-use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message, UNREADABLE_TIMESTAMP};
+use crate::message::{
+    BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message, PRIORITY, UNREADABLE_TIMESTAMP,
+};
 
 /// The header that names the letter which a message is a replay of.
 pub const REPLAY_OF: &str = "replay-of";
 
 /// Headers that the worker or the broker adds on a message's way. A replay goes without them.
-const INFRASTRUCTURE: [&str; 22] = [
+const INFRASTRUCTURE: [&str; 23] = [
     UNREADABLE_TIMESTAMP,
     REPLAY_OF,
     BODY_LENGTH,
@@ -37,6 +39,7 @@ const INFRASTRUCTURE: [&str; 22] = [
     "x-dead-lettered-at",
     "x-headers-dropped",
     "x-user-id",
+    PRIORITY,
     "x-delivery-count",
     "x-acquired-count",
     "x-death",
@@ -116,6 +119,10 @@ pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Lett
     let replay_of = header(&message, REPLAY_OF).and_then(|text| Uuid::parse_str(text).ok());
     if message.properties.user_id.is_none() {
         message.properties.user_id = header(&message, "x-user-id").map(str::to_owned);
+    }
+    if message.properties.priority.is_none() {
+        let said = message.properties.headers.get(PRIORITY).and_then(Value::as_u64);
+        message.properties.priority = said.and_then(|priority| u8::try_from(priority).ok());
     }
     let headers = std::mem::take(&mut message.properties.headers);
     let (provenance, headers) = headers.into_iter().partition(|(name, _)| is_infrastructure(name));
@@ -216,7 +223,7 @@ fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
     message.properties.headers.get(name)?.as_str()
 }
 
-fn is_infrastructure(name: &str) -> bool {
+pub(super) fn is_infrastructure(name: &str) -> bool {
     INFRASTRUCTURE.contains(&name) || name.starts_with(LAST_DEATH)
 }
 
@@ -280,7 +287,9 @@ mod tests {
     fn a_workers_letter_gives_its_message_back() {
         let mut original = original();
         original.properties.user_id = Some("upstream".to_owned());
+        original.properties.priority = Some(9);
         let dead = letter(&original, "/linkCustomers/12/customer/id: expected a number");
+        assert_eq!(dead.properties.priority, None, "the dead letters keep their order");
         let read = read(dead, PREFIX, now());
         assert_eq!(read.original, original);
         assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType));

@@ -14,6 +14,7 @@ mod reader;
 
 pub mod customer_keys;
 pub mod cut_body;
+pub mod frame;
 pub mod letter;
 pub mod parked;
 pub mod rejected;

@@ -10,6 +10,7 @@ use histogram::{AtomicHistogram, Histogram};
 use crate::config::Config;
 use crate::worker::health::{Health, Report};
 use crate::worker::in_hand::InHand;
+use crate::worker::priority_counts::OtherPriorities;
 use crate::worker::publishing;
 
 /// The lanes of a worker, by name, each with what it has done since the worker's start.
@@ -89,6 +90,8 @@ pub struct Counters {
     pub(super) letters_cut: AtomicU64,
     /// Replies that did not reach their requester.
     pub(super) replies_lost: AtomicU64,
+    /// Commands with another priority than the lane's.
+    pub(super) other_priorities: OtherPriorities,
     /// Steps of the lane's work, of whatever kind: a drain goes on while it counts.
     pub(super) steps: AtomicU64,
     /// Why publishing has not succeeded for longer than its bound; nothing while it does.
@@ -147,6 +150,12 @@ impl Counters {
             Some(trouble) => report.failing(trouble),
             None => report,
         }
+    }
+
+    /// Commands with another priority than the lane's, by publisher.
+    #[must_use]
+    pub fn other_priorities(&self) -> &OtherPriorities {
+        &self.other_priorities
     }
 
     /// From a delivery's arrival to the confirm of what became of it.

@@ -26,6 +26,7 @@ use crate::wire::decode;
 use crate::wire::envelope::Envelope;
 use crate::wire::letter::REPLAY_OF;
 use crate::worker::counters::Counters;
+use crate::worker::priority::PriorityCheck;
 
 /// A delivery that waits for its batch: not decoded, its body cut if it is too large.
 pub(super) struct RawDelivery {
@@ -46,6 +47,8 @@ pub(super) struct Taken {
     /// As delivered: a dead letter keeps it whole.
     pub(super) message: Message,
     pub(super) read: Result<Read, Rejection>,
+    /// Why it is refused unless it was answered before: its priority may have moved it.
+    pub(super) moved: Option<Rejection>,
     pub(super) arrived_at: Instant,
 }
 
@@ -120,10 +123,12 @@ fn waits_since(properties: &Properties) -> DateTime<Utc> {
 pub(super) fn take(
     delivered: RawDelivery,
     publishers: &BTreeMap<String, BTreeSet<String>>,
+    priority: &PriorityCheck,
 ) -> Taken {
     let RawDelivery { tag, redelivered, message, arrived_at } = delivered;
     let read = read(&message, publishers);
-    Taken { tag, redelivered, parked: None, message, read, arrived_at }
+    let moved = priority.check(&message.properties);
+    Taken { tag, redelivered, parked: None, message, read, moved, arrived_at }
 }
 
 /// Takes a parked command up again. Its tries count as those of a redelivered one: nobody else
@@ -141,6 +146,8 @@ pub(super) fn take_up(
         parked: Some(sequence),
         message,
         read,
+        // It has its place.
+        moved: None,
         arrived_at: Instant::now(),
     }
 }

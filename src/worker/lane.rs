@@ -207,6 +207,7 @@ impl Lane {
         let scout = Scout {
             config: Arc::clone(&self.config),
             session: session.another(),
+            priority: self.priority_check(consuming.server()),
             wanted: Arc::clone(&wanted),
         };
         let mut scout = AbortOnDropHandle::new(tokio::spawn(scout.run(delivered, window_sender)));

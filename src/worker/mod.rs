@@ -28,6 +28,8 @@ mod outgoing;
 mod pauses;
 mod permit;
 mod preflight;
+mod priority;
+pub mod priority_counts;
 mod publishing;
 mod replays;
 mod replies;

@@ -24,6 +24,7 @@ use crate::store;
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
 use crate::worker::intake::{self, RawDelivery, Taken};
+use crate::worker::priority::PriorityCheck;
 
 /// Windows that are looked at ahead of the one that is being settled: one waits, one is looked at.
 pub(super) const AHEAD: usize = 2;
@@ -111,6 +112,7 @@ impl Scouted {
 pub(super) struct Scout {
     pub(super) config: Arc<Config>,
     pub(super) session: Session,
+    pub(super) priority: PriorityCheck,
     /// Told when a window would be settled at once.
     pub(super) wanted: Arc<Notify>,
 }
@@ -141,7 +143,7 @@ impl Scout {
         let publishers = &self.config.publishers;
         let mut window = Vec::with_capacity(self.config.window);
         let Some(first) = delivered.recv().await else { return window };
-        let first = intake::take(first, publishers);
+        let first = intake::take(first, publishers, &self.priority);
         let linger_until = Instant::now() + Duration::from_millis(self.config.linger_ms);
         let mut wanted = pin!(async {
             self.wanted.notified().await;
@@ -159,7 +161,7 @@ impl Scout {
                 () = &mut wanted => None,
             };
             let Some(next) = next else { break };
-            let next = intake::take(next, publishers);
+            let next = intake::take(next, publishers, &self.priority);
             items += next.item_count();
             bytes += next.estimated_bytes();
             window.push(next);

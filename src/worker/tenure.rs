@@ -15,6 +15,9 @@ use crate::worker::fault::Fault;
 /// had the lane is still committing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
+/// The least time for the broker's answer whether the channel is still open.
+const CHECK_MIN: Duration = Duration::from_mins(1);
+
 /// Takes the lane for a generation that was delivered something.
 ///
 /// A worker may have stood still since the delivery, while the broker gave it up, and another
@@ -51,7 +54,7 @@ pub(super) async fn take(
         }
     };
     tokio::select! {
-        open = channel.check_open() => open?,
+        open = channel.check_open(hold.max(CHECK_MIN)) => open?,
         () = shutdown.cancelled() => {
             return Err(Error::Outage("the worker is stopping and can't wait for the broker".into()).into());
         }

@@ -274,6 +274,9 @@ impl Evaluation {
                 detail: "this message_id came before with another body: give each command an id of its own".into(),
             }),
             None => {
+                if let Some(rejection) = &taken.moved {
+                    return Settled::Rejected(rejection.clone());
+                }
                 if let Some(holding) = &mut self.holding {
                     let customers = resolve::meant(org, &self.snapshot, &read.command);
                     let body_hash = &read.body_hash;

@@ -2,6 +2,7 @@
 //! headers. Each test holds on every supported version, and says where the versions differ.
 
 mod cancel;
+mod doctor;
 mod headers;
 mod priority;
 

@@ -49,7 +49,7 @@ async fn a_cancel_by_the_broker_ends_the_generation_and_nothing_more_is_committe
     .await;
     locking.execute("rollback").await;
     subscribed(&place, CONSUMING).await;
-    let messages = steps(200..240);
+    let messages = steps(240..280);
     assert_eq!(rows.count("select count(*) from command_log").await, 0, "commands were committed");
     publisher.publish(&messages).await;
     // The first steps were lost with their queue, so these are the first: they must succeed.

@@ -30,7 +30,7 @@ fn nested_tables() -> Vec<u8> {
 
 #[tokio::test]
 async fn commands_with_deep_headers_do_not_stall_a_lane() {
-    const DEEP: usize = 10;
+    const DEEP: usize = 20;
     let Scene { place, settings, mut rows, mut results, publisher } = scene("deep").await;
     let good = steps(0..40);
     let (before, after) = good.split_at(20);

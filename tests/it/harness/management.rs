@@ -172,6 +172,14 @@ impl Broker {
         self.delete(&format!("queues/{}/{}", self.vhost, encode(queue)));
     }
 
+    /// How many queues have a name that begins so.
+    pub(crate) fn queues_like(&self, prefix: &str) -> usize {
+        let queues = self.get(&format!("queues/{}", self.vhost));
+        let queues = queues.iter().flat_map(|all| all.as_array().into_iter().flatten());
+        let names = queues.filter_map(|queue| queue.get("name")?.as_str());
+        names.filter(|name| name.starts_with(prefix)).count()
+    }
+
     /// Deletes an exchange with its bindings.
     pub(crate) fn delete_exchange(&self, exchange: &str) {
         self.delete(&format!("exchanges/{}/{}", self.vhost, encode(exchange)));
