@@ -43,7 +43,7 @@ async fn a_cancel_by_the_broker_ends_the_generation_and_nothing_more_is_committe
     .await;
 
     place.broker.delete_queue(LANE_QUEUE);
-    eventually(Duration::from_secs(15), "the generation has ended", async || {
+    eventually(Duration::from_mins(1), "the generation has ended", async || {
         (!place.broker.channels().iter().any(|name| name == CONSUMING)).then_some(())
     })
     .await;

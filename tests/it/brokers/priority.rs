@@ -1,8 +1,11 @@
 //! Message priority: a broker from 4.0 on delivers by it, which reorders a lane.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use partner_program_worker::clock::Clock;
 use partner_program_worker::message::Message;
+use partner_program_worker::worker::counters::LaneCounters;
+use partner_program_worker::worker::priority_counts::Outcome;
 
 use crate::brokers::{DEADLINE, scene};
 use crate::dead_letters::dead_letters;
@@ -10,8 +13,9 @@ use crate::harness::eventually;
 use crate::harness::journey::{CUSTOMERS, assert_done_in_order, steps};
 use crate::harness::left::assert_nothing_is_left;
 use crate::harness::scene::Scene;
+use crate::harness::worker::InProcess;
 use crate::harness::worker::Process;
-use crate::hostile::raw::{MESSAGE_ID, PRIORITY, RawPublisher, Sent, short};
+use crate::hostile::raw::{MESSAGE_ID, PRIORITY, RawPublisher, Sent, USER_ID, short};
 
 /// What publishers set. Many clients send 0 unless they are told otherwise, others nothing.
 const PRIORITIES: [Option<u8>; 6] = [None, Some(0), Some(4), Some(5), Some(9), Some(255)];
@@ -72,5 +76,38 @@ async fn a_command_whose_priority_moves_it_in_its_lane_is_refused_and_replayed_i
     }
     assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
     drop(worker);
+    assert_nothing_is_left(&place, &["main"]).await;
+}
+
+/// Each of them is about a customer of its own, so that the order does not matter.
+#[tokio::test]
+async fn a_lane_that_only_warns_applies_what_comes_and_counts_its_publishers() {
+    let Scene { place, settings, mut rows, mut results, .. } = scene("priority_warned").await;
+    let settings = settings.with("LANES", r#"[{"name":"main","other_priority":"warn"}]"#);
+    let messages = steps(0..PRIORITIES.len());
+    let mut raw = RawPublisher::open(&place.amqp_url).await;
+    let version = place.broker.version();
+    let mut expected = BTreeMap::new();
+    for (n, (message, priority)) in messages.iter().zip(PRIORITIES).enumerate() {
+        let mut sent = with_priority(message, priority);
+        let named = n % 2 == 1;
+        if named {
+            sent.properties.push((USER_ID, short(b"guest")));
+        }
+        raw.publish(&sent).await;
+        // A broker from 4.3 on tells apart what others don't.
+        if reorders((4, 3), priority) {
+            let outcome =
+                if reorders(version, priority) { Outcome::Warned } else { Outcome::Harmless };
+            let publisher = if named { "guest" } else { "(unnamed)" };
+            *expected.entry((publisher.to_owned(), outcome)).or_insert(0) += 1;
+        }
+    }
+    let counters = LaneCounters::of(&settings.config());
+    let worker = InProcess::start_counting(&settings, Clock::system(), counters.clone());
+    assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;
+    let lane = counters.iter().next().expect("the lane").1;
+    assert_eq!(lane.other_priorities().each().into_iter().collect::<BTreeMap<_, _>>(), expected);
+    worker.stop().await;
     assert_nothing_is_left(&place, &["main"]).await;
 }

@@ -21,6 +21,7 @@ pub(crate) const REPLY_TO: u8 = 9;
 pub(crate) const MESSAGE_ID: u8 = 7;
 pub(crate) const TIMESTAMP: u8 = 6;
 pub(crate) const KIND: u8 = 5;
+pub(crate) const USER_ID: u8 = 4;
 pub(crate) const APP_ID: u8 = 3;
 
 /// A command as bytes.
