@@ -24,17 +24,16 @@ pub(super) async fn checks(connection: &Connection, config: &Config) -> Vec<Chec
 
 fn version(server: &Server) -> Check {
     const NAME: &str = "broker version";
-    match server.known() {
-        Some(known) => {
-            let tested = if known.tested { "" } else { " (between versions that are tested)" };
-            Check::ok(NAME, format!("{server}{tested}: {}", known.notes.join("; ")))
-        }
-        None => {
-            let remedy =
-                "run a version that is tested (3.10, 4.0, 4.3), or `make test` on this one";
-            Check::warn(NAME, format!("{server}: not tested, so nothing is known of it"), remedy)
-        }
-    }
+    let Some(known) = server.known() else {
+        let remedy = "run a version that is tested (3.10, 4.0, 4.3), or `make test` on this one";
+        return Check::warn(
+            NAME,
+            format!("{server}: not tested, so nothing is known of it"),
+            remedy,
+        );
+    };
+    let tested = if known.tested { "" } else { " (between versions that are tested)" };
+    Check::ok(NAME, format!("{server}{tested}: {}", known.notes.join("; ")))
 }
 
 fn priority(server: &Server, config: &Config) -> Check {

@@ -104,11 +104,11 @@ async fn a_replay_goes_without_headers_that_the_broker_refuses() {
         (rows.count("select count(*) from dead_letter").await == 1).then_some(())
     })
     .await;
-    let body: String = good[0].body.iter().map(|byte| format!("{byte:02x}")).collect();
+    let body = std::str::from_utf8(&good[0].body).expect("steps are text");
     let id = good[0].properties.message_id.as_deref().expect("steps have ids");
     rows.execute(&format!(
         "update dead_letter set headers = '{{\"CC\": \"text\", \"BCC\": [1], \"own\": \"kept\"}}', \
-         routing_key = 'acme.link', org_code = 'acme', command_id = '{id}', body = '\\x{body}'"
+         routing_key = 'acme.link', org_code = 'acme', command_id = '{id}', body = convert_to('{body}', 'UTF8')"
     ))
     .await;
     dead_letters(&settings, &["replay", "--all", "--reason", "t", "--yes", "--wait", "60"])
