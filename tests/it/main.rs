@@ -16,6 +16,8 @@ mod model;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod changing_facts;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod console;
