@@ -62,6 +62,8 @@ mod store;
 
 #[cfg(test)]
 mod supervision;
+#[cfg(test)]
+mod tiers;
 
 #[cfg(test)]
 mod import;
