@@ -16,7 +16,7 @@ use partner_program_worker::domain::enrolment::{Effect, EffectKind, Enrolment, E
 use partner_program_worker::domain::evaluate::{Counts, Verdict};
 use partner_program_worker::domain::identity::CustomerId;
 use partner_program_worker::domain::needs::Needs;
-use partner_program_worker::domain::program::{Catalogue, OrgId, ProgramId};
+use partner_program_worker::domain::program::{Catalogue, OrgId, ProgramId, TierId};
 use partner_program_worker::domain::snapshot::Change;
 use partner_program_worker::message::Message;
 use partner_program_worker::store;
@@ -163,7 +163,13 @@ async fn apply(
             membership_id_passes_on: false,
         })
         .collect();
-    let window = Window { records: &records, changes: &changes, attempts: &[], holds: None };
+    let window = Window {
+        records: &records,
+        changes: &changes,
+        attempts: &[],
+        catalogue: catalogue.version,
+        holds: None,
+    };
     store::commit::commit(connection, fence, &window).await?;
     Ok(messages)
 }
@@ -193,7 +199,7 @@ fn after(operation: Operation, customer: CustomerId) -> Enrolment {
     Enrolment {
         linked: operation != Operation::Delink,
         membership_id: Some(format!("{}-{}", if fresh { "new" } else { "old" }, customer.0)),
-        tier_number: (operation == Operation::Update).then_some(3),
+        tier: (operation == Operation::Update).then_some(TierId(3)),
         tier_expires_at: None,
         linked_since: Utc::now(),
         version: if fresh { 1 } else { 2 },

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::domain::program::{Catalogue, Org, OrgId, Program, ProgramId, ProgramKind, Tier};
+use crate::domain::program::{
+    Catalogue, Org, OrgId, Program, ProgramId, ProgramKind, Tier, TierId,
+};
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 
@@ -46,13 +48,15 @@ pub async fn load(connection: &mut Connection) -> Result<Catalogue, Error> {
     let version = version(connection).await?;
     let mut tiers: HashMap<i32, Vec<Tier>> = HashMap::new();
     let rows = sqlx::query!(
-        "select program_id, number, name, normalised_name from tier order by program_id, number"
+        r#"select program_id, number, rank as "rank!", name, normalised_name from tier
+        where rank is not null order by program_id, rank"#
     )
     .fetch_all(&mut *connection)
     .await?;
     for row in rows {
         tiers.entry(row.program_id).or_default().push(Tier {
-            number: row.number,
+            id: TierId(row.number),
+            rank: row.rank,
             name: row.name,
             normalised_name: row.normalised_name,
         });

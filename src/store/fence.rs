@@ -55,6 +55,41 @@ pub(super) async fn check(connection: &mut Connection, fence: &Fence) -> Result<
     verdict(mine, fence)
 }
 
+/// The catalogue by which commands were decided.
+#[derive(Clone, Copy, Debug)]
+pub struct DecidedBy<'a> {
+    /// Its version.
+    pub catalogue: i64,
+    /// The orgs of the commands.
+    pub org_ids: &'a [i32],
+}
+
+/// Like [`check`], and that the catalogue is still the one of the decisions. Advisory locks hold off
+/// imports for these orgs until the transaction ends.
+pub(super) async fn check_decisions(
+    connection: &mut Connection,
+    fence: &Fence,
+    decided_by: DecidedBy<'_>,
+) -> Result<(), Error> {
+    let checked = sqlx::query!(
+        r#"select (select epoch from lane where name = $1 and epoch = $2 and token = $3 for share) as mine,
+            catalogue_is_current($4, $5) as "is_current!""#,
+        fence.lane,
+        fence.epoch,
+        fence.token,
+        decided_by.org_ids,
+        decided_by.catalogue,
+    )
+    .fetch_one(connection)
+    .await?;
+    verdict(checked.mine, fence)?;
+    if checked.is_current {
+        Ok(())
+    } else {
+        Err(Error::Conflict("the catalogue has changed since it was read".into()))
+    }
+}
+
 /// Like [`check`], but alone: each waits for the one before it.
 pub(super) async fn check_alone(connection: &mut Connection, fence: &Fence) -> Result<(), Error> {
     let mine = sqlx::query_scalar!(

@@ -54,7 +54,7 @@ async fn rehearse(
     holds_customers: bool,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    session.catalogue().await?;
+    let catalogue = session.catalogue().await?.version;
     let connection = session.connection().await?;
     let org = canary::org();
     let commands = canary::commands(&Uuid::now_v7().to_string(), now);
@@ -101,6 +101,7 @@ async fn rehearse(
         records: &records,
         changes: &snapshot.changes(),
         attempts: &[Uuid::nil()],
+        catalogue,
         holds: holds.as_ref(),
     };
     commit::rehearse(connection, fence, &window).await?;

@@ -251,8 +251,8 @@ impl Executor {
 
     /// Tries commands beside other executors until they take effect or are to be tried in smaller
     /// parts: waits out outages, repeats conflicts.
-    async fn try_shared(&mut self, taken: &[&Taken], tries: Tries<'_>) -> Result<Attempt, Fault> {
-        let mut facts = tries.first;
+    async fn try_shared(&mut self, taken: &[&Taken], by: Tries<'_>) -> Result<Attempt, Fault> {
+        let mut facts = by.first;
         let redelivered = attempts::redelivered(taken);
         let permits = Arc::clone(&self.permits);
         let mut waiting = Patience::new();
@@ -272,7 +272,7 @@ impl Executor {
                 }
             }
             let tried = self.apply(taken, facts, &redelivered).await;
-            facts = tries.retry;
+            facts = by.retry;
             drop(permit);
             let failure = match tried {
                 Ok(applied) => {
@@ -283,7 +283,7 @@ impl Executor {
             };
             match failure {
                 Failure::Store(error @ Error::Fenced { .. }) => return Err(error.into()),
-                Failure::Store(Error::Conflict(why)) if conflicts < tries.conflicts_max => {
+                Failure::Store(Error::Conflict(why)) if conflicts < by.conflicts_max => {
                     Counters::add(&self.counters.repeated_windows, 1);
                     conflicts += 1;
                     tracing::debug!(
@@ -292,7 +292,7 @@ impl Executor {
                     );
                 }
                 Failure::Store(Error::Conflict(why))
-                    if taken.len() > 1 || tries.conflicts_max == 0 =>
+                    if taken.len() > 1 || by.conflicts_max == 0 =>
                 {
                     return Ok(Attempt::Failed(why));
                 }

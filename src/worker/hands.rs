@@ -102,9 +102,12 @@ impl Hands {
 
 /// A hand at work on a task of its own, so that evaluating takes as many cores as there are hands.
 struct Helper {
-    jobs: mpsc::Sender<(Job, oneshot::Sender<Result<Option<Applied>, Fault>>)>,
+    jobs: mpsc::Sender<(Job, oneshot::Sender<Outcome>)>,
     working: AbortOnDropHandle<()>,
 }
+
+/// Nothing: the sub-batch is to be processed when the others are done.
+type Outcome = Result<Option<Applied>, Fault>;
 
 /// A part of a window to settle.
 struct Job {
@@ -127,7 +130,7 @@ impl Helper {
         Self { jobs, working: AbortOnDropHandle::new(working) }
     }
 
-    async fn settle(&mut self, job: Job) -> Result<Option<Applied>, Fault> {
+    async fn settle(&mut self, job: Job) -> Outcome {
         let (done, applied) = oneshot::channel();
         if self.jobs.send((job, done)).await.is_ok()
             && let Ok(applied) = applied.await
@@ -142,12 +145,7 @@ impl Helper {
     }
 }
 
-/// Nothing: the sub-batch is to be processed when the others are.
-async fn settle(
-    hand: &mut Executor,
-    window: &Scouted,
-    part: &Part,
-) -> Result<Option<Applied>, Fault> {
+async fn settle(hand: &mut Executor, window: &Scouted, part: &Part) -> Outcome {
     let taken: Vec<&Taken> = part.places.iter().map(|place| &window.taken[*place]).collect();
     // Only what was looked up tells that others are free of it.
     let Some(preloaded) = &part.preloaded else { return Ok(None) };

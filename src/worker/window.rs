@@ -157,7 +157,8 @@ pub(super) async fn apply(
     let changes = snapshot.changes();
     let holds = holding.as_ref().map(|holding| &holding.changes).filter(|held| !held.is_empty());
     if !records.is_empty() || !attempts.is_empty() || holds.is_some() {
-        let window = Window { records, changes: &changes, attempts, holds };
+        let window =
+            Window { records, changes: &changes, attempts, catalogue: catalogue.version, holds };
         store::commit::commit(connection, fence, &window).await?;
     } else if !evaluation.inbox.is_empty() {
         // Announcing a stored result once more harms nobody, once it is sure to stay stored.

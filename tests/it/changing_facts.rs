@@ -21,6 +21,8 @@ use crate::model::Model;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const MOBILE: &str = "919800000001";
+/// The same, without the org's country code.
+const NATIONAL: &str = "9800000001";
 /// Commands of the one batch, which is then cut in two.
 const BATCH: usize = 16;
 
@@ -108,6 +110,16 @@ impl Batch {
         }
     }
 
+    fn begin_import_of_country_code(&self, code: &str) -> tokio::process::Child {
+        let path = std::env::temp_dir().join(format!("{}.toml", uuid::Uuid::new_v4()));
+        let text =
+            format!("[[org]]\ncode = \"{ORG}\"\nname = \"{ORG}\"\ncountry_code = \"{code}\"\n");
+        std::fs::write(&path, text).expect("it is written");
+        let path = path.to_str().expect("text").to_owned();
+        let mut import = self.scene.settings.command(&["import", "catalogue", &path]);
+        import.stdout(std::process::Stdio::null()).spawn().expect("the program starts")
+    }
+
     /// Waits for all answers; returns whom each command of the history was about, in its order.
     async fn done(mut self) -> Vec<(i64, String)> {
         let count = self.messages.len();
@@ -135,30 +147,50 @@ enum End {
     Conflict,
     /// Its connection is gone.
     Outage,
+    /// As for a conflict, and an import of the catalogue gives the org another country code, by which the
+    /// national number is customer 2's.
+    Catalogue,
 }
 
 #[tokio::test]
 async fn a_retry_after_an_import_overtakes_nothing_that_the_other_half_of_its_batch_committed() {
-    for end in [End::Conflict, End::Outage] {
+    for end in [End::Conflict, End::Outage, End::Catalogue] {
         let mut batch = Batch::new("facts-retry").await;
-        let version = if matches!(end, End::Conflict) { 1 } else { 0 };
+        let version = i32::from(!matches!(end, End::Outage));
         let stop = format!(
             "begin; update enrolment set version = version + {version} where customer_id = 1 and org_id > 0"
         );
         batch.blocker.execute(&stop).await;
-        let by_mobile = delink("by-mobile", &json!({ "mobile": MOBILE }), PROGRAM);
+        let by_mobile = delink("by-mobile", &json!({ "mobile": NATIONAL }), PROGRAM);
         let by_id = delink("by-id", &json!({ "id": 2 }), OTHER_PROGRAM);
         batch.publish(vec![by_mobile, by_id]).await;
         batch.blocked(1).await;
         batch.committed("by-id").await;
 
-        batch.move_the_number().await;
-        if matches!(end, End::Outage) {
-            let cut = "select pg_terminate_backend(pid) from pg_stat_activity \
-                where datname = current_database() and wait_event_type = 'Lock'";
-            batch.scene.rows.execute(cut).await;
+        match end {
+            End::Conflict => {
+                batch.move_the_number().await;
+                batch.blocker.execute("commit").await;
+            }
+            End::Outage => {
+                batch.move_the_number().await;
+                let cut = "select pg_terminate_backend(pid) from pg_stat_activity \
+                    where datname = current_database() and wait_event_type = 'Lock'";
+                batch.scene.rows.execute(cut).await;
+                batch.blocker.execute("commit").await;
+            }
+            End::Catalogue => {
+                let other = format!(
+                    "update customer set mobile = '92{NATIONAL}' where id = 2 and org_id > 0"
+                );
+                batch.scene.rows.execute(&other).await;
+                let mut import = batch.begin_import_of_country_code("92");
+                // It waits for the commit that is under way.
+                batch.blocked(2).await;
+                batch.blocker.execute("commit").await;
+                assert!(import.wait().await.expect("it ends").success());
+            }
         }
-        batch.blocker.execute("commit").await;
 
         let history = batch.done().await;
         assert_eq!(

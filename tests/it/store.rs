@@ -95,7 +95,13 @@ impl Scene {
 
     async fn store(&mut self, evaluated: &Evaluated) -> Result<(), Error> {
         let Evaluated { snapshot, records } = evaluated;
-        let window = Window { records, changes: &snapshot.changes(), attempts: &[], holds: None };
+        let window = Window {
+            records,
+            changes: &snapshot.changes(),
+            attempts: &[],
+            catalogue: self.catalogue.version,
+            holds: None,
+        };
         commit::commit(&mut self.connection, &self.fence, &window).await
     }
 

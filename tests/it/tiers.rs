@@ -88,7 +88,7 @@ impl Tiers {
 
     async fn shown(&self, customer: i64) -> Value {
         let customer = customer.to_string();
-        let arguments = ["show", "customer", "--org", ORG, &customer, "-o", "json"];
+        let arguments = ["show", "history", "--org", ORG, "--id", &customer, "-o", "json"];
         let output = self.scene.settings.command(&arguments).output().await;
         let output = output.expect("the program starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -192,9 +192,9 @@ async fn a_tier_in_use_is_not_removed_and_one_that_is_not_stays_readable() {
 async fn a_command_evaluated_by_an_old_catalogue_is_evaluated_again() {
     let mut tiers = Tiers::new("tiers-stale", &["Silver", "Gold"]).await;
     assert_eq!(tiers.code_of(link("s", 1, "Silver")).await, 200);
-    let mut blocker = Rows::of(&tiers.scene.place).await;
+    let mut locks = Rows::of(&tiers.scene.place).await;
     // The worker evaluates, begins its transaction, and waits for its lane.
-    blocker.execute("begin; select from lane for update").await;
+    locks.execute("begin; select from lane for update").await;
     tiers.scene.publisher.publish(&[update("up", 1, "UPGRADE", "Gold")]).await;
     let waiting = "select count(*) from pg_stat_activity \
         where datname = current_database() and wait_event_type = 'Lock'";
@@ -203,7 +203,7 @@ async fn a_command_evaluated_by_an_old_catalogue_is_evaluated_again() {
     })
     .await;
     tiers.import(&["Gold", "Silver"]).await;
-    blocker.execute("commit").await;
+    locks.execute("commit").await;
     assert_eq!(tiers.answer("up").await, 2101, "Gold is below Silver by now");
     assert_eq!(tiers.standing().await, [(1, "Silver".to_owned())]);
     tiers.stop().await;
@@ -214,8 +214,8 @@ async fn an_import_waits_for_commits_of_its_org_and_they_for_it() {
     let mut tiers = Tiers::new("tiers-locks", &["Silver", "Gold", "Onyx"]).await;
     assert_eq!(tiers.code_of(link("s", 1, "Silver")).await, 200);
     // The worker has begun its commit into a tier that the import takes away, and waits for a row.
-    let mut blocker = Rows::of(&tiers.scene.place).await;
-    blocker.execute("begin; update enrolment set version = version where org_id > 0").await;
+    let mut locks = Rows::of(&tiers.scene.place).await;
+    locks.execute("begin; update enrolment set version = version where org_id > 0").await;
     tiers.scene.publisher.publish(&[update("up", 1, "UPGRADE", "Onyx")]).await;
     let waiting = "select count(*) from pg_stat_activity \
         where datname = current_database() and wait_event_type = 'Lock'";
@@ -236,7 +236,7 @@ async fn an_import_waits_for_commits_of_its_org_and_they_for_it() {
     let mut import = tiers.scene.settings.command(&["import", "catalogue", &path]);
     let import = import.stderr(std::process::Stdio::piped()).spawn().expect("the program starts");
     blocked(2).await;
-    blocker.execute("commit").await;
+    locks.execute("commit").await;
     let refused = import.wait_with_output().await.expect("it ends");
     let words = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(5), "{words}");
