@@ -64,6 +64,8 @@ mod store;
 mod supervision;
 #[cfg(test)]
 mod tiers;
+#[cfg(test)]
+mod twins;
 
 #[cfg(test)]
 mod import;
