@@ -26,15 +26,37 @@ impl Fence {
     }
 }
 
+/// Who takes a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The `worker_id`, for people.
+    pub worker: &'a str,
+    /// The worker's process; `None` where no worker takes it.
+    pub process: Option<Uuid>,
+}
+
+impl<'a> From<&'a str> for Owner<'a> {
+    fn from(worker: &'a str) -> Self {
+        Self { worker, process: None }
+    }
+}
+
 /// Takes the lane: from now on whoever held it before can't commit.
-pub async fn take(connection: &mut Connection, lane: &str, worker: &str) -> Result<Fence, Error> {
+pub async fn take(
+    connection: &mut Connection,
+    lane: &str,
+    owner: impl Into<Owner<'_>>,
+) -> Result<Fence, Error> {
+    let owner = owner.into();
     let taken = sqlx::query!(
-        "insert into lane (name, epoch, holder, token) values ($1, 1, $2, gen_random_uuid())
+        "insert into lane (name, epoch, holder, process, token)
+         values ($1, 1, $2, $3, gen_random_uuid())
          on conflict (name) do update set epoch = lane.epoch + 1, holder = excluded.holder,
-             token = excluded.token, taken_at = now()
+             process = excluded.process, token = excluded.token, taken_at = now()
          returning epoch, token",
         lane,
-        worker,
+        owner.worker,
+        owner.process,
     )
     .fetch_one(connection)
     .await?;

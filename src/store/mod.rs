@@ -24,6 +24,7 @@ pub mod attempts;
 pub mod canary;
 pub mod lane_pauses;
 pub mod lane_samples;
+pub mod worker_processes;
 
 pub mod dead_letters;
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use histogram::{AtomicHistogram, Histogram};
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::worker::health::{Health, Report};
@@ -18,6 +19,10 @@ pub struct LaneCounters {
     lanes: BTreeMap<String, Arc<Counters>>,
     /// Tasks beside the lanes that stopped by themselves and began anew.
     task_restarts: Arc<AtomicU64>,
+    /// Tells this worker from others of its `worker_id`.
+    process: Uuid,
+    /// The other live workers of its `worker_id`.
+    twins: Arc<Mutex<Vec<String>>>,
 }
 
 impl LaneCounters {
@@ -29,7 +34,25 @@ impl LaneCounters {
 
     pub(super) fn named<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Self {
         let lanes = lanes.into_iter().map(|lane| (lane.to_owned(), Arc::default())).collect();
-        Self { lanes, task_restarts: Arc::default() }
+        let process = Uuid::now_v7();
+        Self { lanes, task_restarts: Arc::default(), process, twins: Arc::default() }
+    }
+
+    /// Of this worker alone, whatever its `worker_id`.
+    #[must_use]
+    pub fn process(&self) -> Uuid {
+        self.process
+    }
+
+    /// The other live workers that have this one's `worker_id`: machine and process, at most ten.
+    #[must_use]
+    pub fn twins(&self) -> Vec<String> {
+        self.twins.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes them, and returns what was noted before.
+    pub(super) fn set_twins(&self, twins: Vec<String>) -> Vec<String> {
+        std::mem::replace(&mut *self.twins.lock().unwrap_or_else(PoisonError::into_inner), twins)
     }
 
     /// Each lane's name and what it has done.

@@ -16,7 +16,7 @@ use crate::broker::consumer::Acknowledger;
 use crate::clock::Clock;
 use crate::config::{AfterDeadLetter, Config};
 use crate::retry::Backoff;
-use crate::store::fence::Fence;
+use crate::store::fence::{Fence, Owner};
 use crate::store::session::Session;
 use crate::worker::Error;
 use crate::worker::Places;
@@ -347,8 +347,8 @@ impl Lane {
         shutdown: &CancellationToken,
     ) -> Result<Hands, Fault> {
         let hold = Duration::from_millis(self.config.outage_grace_ms);
-        let worker = &self.config.worker_id;
-        let fence = tenure::take(&mut session, &self.name, worker, channel, hold, shutdown).await?;
+        let owner = Owner { worker: &self.config.worker_id, process: Some(self.permits.process) };
+        let fence = tenure::take(&mut session, &self.name, owner, channel, hold, shutdown).await?;
         let others: Vec<Session> =
             (1..self.config.connections_per_lane).map(|_| session.another()).collect();
         let executor = |session| Executor {

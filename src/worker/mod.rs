@@ -30,6 +30,7 @@ mod outgoing;
 mod pauses;
 mod permit;
 mod preflight;
+mod presence;
 mod publishing;
 mod replays;
 mod replies;
@@ -125,7 +126,7 @@ pub async fn run(
         config: Arc::new(config.clone()),
         places: Arc::new(places),
         clock,
-        permits: Arc::new(Permits::of_this_process()),
+        permits: Arc::new(Permits::of(counters.process())),
         shutdown: shutdown.clone(),
     };
     let mut tasks = JoinSet::new();

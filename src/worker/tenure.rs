@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::consumer::Acknowledger;
 use crate::retry::Backoff;
 use crate::store::error::Error;
-use crate::store::fence::{self, Fence};
+use crate::store::fence::{self, Fence, Owner};
 use crate::store::session::{self, Session};
 use crate::worker::fault::Fault;
 
@@ -24,7 +24,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub(super) async fn take(
     session: &mut Session,
     lane: &str,
-    worker: &str,
+    owner: Owner<'_>,
     channel: &Acknowledger,
     hold: Duration,
     shutdown: &CancellationToken,
@@ -33,7 +33,7 @@ pub(super) async fn take(
     let since = Instant::now();
     let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
     let fence = loop {
-        let taking = async { fence::take(session.connection().await?, lane, worker).await };
+        let taking = async { fence::take(session.connection().await?, lane, owner).await };
         let error = match session::bounded(timeout, taking).await {
             Ok(fence) => break fence,
             Err(error) => error,

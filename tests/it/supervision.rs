@@ -29,7 +29,7 @@ async fn scene(name: &str) -> Scene {
 }
 
 /// Status and body of a probe of the worker.
-async fn probe(worker: &Process, path: &str) -> Option<(u16, Value)> {
+pub(crate) async fn probe(worker: &Process, path: &str) -> Option<(u16, Value)> {
     let words = worker.words();
     let address = words.split("the console is at ").nth(1)?.split_whitespace().next()?;
     let url = format!("{address}{path}");

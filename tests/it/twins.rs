@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use partner_program_worker::store::connection;
+use partner_program_worker::store::fence::{self, Owner};
+use partner_program_worker::store::lane_samples::{self, Sample};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::harness::eventually;
 use crate::harness::journey;
@@ -11,6 +15,7 @@ use crate::harness::rows::Rows;
 use crate::harness::scene::Scene;
 use crate::harness::worker::Process;
 use crate::model::Model;
+use crate::supervision::probe;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const NAME: &str = "twin";
@@ -41,7 +46,8 @@ async fn present(rows: &mut Rows, workers: usize) {
 #[tokio::test]
 async fn two_live_workers_of_one_id_are_told_apart_and_warned_of() {
     let mut scene = Scene::new("twins", &Model::new(Utc::now(), journey::world())).await;
-    scene.settings = scene.settings.with("ARCHIVE_DEAD_LETTERS", true);
+    scene.settings =
+        scene.settings.with("ARCHIVE_DEAD_LETTERS", true).with("OPS_LISTEN", "127.0.0.1:0");
     let mut first = Process::start(&scene.settings, NAME);
     scene.publisher.publish(&journey::steps(0..5)).await;
     present(&mut scene.rows, 1).await;
@@ -55,6 +61,9 @@ async fn two_live_workers_of_one_id_are_told_apart_and_warned_of() {
     .await;
     let (one, other) = (format!("process {}", first.id()), format!("process {}", second.id()));
     assert!(first.words().contains(&other), "it names the other: {}", first.words());
+    let (_, ready) = probe(&first, "/health/ready").await.expect("it answers");
+    let told = ready["worker_id_also_used_by"][0].as_str().unwrap_or_default();
+    assert!(told.contains(&other), "{ready}");
     let check = diagnosis(&scene).await;
     let detail = check["detail"].as_str().unwrap_or_default();
     assert_eq!(check["state"], "warn", "{check}");
@@ -120,4 +129,24 @@ async fn a_worker_that_is_started_again_is_no_twin_of_itself() {
     .await;
     assert!(!again.words().contains("is also used by"), "{}", again.words());
     assert_eq!(diagnosis(&scene).await["state"], "ok");
+}
+
+/// Two workers of one id see the same lanes; only the one that has a lane speaks for it.
+#[tokio::test]
+async fn a_lane_s_figures_are_those_of_the_process_that_has_it() {
+    let mut scene = Scene::new("twins-samples", &Model::new(Utc::now(), journey::world())).await;
+    let (owner, twin) = (Uuid::now_v7(), Uuid::now_v7());
+    let mut connection =
+        connection::connect(&scene.place.database_url, "tests").await.expect("it answers");
+    let connection = &mut connection;
+    let lane = Owner { worker: NAME, process: Some(owner) };
+    fence::take(connection, "main", lane).await.expect("it is taken");
+    let sample = Sample { lane: "main".into(), commands: 7, p50: None, p99: None, oldest: None };
+    for (process, samples) in [(twin, 0), (owner, 1)] {
+        let over = Duration::from_secs(5);
+        lane_samples::add(connection, process, over, std::slice::from_ref(&sample))
+            .await
+            .expect("it is written");
+        assert_eq!(scene.rows.count("select count(*) from lane_sample").await, samples);
+    }
 }

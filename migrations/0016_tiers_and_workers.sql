@@ -59,3 +59,34 @@ begin
     return coalesce((select version = known_version from public.catalogue_version), false);
 end $$;
 comment on function catalogue_is_current is 'Whether the catalogue has still this version; if so, it has for these orgs until the transaction ends.';
+
+-- The processes of workers, so that two with one worker_id are told apart.
+create table worker_process (
+    id uuid constraint worker_process_pkey primary key,
+    worker text not null,
+    host text not null,
+    os_process_id int not null,
+    started_at timestamptz not null default now()
+        constraint worker_process_started_at_finite_check
+        check (started_at > '-infinity' and started_at < '262143-01-01 00:00:00+00'),
+    seen_at timestamptz not null default now()
+        constraint worker_process_seen_at_finite_check
+        check (seen_at > '-infinity' and seen_at < '262143-01-01 00:00:00+00')
+);
+comment on table worker_process is 'The processes of workers, each of which says every few seconds that it lives; forgotten an hour after the last time.';
+
+alter table lane add column process uuid;
+comment on column lane.process is 'The process that took the lane last, see worker_process: a worker_id may be given to two.';
+
+do $$
+begin
+    if exists (select from pg_roles where rolname = 'partner_program_worker') then
+        grant select, insert, update, delete on worker_process to partner_program_worker;
+    end if;
+    if exists (select from pg_roles where rolname = 'partner_program_ops') then
+        grant select on worker_process to partner_program_ops;
+    end if;
+    if exists (select from pg_roles where rolname = 'partner_program_readonly') then
+        grant select on worker_process to partner_program_readonly;
+    end if;
+end $$;
