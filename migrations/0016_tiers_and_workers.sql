@@ -60,6 +60,22 @@ begin
 end $$;
 comment on function catalogue_is_current is 'Whether the catalogue has still this version; if so, it has for these orgs until the transaction ends.';
 
+-- Which customers a batch was decided by: a batch that comes later goes by none that are older.
+alter table catalogue_version add column customers_version bigint not null default 1;
+comment on column catalogue_version.customers_version is 'Grows when customers change, so that two readings can be told apart.';
+
+-- With its owner's rights: whoever may write customers need not have any on the version.
+create function bump_customers_version() returns trigger language plpgsql security definer
+    set search_path = pg_catalog, public, pg_temp
+as $$
+begin
+    update public.catalogue_version set customers_version = customers_version + 1;
+    return null;
+end $$;
+
+create trigger customer_bump_version after insert or update or delete or truncate on customer
+    for each statement execute function bump_customers_version();
+
 -- The processes of workers, so that two with one worker_id are told apart.
 create table worker_process (
     id uuid constraint worker_process_pkey primary key,

@@ -5,7 +5,8 @@
 //! may give an identifier to another customer, and a command that means somebody else by then would
 //! come after what was queued behind it. Hence one rule: once a sub-batch is committed, the rest of its
 //! batch goes by the same customers, as if the import had come after the batch. A batch of which
-//! nothing is committed is processed again, in the order of the queue, by what is stored by then.
+//! nothing is committed is processed again, in the order of the queue, by what is stored by then. And facts don't
+//! go back: a batch whose look-ahead is older than what the batch before it went by loads its facts anew.
 //!
 //! Deliberately absent: a rule for another process. Where one dies between two sub-batches, the rest is
 //! redelivered and decided by what is stored then; see `docs/operations.md`, on imports.
@@ -37,6 +38,8 @@ pub(super) enum Facts<'a> {
 
 /// Whom the commands of a batch mean.
 pub(super) struct Identities {
+    /// Of the customers; they are as new, or newer.
+    pub(super) version: i64,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) customers: Snapshot,
 }

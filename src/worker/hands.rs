@@ -30,12 +30,14 @@ pub(super) struct Hands {
     /// Who came to hold what in the windows that were settled while the next was looked at; the
     /// latest first.
     recent: VecDeque<HashMap<Membership, CustomerId>>,
+    /// Of the customers by which the last batch was decided.
+    version: i64,
 }
 
 impl Hands {
     pub(super) fn of(first: Executor, others: Vec<Executor>) -> Self {
         let others = others.into_iter().map(Helper::start).collect();
-        Self { first, others, recent: VecDeque::with_capacity(scout::AHEAD) }
+        Self { first, others, recent: VecDeque::with_capacity(scout::AHEAD), version: 0 }
     }
 
     /// The hand that does alone what only one may do.
@@ -49,13 +51,19 @@ impl Hands {
         let known = Arc::new(self.first.known_attempts(&all).await?);
         let is_alone = !known.is_empty() || self.first.parked_max.is_some();
         let most = if is_alone { 1 } else { scout::parts_at_most(&self.first.config, all.len()) };
-        let mut parts = window.parts(self.recent.make_contiguous(), most).into_iter().map(Arc::new);
+        let mut parts = window
+            .parts(self.version, self.recent.make_contiguous(), most)
+            .into_iter()
+            .map(Arc::new);
         let Some(own) = parts.next() else { return Ok(Vec::new()) };
         let others: Vec<Arc<Part>> = parts.collect();
         if others.is_empty() {
             let facts = own.preloaded.as_ref().map_or(Facts::Stored, Facts::Preloaded);
             let applied = self.first.process(&all, facts, &known).await?;
-            self.remember(applied.holders);
+            // Retries load what is stored.
+            let stored = self.first.session.customers_version();
+            let looked_up = own.preloaded.as_ref().map(|known| known.identities.version);
+            self.remember(applied.holders, looked_up.map_or(stored, |version| version.max(stored)));
             return Ok(applied.settled);
         }
         let helping = others.iter().zip(&mut self.others).map(|(part, helper)| {
@@ -65,6 +73,8 @@ impl Hands {
         let (own_applied, others_applied) =
             tokio::try_join!(settle(&mut self.first, window, &own), try_join_all(helping),)?;
         let parts = std::iter::once(own).chain(others);
+        let looked_up = window.identities();
+        let mut version = looked_up.map_or(self.version, |identities| identities.version);
         let (mut holders, mut rest) = (Vec::new(), Vec::new());
         let mut settled: Vec<(usize, Settled)> = Vec::with_capacity(all.len());
         for (part, applied) in parts.zip(std::iter::once(own_applied).chain(others_applied)) {
@@ -79,7 +89,7 @@ impl Hands {
         if !rest.is_empty() {
             // As one, in the order of the queue: cut by whichever facts, that holds.
             rest.sort_unstable();
-            let facts = match window.identities() {
+            let facts = match looked_up {
                 Some(identities) if !settled.is_empty() => Facts::Pinned(identities),
                 Some(_) | None => Facts::Stored,
             };
@@ -87,14 +97,19 @@ impl Hands {
             let applied = self.first.process(&taken, facts, &known).await?;
             settled.extend(rest.into_iter().zip(applied.settled));
             holders.extend(applied.holders);
+            if matches!(facts, Facts::Stored) {
+                version = self.first.session.customers_version();
+            }
         }
         settled.sort_unstable_by_key(|(place, _)| *place);
-        self.remember(holders);
+        self.remember(holders, version);
         Ok(settled.into_iter().map(|(_, settled)| settled).collect())
     }
 
-    /// Notes who came to hold what in a batch, for those that are looked at already.
-    fn remember(&mut self, holders: Vec<(Membership, CustomerId)>) {
+    /// Notes who came to hold what in a batch, and by which customers it was decided, for those that
+    /// are looked at already.
+    fn remember(&mut self, holders: Vec<(Membership, CustomerId)>, version: i64) {
+        self.version = version;
         self.recent.truncate(scout::AHEAD - 1);
         self.recent.push_front(holders.into_iter().collect());
     }

@@ -72,14 +72,17 @@ impl Scouted {
         Self { taken, known: None }
     }
 
-    /// The window in at most `most` parts. `recent` tells who came to hold which membership id in
-    /// the windows that were settled meanwhile.
+    /// The window in at most `most` parts; in one if what was looked up is older than `version` of the
+    /// customers. `recent` tells who came to hold which membership id in the windows that were
+    /// settled meanwhile.
     pub(super) fn parts(
         &self,
+        version: i64,
         recent: &[HashMap<Membership, CustomerId>],
         most: usize,
     ) -> Vec<Part> {
-        let Some(known) = &self.known else {
+        let known = self.known.as_ref().filter(|known| known.identities.version >= version);
+        let Some(known) = known else {
             return vec![Part { places: (0..self.taken.len()).collect(), preloaded: None }];
         };
         let holders = |membership: &Membership| {
@@ -178,6 +181,7 @@ impl Scout {
 
     async fn ask(&mut self, window: &[Taken]) -> Result<Known, Error> {
         let catalogue = self.session.catalogue().await?;
+        let version = self.session.customers_version();
         let connection = self.session.connection().await?;
         let mut needs = Needs::default();
         for read in window.iter().filter_map(|taken| taken.read.as_ref().ok()) {
@@ -190,6 +194,6 @@ impl Scout {
             store::load::customers(connection, &needs, &mut customers).await?;
         }
         let holders = store::load::holders(connection, &needs).await?.into_iter().collect();
-        Ok(Known { identities: Arc::new(Identities { catalogue, customers }), holders })
+        Ok(Known { identities: Arc::new(Identities { version, catalogue, customers }), holders })
     }
 }

@@ -222,6 +222,44 @@ async fn a_batch_of_which_nothing_is_committed_is_cut_again_by_the_facts_of_its_
     assert_eq!(of(&history, 1), ["of-1"]);
 }
 
+/// The batch behind was looked at before the import; facts don't go back.
+#[tokio::test]
+async fn a_batch_that_was_looked_at_before_an_import_goes_by_no_older_facts_than_the_one_before_it()
+{
+    let mut batch = Batch::new("facts-back").await;
+    batch
+        .blocker
+        .execute("begin; update enrolment set version = version + 1 where org_id > 0")
+        .await;
+    let messages = vec![
+        delink("by-mobile", &json!({ "mobile": MOBILE }), PROGRAM),
+        delink("by-id", &json!({ "id": 2 }), PROGRAM),
+    ];
+    batch.publish(messages).await;
+    batch.blocked(2).await;
+    let rows = &mut batch.scene.rows;
+    let now = rows.texts("select now()::text").await.remove(0);
+    let of_1 = |n| delink(&format!("of-30-{n}"), &json!({ "id": 30 }), PROGRAM);
+    let mut behind = vec![delink("again", &json!({ "mobile": MOBILE }), OTHER_PROGRAM)];
+    behind.extend((1..BATCH).map(of_1));
+    batch.scene.publisher.publish(&behind).await;
+    let looked = format!(
+        "select count(*) from pg_stat_activity where datname = current_database() \
+            and state = 'idle' and query_start > '{now}' and query like '%from (%customer c%'"
+    );
+    eventually(DEADLINE, "the batch behind is looked at", async || {
+        (rows.count(&looked).await == 1).then_some(())
+    })
+    .await;
+    batch.move_the_number().await;
+    batch.blocker.execute("commit").await;
+
+    batch.messages.extend(behind);
+    let history = batch.done().await;
+    assert_eq!(of(&history, 2), ["by-mobile", "again"], "whose number it is by then");
+    assert_eq!(of(&history, 1), [""; 0]);
+}
+
 /// Another lane gives the membership id to a customer of the other half, between look-ahead and load.
 #[tokio::test]
 async fn a_membership_id_that_changes_its_holder_before_the_load_joins_what_was_cut_apart() {

@@ -350,7 +350,7 @@ async fn no_role_does_more_than_it_should() {
     ] {
         assert_eq!(scene.as_role(role, sql).await, None, "{role}: {sql}");
     }
-    let version = catalogue::version(&mut scene.connection).await.unwrap();
+    let version = catalogue::versions(&mut scene.connection).await.unwrap().catalogue;
     assert!(version > scene.catalogue.version, "workers read the changed catalogue");
 }
 
