@@ -130,21 +130,21 @@ fn edited(orgs: &[Org]) -> Vec<Org> {
 
 /// Imports the orgs' programs and tiers, as an operator does.
 async fn import(settings: &Settings, orgs: &[Org]) {
-    let mut text = String::new();
-    for Org { code, country_code, programs, .. } in orgs {
-        text += &format!(
-            "[[org]]\ncode = \"{code}\"\nname = \"{code}\"\ncountry_code = \"{country_code}\"\n"
-        );
-        for Program { name, external, active, ends_at, tiers } in programs {
-            let kind = if *external { "EXTERNAL" } else { "SUPPLEMENTARY" };
-            text += &format!(
-                "[[org.program]]\nname = \"{name}\"\nkind = \"{kind}\"\nactive = {active}\ntiers = {tiers:?}\n"
-            );
-            if let Some(end) = ends_at {
-                text += &format!("ends_at = \"{}\"\n", end.to_rfc3339());
-            }
-        }
-    }
+    let program = |Program { name, external, active, ends_at, tiers }: &Program| {
+        let kind = if *external { "EXTERNAL" } else { "SUPPLEMENTARY" };
+        let end = ends_at.map(|end| format!("ends_at = \"{}\"\n", end.to_rfc3339()));
+        format!(
+            "[[org.program]]\nname = \"{name}\"\nkind = \"{kind}\"\nactive = {active}\ntiers = {tiers:?}\n{}",
+            end.unwrap_or_default()
+        )
+    };
+    let org = |Org { code, country_code, programs, .. }: &Org| {
+        let programs: String = programs.iter().map(program).collect();
+        format!(
+            "[[org]]\ncode = \"{code}\"\nname = \"{code}\"\ncountry_code = \"{country_code}\"\n{programs}"
+        )
+    };
+    let text: String = orgs.iter().map(org).collect();
     let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
     std::fs::write(file.path(), text).expect("it is written");
     settings.run(&["import", "catalogue", file.path().to_str().expect("text")]).await;
