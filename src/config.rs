@@ -28,6 +28,9 @@ use crate::config::hosts::each_host;
 /// The lane that takes whatever no other lane is bound to; it always exists.
 pub const MAIN_LANE: &str = "main";
 
+/// The least time that a broker from 4.3 on leaves deliveries unacked.
+const UNACKED_MIN: Duration = Duration::from_hours(2);
+
 /// Everything that can be set. The fields are called like their keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -102,6 +105,19 @@ pub struct Lane {
     /// Most commands that are parked behind dead letters; those beyond it are dead-lettered
     /// themselves, each at its place. Default: 10,000.
     pub parked_max: usize,
+    /// The message priority of the lane's commands; those without any count as 4. Default: 4.
+    pub priority: u8,
+    /// What becomes of a command with another priority, if the broker reorders by it. Default: `refuse`.
+    pub other_priority: OtherPriority,
+}
+
+/// What becomes of a command whose priority moves it in its lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherPriority {
+    /// It becomes a dead letter, which a replay puts in its place.
+    Refuse,
+    /// It takes effect where the broker delivers it, and a log line and a metric say so.
+    Warn,
 }
 
 /// What becomes of a customer's later commands once one of them is a dead letter.
@@ -117,7 +133,14 @@ impl Lane {
     /// The lane with every other setting at its default.
     #[must_use]
     pub fn new(name: String, bindings: Vec<String>) -> Self {
-        Self { name, bindings, after_dead_letter: AfterDeadLetter::Skip, parked_max: 10_000 }
+        Self {
+            name,
+            bindings,
+            after_dead_letter: AfterDeadLetter::Skip,
+            parked_max: 10_000,
+            priority: 4,
+            other_priority: OtherPriority::Refuse,
+        }
     }
 }
 
@@ -179,6 +202,14 @@ impl Config {
     #[must_use]
     pub const fn database_timeout(&self) -> Duration {
         Duration::from_millis(self.database_timeout_ms)
+    }
+
+    /// How long a delivery may stay unacked before the broker takes it away: no lane holds one for as
+    /// long. Those of a whole prefetch, which is four windows by default, may wait for each other, and
+    /// each window for `outage_grace_ms`.
+    #[must_use]
+    pub fn unacked_max(&self) -> Duration {
+        UNACKED_MIN.max(12 * Duration::from_millis(self.outage_grace_ms))
     }
 
     /// The setting `confirm_timeout_ms`.

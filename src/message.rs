@@ -13,6 +13,9 @@ pub const BODY_BYTES_MAX: usize = 1_048_576;
 pub const BODY_LENGTH: &str = "x-body-length";
 /// The header with the SHA-256 of a body before it was cut, hexadecimal.
 pub const BODY_HASH: &str = "x-body-sha256";
+/// The header with the priority that a dead letter's command came with. The letter has none itself: a
+/// broker would deliver it before others.
+pub const PRIORITY: &str = "x-priority";
 /// The header that keeps a `timestamp` which is no time of the calendar, in seconds.
 pub const UNREADABLE_TIMESTAMP: &str = "x-unreadable-timestamp";
 
@@ -31,8 +34,8 @@ pub struct Message {
 
 /// The basic properties of AMQP 0-9-1 that this system reads or sets.
 ///
-/// Published messages are always persistent; priority and per-message expiry are never set,
-/// because both break the order of a queue.
+/// Published messages are always persistent. Per-message expiry is never set, because it breaks the
+/// order of a queue; priority only where a lane's commands have one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Properties {
     /// The publisher's id of the message.
@@ -51,6 +54,8 @@ pub struct Properties {
     pub app_id: Option<String>,
     /// On a delivery: the publisher, as the broker authenticated it. Never set when publishing.
     pub user_id: Option<String>,
+    /// On a delivery: as its publisher set it; brokers from 4.0 on deliver by it.
+    pub priority: Option<u8>,
     /// Whole seconds, as AMQP has it.
     pub timestamp: Option<DateTime<Utc>>,
     /// Field tables, arrays and scalars as the JSON values nearest to them.

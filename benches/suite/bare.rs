@@ -16,7 +16,7 @@ use partner_program_worker::domain::enrolment::{Effect, EffectKind, Enrolment, E
 use partner_program_worker::domain::evaluate::{Counts, Verdict};
 use partner_program_worker::domain::identity::CustomerId;
 use partner_program_worker::domain::needs::Needs;
-use partner_program_worker::domain::program::{Catalogue, OrgId, ProgramId};
+use partner_program_worker::domain::program::{Catalogue, OrgId, ProgramId, TierId};
 use partner_program_worker::domain::snapshot::Change;
 use partner_program_worker::message::Message;
 use partner_program_worker::store;
@@ -34,6 +34,7 @@ use crate::stage::LANE;
 const WINDOW: usize = 512;
 const PREFETCH: u16 = 1999;
 const TIMEOUT: Duration = Duration::from_secs(30);
+const UNACKED_MAX: Duration = Duration::from_mins(30);
 /// Windows whose confirms are out.
 const IN_FLIGHT: usize = 2;
 /// As long as the result of one item.
@@ -44,8 +45,9 @@ pub(crate) async fn run((database, amqp): (String, String), connections: usize, 
     let consuming = Connection::open(&amqp, "bare consuming").await.expect("a connection");
     let publishing = Connection::open(&amqp, "bare publishing").await.expect("a connection");
     let mut publisher = Publisher::open(&Arc::new(publishing), TIMEOUT).await.expect("a channel");
-    let mut consumer =
-        Consumer::subscribe(&consuming, LANE, PREFETCH, "bare").await.expect("the lane");
+    let mut consumer = Consumer::subscribe(&consuming, LANE, PREFETCH, "bare", UNACKED_MAX)
+        .await
+        .expect("the lane");
     let acknowledger = consumer.acknowledger();
     let (mut sessions, fence, catalogue) = sessions(database, connections).await;
     let (sender, mut sent) = mpsc::channel::<(Confirming, u64)>(IN_FLIGHT);
@@ -163,7 +165,13 @@ async fn apply(
             membership_id_passes_on: false,
         })
         .collect();
-    let window = Window { records: &records, changes: &changes, attempts: &[], holds: None };
+    let window = Window {
+        records: &records,
+        changes: &changes,
+        attempts: &[],
+        catalogue: catalogue.version,
+        holds: None,
+    };
     store::commit::commit(connection, fence, &window).await?;
     Ok(messages)
 }
@@ -193,7 +201,7 @@ fn after(operation: Operation, customer: CustomerId) -> Enrolment {
     Enrolment {
         linked: operation != Operation::Delink,
         membership_id: Some(format!("{}-{}", if fresh { "new" } else { "old" }, customer.0)),
-        tier_number: (operation == Operation::Update).then_some(3),
+        tier: (operation == Operation::Update).then_some(TierId(3)),
         tier_expires_at: None,
         linked_since: Utc::now(),
         version: if fresh { 1 } else { 2 },

@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
-# rabbitmq-4.sh
+# rabbitmq-4.sh [SUITE]
 #
 # Unpacks RabbitMQ 4.0 (Debian 13's, with its Erlang) into a folder of its own, once, and prints the
 # path of its server: half a minute, 180 MB, in ~/.cache/partner-program/rabbitmq-4. The machine's
 # own packages stay as they are. `make test RABBITMQ=4` runs the tests on it. Needs root, for it
-# runs behind chroot.
+# runs behind chroot. Another SUITE of Debian has another version, whose index may have expired:
+# forky had 4.3.6.
 set -euo pipefail
 # shellcheck source=deploy/local/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-readonly suite=trixie
+readonly suite=${1:-trixie}
 readonly packages=rabbitmq-server,base-files,dash,coreutils,sed,grep,mawk,hostname,libc-bin
-readonly folder="${XDG_CACHE_HOME:-$HOME/.cache}/partner-program/rabbitmq-4"
+case $suite in
+trixie) name=rabbitmq-4 ;;
+*) name=rabbitmq-4-$suite ;;
+esac
+readonly folder="${XDG_CACHE_HOME:-$HOME/.cache}/partner-program/$name"
 readonly unpack_seconds=300
 
 # Where this machine's own Debian packages come from.
@@ -47,7 +52,7 @@ unpack() {
     rm -rf "$folder.new"
     mkdir -p "$folder.new"
     timeout "$unpack_seconds" mmdebstrap --quiet --variant=extract --include="$packages" \
-        "$suite" "$folder.new/root" "$site" >&2 || die 'RabbitMQ 4 could not be unpacked'
+        --aptopt='Acquire::Check-Valid-Until "false"' "$suite" "$folder.new/root" "$site" >&2 || die 'RabbitMQ 4 could not be unpacked'
     # No maintainer script has run: this link and this file are what the server misses.
     ln -sf mawk "$folder.new/root/usr/bin/awk"
     touch "$folder.new/root/etc/hosts"

@@ -2,7 +2,7 @@
 
 use std::mem::ManuallyDrop;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,12 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::error::Error;
+use crate::broker::greeting;
+use crate::broker::version::Server;
 use crate::config::hosts::each_in_turn;
 
 /// Bounds the whole handshake, over all hosts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bounds a request to the broker.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bounds a polite goodbye: whoever does not answer it is likely gone.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How soon a silent peer counts as gone, where the URL does not say otherwise.
@@ -30,7 +32,8 @@ const REPLY_SUCCESS: u16 = 200;
 pub struct Connection {
     inner: Arc<lapin::Connection>,
     consumers: Consumers,
-    lost: CancellationToken,
+    lost: Loss,
+    server: Server,
     /// Tells `lost` when lapin reports an error.
     _watch: AbortOnDropHandle<()>,
 }
@@ -61,23 +64,41 @@ impl Connection {
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
         let what = format!("connecting to {}:{}", uri.authority.host, uri.authority.port);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let connecting = lapin::Connection::connect_uri(uri, properties);
-        let inner = tokio::time::timeout(timeout, connecting)
+        let connecting = greeting::connect(uri, properties);
+        let (inner, server) = tokio::time::timeout(timeout, connecting)
             .await
             .map_err(|_elapsed| Error::timeout(&what, timeout))?
             .map_err(|error| Error::of(&what, &error))?;
-        let lost = CancellationToken::new();
+        let lost = Loss::default();
         let watch = watch(inner.events_listener(), inner.status().clone(), lost.clone());
         let watch = AbortOnDropHandle::new(tokio::spawn(watch));
         let inner = Arc::new(inner);
         let consumers = Consumers { connection: Arc::clone(&inner), held: Mutex::default() };
-        Ok(Self { inner, consumers, lost, _watch: watch })
+        Ok(Self { inner, consumers, lost, server, _watch: watch })
     }
 
-    /// Waits until the connection is lost, and says so.
+    /// Waits until the connection is lost, or a subscription of it, and says which.
     pub async fn closed(&self) -> Error {
-        self.lost.cancelled().await;
-        Error::Outage("the connection was lost".into())
+        self.lost.token.cancelled().await;
+        let why = self.lost.why.get().map_or("the connection was lost", String::as_str);
+        Error::Outage(why.to_owned())
+    }
+
+    /// Which server it goes to.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The largest frame that both sides agreed upon, in bytes.
+    #[must_use]
+    pub fn frame_max(&self) -> usize {
+        usize::try_from(self.inner.configuration().frame_max()).unwrap_or(usize::MAX)
+    }
+
+    /// What ends the connection's use early.
+    pub(super) fn loss(&self) -> Loss {
+        self.lost.clone()
     }
 
     /// Whether the broker has stopped taking writes (memory or disk alarm).
@@ -102,6 +123,22 @@ impl Connection {
 
     pub(super) async fn channel(&self) -> Result<Channel, Error> {
         request("opening a channel", self.inner.create_channel()).await
+    }
+}
+
+/// That a connection is of no use any more, told to whoever waits for that.
+#[derive(Clone, Default)]
+pub(super) struct Loss {
+    token: CancellationToken,
+    why: Arc<OnceLock<String>>,
+}
+
+impl Loss {
+    /// A subscription that ends takes its connection with it: what was delivered before may be
+    /// somebody else's already.
+    pub(super) fn tell(&self, why: &str) {
+        self.why.get_or_init(|| why.to_owned());
+        self.token.cancel();
     }
 }
 
@@ -157,7 +194,7 @@ async fn say_goodbye(goodbye: impl Future<Output = lapin::Result<()>>) {
 async fn watch(
     events: impl futures_util::Stream<Item = Event>,
     status: ConnectionStatus,
-    lost: CancellationToken,
+    lost: Loss,
 ) {
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
@@ -174,5 +211,5 @@ async fn watch(
             _ => {}
         }
     }
-    lost.cancel();
+    lost.token.cancel();
 }

@@ -3,13 +3,14 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 
-use crate::broker::connection::{Connection, REQUEST_TIMEOUT, close_channel, request};
+use crate::broker::connection::{Connection, Loss, close_channel, request};
 use crate::broker::error::Error;
 use crate::broker::properties;
 use crate::failpoint::{self, Protection};
@@ -22,6 +23,8 @@ pub struct Consumer {
     deliveries: lapin::Consumer,
     /// How many have come.
     delivered: Arc<AtomicU64>,
+    /// Told when the subscription ends.
+    loss: Loss,
 }
 
 /// A message and the right to ack it.
@@ -35,29 +38,36 @@ pub struct Delivery {
 }
 
 impl Consumer {
-    /// Subscribes to `queue`; at most `prefetch` deliveries are unacked at any time.
+    /// Subscribes to `queue`; at most `prefetch` deliveries are unacked at any time, and each for at
+    /// most `unacked_max`. A broker from 4.3 on cancels a consumer that holds one for longer, and
+    /// returns only the overdue ones, which another consumer gets before the rest; older brokers have
+    /// a setting of their own (`consumer_timeout`), and close the channel, which keeps the order.
     pub async fn subscribe(
         connection: &Connection,
         queue: &str,
         prefetch: u16,
         tag: &str,
+        unacked_max: Duration,
     ) -> Result<Self, Error> {
         let channel = connection.channel().await?;
         request("setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default()))
             .await?;
         let no_ack = failpoint::is_without(Protection::AckAfterCommit);
         let options = BasicConsumeOptions { no_ack, ..BasicConsumeOptions::default() };
-        let consuming =
-            channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default());
+        let mut arguments = FieldTable::default();
+        let milliseconds = i64::try_from(unacked_max.as_millis()).unwrap_or(i64::MAX);
+        arguments.insert("x-consumer-timeout".into(), AMQPValue::LongLongInt(milliseconds));
+        let consuming = channel.basic_consume(queue.into(), tag.into(), options, arguments);
         let deliveries = request(&format!("subscribing to {queue}"), consuming).await?;
         connection.hold(deliveries.clone());
-        Ok(Self { channel, prefetch, deliveries, delivered: Arc::default() })
+        let loss = connection.loss();
+        Ok(Self { channel, prefetch, deliveries, delivered: Arc::default(), loss })
     }
 
     /// The next delivery. Safe to cancel.
     ///
-    /// The end of the stream is an [`Error::Outage`]: a deleted queue ends it while the channel
-    /// stays open.
+    /// The end of the stream is an [`Error::Outage`], and the loss of the connection: a cancel by the
+    /// broker, as of a deleted queue, ends it while the channel stays open.
     pub async fn next(&mut self) -> Result<Delivery, Error> {
         let next = self.deliveries.next().await;
         self.delivered.fetch_add(1, Ordering::Relaxed);
@@ -72,12 +82,18 @@ impl Consumer {
                     delivery.data,
                 ),
             }),
-            Some(Err(error)) => Err(Error::of("consuming", &error)),
-            None => Err(Error::Outage(
-                "the broker ended the subscription: the queue was deleted or the channel closed"
+            Some(Err(error)) => Err(self.lost(Error::of("consuming", &error))),
+            None => Err(self.lost(Error::Outage(
+                "the broker ended the subscription: the queue was deleted, deliveries were held for too long, or the channel was closed"
                     .into(),
-            )),
+            ))),
         }
+    }
+
+    /// Ends whatever works on deliveries of the connection: from now on another consumer may have them.
+    fn lost(&self, error: Error) -> Error {
+        self.loss.tell(&error.to_string());
+        error
     }
 
     /// Acks for this channel, by whoever announces.
@@ -115,18 +131,21 @@ impl Acknowledger {
     /// Asks the broker whether the channel is still open.
     ///
     /// The answer comes behind all deliveries that the broker has sent already, which may be
-    /// hundreds of megabytes: so it is waited for as long as these come. The prefetch bounds that.
-    pub async fn check_open(&self) -> Result<(), Error> {
+    /// hundreds of megabytes: so it is waited for as long as these come, and for `patience` after
+    /// the last one. A broker from 4.0 on takes seconds over each delivery with deep headers, and to
+    /// begin anew would make it take them again. The prefetch bounds that; a broker that is gone is
+    /// noticed by the connection.
+    pub async fn check_open(&self, patience: Duration) -> Result<(), Error> {
         let what = "checking the channel";
         // Any request would do; this one changes nothing.
         let options = BasicQosOptions::default();
         let mut answer = pin!(self.channel.basic_qos(self.prefetch, options));
         loop {
             let before = self.delivered.load(Ordering::Relaxed);
-            match tokio::time::timeout(REQUEST_TIMEOUT, &mut answer).await {
+            match tokio::time::timeout(patience, &mut answer).await {
                 Ok(answer) => return answer.map_err(|error| Error::of(what, &error)),
                 Err(_elapsed) if self.delivered.load(Ordering::Relaxed) > before => {}
-                Err(_elapsed) => return Err(Error::timeout(what, REQUEST_TIMEOUT)),
+                Err(_elapsed) => return Err(Error::timeout(what, patience)),
             }
         }
     }

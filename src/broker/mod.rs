@@ -9,11 +9,14 @@ pub mod connection;
 pub mod error;
 pub mod installation;
 pub mod topology;
+pub mod version;
 
 pub mod consumer;
 pub mod depth;
 pub mod follower;
 pub mod management;
+pub mod probe;
 pub mod publisher;
 
+mod greeting;
 mod properties;

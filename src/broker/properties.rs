@@ -45,6 +45,7 @@ pub(super) fn message(
             content_encoding: text(properties.content_encoding()),
             app_id: text(properties.app_id()),
             user_id: text(properties.user_id()),
+            priority: *properties.priority(),
             timestamp,
             headers,
         },
@@ -76,6 +77,9 @@ pub(super) fn of(properties: &Properties) -> BasicProperties {
     }
     if let Some(app_id) = &properties.app_id {
         out = out.with_app_id(app_id.as_str().into());
+    }
+    if let Some(priority) = properties.priority {
+        out = out.with_priority(priority);
     }
     if let Some(seconds) = properties.timestamp.and_then(|at| u64::try_from(at.timestamp()).ok()) {
         out = out.with_timestamp(seconds);
@@ -176,6 +180,7 @@ mod tests {
             content_encoding: Some("identity".into()),
             app_id: Some("a".into()),
             user_id: None,
+            priority: Some(9),
             timestamp: DateTime::from_timestamp(1_700_000_000, 0),
             headers: [
                 ("n".to_owned(), Value::from(3)),

@@ -106,7 +106,7 @@ struct Binding {
 }
 
 #[derive(Clone, Copy)]
-enum Argument {
+pub(super) enum Argument {
     Text(&'static str),
     Number(i64),
     Flag,
@@ -136,7 +136,7 @@ const EXCHANGES: [Exchange; 5] = [
     Exchange { name: DEAD_LETTERS, kind: ExchangeKind::Fanout, is_internal: false, arguments: &[] },
 ];
 
-const LANE_ARGUMENTS: &[(&str, Argument)] = &[
+pub(super) const LANE_ARGUMENTS: &[(&str, Argument)] = &[
     ("x-queue-type", Argument::Text("quorum")),
     ("x-single-active-consumer", Argument::Flag),
     ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT)),

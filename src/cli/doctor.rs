@@ -4,6 +4,7 @@ mod clocks;
 mod database;
 mod installation;
 mod memory;
+mod rabbitmq;
 mod routing;
 
 use serde::Serialize;
@@ -17,7 +18,7 @@ use crate::config::Config;
 /// Check settings, database, broker and topology, and say what to do about what is wrong
 #[derive(clap::Args)]
 #[command(after_help = "\
-Changes nothing. Exits with 1 if any check fails; warnings alone exit with 0.
+Changes nothing; a queue `partner-program.doctor.…` is declared and deleted. Exits with 1 if any check fails; warnings alone exit with 0.
 
 Examples:
   partner-program doctor
@@ -116,6 +117,7 @@ async fn broker(config: &Config) -> Vec<Check> {
         }
     };
     let mut checks = vec![Check::ok("broker", shown)];
+    checks.extend(rabbitmq::checks(&connection, config).await);
     if let Ok(map) = super::topology::of(config) {
         match topology::declare::verify(&connection, &Topology { map }).await {
             Ok(differences) if differences.is_empty() => {

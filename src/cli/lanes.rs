@@ -16,6 +16,7 @@ use crate::store::connection::{self, Connection};
 use crate::store::lane_pauses::{self, Pause};
 use crate::store::lane_samples::{self, Present};
 use crate::store::vitals;
+use crate::store::worker_processes::{self, REMEDY};
 
 /// See who works the lanes, let a lane stand still, and give a pattern to another lane
 #[derive(Subcommand)]
@@ -76,6 +77,10 @@ async fn list(connection: &mut Connection, context: &mut Context) -> anyhow::Res
     let taken = vitals::lanes(connection).await?;
     let mut pauses = lane_pauses::paused(connection).await?;
     let present = lane_samples::present(connection).await?;
+    let shared = worker_processes::shared_ids(connection).await?;
+    for id in &shared {
+        note(&format!("{}; {REMEDY}", id.problem()));
+    }
     let names = names(&taken, context);
     let depths = match depths(&names, context).await {
         Ok(depths) => depths,
@@ -94,6 +99,9 @@ async fn list(connection: &mut Connection, context: &mut Context) -> anyhow::Res
                 ready: depth.map(|depth| depth.ready),
                 consumers: depth.map(|depth| depth.consumers),
                 holder: taken.map(|lane| lane.holder.clone()),
+                holder_process: taken.and_then(|lane| lane.process_name.clone()),
+                is_shared: taken
+                    .is_some_and(|lane| shared.iter().any(|id| id.worker == lane.holder)),
                 epoch: taken.map(|lane| lane.epoch),
                 taken_at: taken.map(|lane| lane.taken_at),
                 now: present.iter().find(|present| present.lane == name).map(NowView::of),
@@ -177,6 +185,11 @@ async fn depths(names: &[String], context: &Context) -> anyhow::Result<Vec<Optio
 struct LaneRow {
     lane: String,
     holder: Option<String>,
+    /// Machine and number there.
+    holder_process: Option<String>,
+    /// Whether the holder's id alone does not say which worker it is.
+    #[serde(skip)]
+    is_shared: bool,
     epoch: Option<i64>,
     taken_at: Option<DateTime<Utc>>,
     ready: Option<u32>,
@@ -235,9 +248,15 @@ impl Row for LaneRow {
         let now = self.now.as_ref();
         let figure =
             |value: Option<f64>| or_dash(value.map(|value| format!("{value:.1}")).as_ref());
+        let holder = match (&self.holder, &self.holder_process) {
+            (Some(holder), Some(process)) if self.is_shared => {
+                Some(format!("{holder} ({process})"))
+            }
+            (holder, _) => holder.clone(),
+        };
         vec![
             self.lane.clone(),
-            or_dash(self.holder.as_ref()),
+            or_dash(holder.as_ref()),
             or_dash(self.epoch.as_ref()),
             or_dash(self.taken_at.map(moment).as_ref()),
             or_dash(self.ready.as_ref()),

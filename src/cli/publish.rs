@@ -98,7 +98,7 @@ enum OperationName {
 pub(super) async fn run(args: Args, context: &mut Context) -> anyhow::Result<Exit> {
     let envelope = envelope(&args);
     envelope.check().map_err(|error| Refusal::Usage(error.to_string()))?;
-    let mut inputs = Inputs::new(args.files.clone(), args.limit, envelope);
+    let mut inputs = Inputs::new(args.files.clone(), args.limit, envelope, context.config.clone());
     if args.dry_run {
         while let Some(message) = inputs.next().await? {
             context.output.follow(&Planned::of(&message))?;

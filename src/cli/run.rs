@@ -34,9 +34,11 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     super::topology::of(config)?;
     let mut signals = Signals::listen()?;
     let lanes: Vec<&str> = config.lanes.iter().map(|lane| lane.name.as_str()).collect();
+    let counters = LaneCounters::of(config);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         worker.id = config.worker_id,
+        worker.process = %counters.process(),
         lanes = lanes.join(","),
         "partner-program {} starts as {} on the lanes {}",
         env!("CARGO_PKG_VERSION"),
@@ -45,7 +47,6 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     );
     let shutdown = CancellationToken::new();
     let kill = CancellationToken::new();
-    let counters = LaneCounters::of(config);
     let working = async {
         let worked =
             worker::run(config, Clock::system(), &counters, shutdown.clone(), kill.clone()).await;
@@ -56,8 +57,9 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
         if config.archive_dead_letters {
             let keep = || {
                 let (config, stop) = (config.clone(), shutdown.clone());
+                let process = counters.process();
                 async move {
-                    Box::pin(keeper::keep(&config, &stop)).await;
+                    Box::pin(keeper::keep(&config, process, &stop)).await;
                     Ok(())
                 }
             };

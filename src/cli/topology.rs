@@ -222,8 +222,7 @@ fn map_differences(map: &RoutingMap, applied: Option<&routing::Routing>) -> Vec<
 
 /// The routing map of the configured lanes, unless two of them would get the same command.
 pub(super) fn of(config: &Config) -> Result<RoutingMap, Refusal> {
-    let lanes = config.lanes.iter();
-    let map = RoutingMap::new(lanes.map(|lane| (lane.name.as_str(), lane.bindings.as_slice())));
+    let map = RoutingMap::of(&config.lanes);
     match map.overlap() {
         Some(overlap) => Err(Refusal::Usage(format!("lane: {overlap}"))),
         None => Ok(map),

@@ -7,10 +7,11 @@ use toml::Value;
 use url::Url;
 
 use super::hosts::{each_host, lacks_a_host};
-use super::{AfterDeadLetter, Lane, LogFormat, SecretUrl};
+use super::{AfterDeadLetter, Lane, LogFormat, OtherPriority, SecretUrl};
 
 const LANE_NAME_MAX: usize = 40;
-const LANE_KEYS: [&str; 4] = ["name", "bindings", "after_dead_letter", "parked_max"];
+const LANE_KEYS: [&str; 6] =
+    ["name", "bindings", "after_dead_letter", "parked_max", "priority", "other_priority"];
 const PARKED_MAX: i64 = 1_000_000;
 /// AMQP's limit of a short string.
 const BINDING_BYTES_MAX: usize = 255;
@@ -25,6 +26,13 @@ pub(super) enum Given {
 pub(super) struct Problem {
     pub(super) problem: String,
     pub(super) remedy: String,
+}
+
+impl Problem {
+    /// The same, of a key in a table.
+    fn of(self, key: &str) -> Self {
+        Self { problem: format!("{key}: {}", self.problem), remedy: self.remedy }
+    }
 }
 
 pub(super) fn problem<T>(
@@ -156,11 +164,22 @@ fn lane_of_table(value: Value) -> Result<Lane, Problem> {
         };
     }
     if let Some(given) = table.remove("parked_max") {
-        let named = |Problem { problem, remedy }| Problem {
-            problem: format!("parked_max: {problem}"),
-            remedy,
+        let number = integer(Given::Toml(given), 1..=PARKED_MAX);
+        lane.parked_max = number.map_err(|problem| problem.of("parked_max"))?;
+    }
+    if let Some(given) = table.remove("priority") {
+        let number = integer(Given::Toml(given), 0..=255);
+        lane.priority = number.map_err(|problem| problem.of("priority"))?;
+    }
+    if let Some(given) = table.remove("other_priority") {
+        lane.other_priority = match string(Given::Toml(given))?.as_str() {
+            "refuse" => OtherPriority::Refuse,
+            "warn" => OtherPriority::Warn,
+            other => {
+                let remedy = "write other_priority = \"refuse\" or \"warn\"";
+                return problem(format!("`{other}` is nothing to do about priorities"), remedy);
+            }
         };
-        lane.parked_max = integer(Given::Toml(given), 1..=PARKED_MAX).map_err(named)?;
     }
     if let Some(other) = table.keys().next() {
         let nearest = nearest(other, LANE_KEYS.map(str::to_owned).into_iter());

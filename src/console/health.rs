@@ -70,6 +70,7 @@ pub(super) async fn ready(State(app): State<Shared>) -> Response {
     let body = json!({
         "status": word,
         "worker": app.config.worker_id,
+        "worker_id_also_used_by": app.counters.twins(),
         "database": beat.database.word(),
         "broker": beat.broker.word(),
         "bindings": bindings.to_string(),

@@ -16,6 +16,7 @@ use crate::console::pulse::Lane;
 use crate::console::who::Identity;
 use crate::store::lane_pauses::{self, Pause};
 use crate::store::lane_samples::{self, Present, Series};
+use crate::store::worker_processes::{self, REMEDY};
 
 /// Points of the plot: an hour of looks, five seconds apart.
 const POINTS: usize = 720;
@@ -25,6 +26,8 @@ const POINTS: usize = 720;
 struct Page {
     frame: Frame,
     rows: Vec<Row>,
+    /// What is wrong with the ids of workers.
+    shared_ids: Vec<String>,
     plot: Option<Line>,
     top: String,
     per_second: String,
@@ -82,11 +85,13 @@ pub(super) async fn list(
     let mut connection = app.database.lend().await?;
     let pauses = lane_pauses::paused(&mut connection).await?;
     let hours = lane_samples::last_hour(&mut connection).await?;
+    let shared_ids = worker_processes::shared_ids(&mut connection).await?;
     connection.give_back();
     let plot = chart::line(&values, POINTS);
     let rows = beat.lanes.iter().map(|lane| row(lane, &pauses, &hours, &frame)).collect();
     page(&Page {
         rows,
+        shared_ids: shared_ids.iter().map(|id| format!("{}; {REMEDY}", id.problem())).collect(),
         top: plot.as_ref().map_or(String::new(), |line| rate(line.top)),
         plot,
         per_second: beat.per_second().map_or("–".to_owned(), rate),

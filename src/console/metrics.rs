@@ -1,5 +1,5 @@
 //! The metrics, in the text format of `OpenMetrics`. No personal data, and no org: lanes are the finest
-//! label.
+//! label, but for publishers that send a priority, which are users of the broker.
 
 use std::fmt;
 
@@ -11,6 +11,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use uuid::Uuid;
 
 use crate::console::app::Shared;
 use crate::console::failure::Failure;
@@ -24,7 +25,7 @@ pub(super) async fn metrics(State(app): State<Shared>) -> Result<impl IntoRespon
     let mut registry = Registry::with_prefix("partner_program");
     registry.register_collector(Box::new(Seen {
         beat: app.pulse.beat(),
-        worker: app.config.worker_id.clone(),
+        process: app.counters.process(),
     }));
     registry.register_collector(Box::new(Counted(app.counters.clone())));
     let mut page = String::new();
@@ -37,7 +38,8 @@ pub(super) async fn metrics(State(app): State<Shared>) -> Result<impl IntoRespon
 #[derive(Debug)]
 struct Seen {
     beat: Beat,
-    worker: String,
+    /// Of this worker; another may have its id.
+    process: Uuid,
 }
 
 impl Collector for Seen {
@@ -82,7 +84,7 @@ impl Collector for Seen {
             lane.held.as_ref().map(|held| held.epoch)
         })?;
         lane_gauge(&mut to, "lane_held", "Whether this worker took the lane last", lanes, |lane| {
-            lane.held.as_ref().map(|held| i64::from(held.holder == self.worker))
+            lane.held.as_ref().map(|held| i64::from(held.process == Some(self.process)))
         })
     }
 }
@@ -104,9 +106,23 @@ impl Collector for Counted {
                     .encode_counter::<NoLabelSet, _, u64>(&each[place].2, None)?;
             }
         }
+        let name = "worker_other_priority_commands";
+        let what = "Commands with another priority than the lane's, by publisher";
+        let mut others = family(&mut to, name, what, MetricType::Counter)?;
+        for (lane, counters) in self.0.iter() {
+            for ((publisher, outcome), count) in counters.other_priorities().each() {
+                let labels =
+                    [("lane", lane), ("publisher", &publisher), ("outcome", outcome.as_str())];
+                others
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
         let what = "Tasks beside the lanes that stopped by themselves";
         family(&mut to, "worker_task_restarts", what, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&self.0.count_task_restarts(), None)?;
+        let twins = i64::try_from(self.0.twins().len()).unwrap_or(i64::MAX);
+        gauge(&mut to, "worker_id_twins", "Other live workers with this one's worker_id", twins)?;
         let what = "Whether the lane could apply a command now, or is paused";
         let mut ready = family(&mut to, "worker_lane_ready", what, MetricType::Gauge)?;
         for (lane, counters) in self.0.iter() {

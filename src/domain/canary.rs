@@ -9,7 +9,7 @@ use super::command::{
     Command, Entry, GivenDate, Identifiers, LinkItem, Reference, UpdateDetails, UpdateItem,
 };
 use super::identity::CustomerId;
-use super::program::{Org, OrgId, Program, ProgramId, ProgramKind, Tier};
+use super::program::{Org, OrgId, Program, ProgramId, ProgramKind, Tier, TierId};
 
 /// No routing key can name it: the word before the first dot is empty.
 const CODE: &str = ".canary";
@@ -23,7 +23,7 @@ const NOT_ENROLLED: CustomerId = CustomerId(2);
 /// The org, with its program.
 #[must_use]
 pub fn org() -> Org {
-    let tier = Tier { number: 1, name: NAME.into(), normalised_name: NAME.into() };
+    let tier = Tier { id: TierId(1), rank: 1, name: NAME.into(), normalised_name: NAME.into() };
     let program = Program {
         id: ProgramId(-1),
         name: NAME.into(),
@@ -101,7 +101,7 @@ mod tests {
         let enrolment = Enrolment {
             linked: true,
             membership_id: Some(NAME.into()),
-            tier_number: Some(1),
+            tier: Some(TierId(1)),
             tier_expires_at: None,
             linked_since: now,
             version: 1,

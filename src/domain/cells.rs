@@ -15,7 +15,7 @@ use super::command::{
 use super::enrolment::{Effect, Enrolment, EnrolmentKey};
 use super::evaluate::{CustomerOutcome, Outcome, Verdict, evaluate};
 use super::identity::{Customer, CustomerId, CustomerState};
-use super::program::{Org, OrgId, Program, ProgramId, ProgramKind, Tier, normalised};
+use super::program::{Org, OrgId, Program, ProgramId, ProgramKind, Tier, TierId, normalised};
 use super::snapshot::Snapshot;
 use super::status::Status;
 
@@ -47,8 +47,9 @@ fn org() -> Org {
         ends_at: None,
         tiers: (1..)
             .zip(tiers)
-            .map(|(number, name)| Tier {
-                number,
+            .map(|(rank, name)| Tier {
+                id: tier_id(rank),
+                rank,
                 name: (*name).to_owned(),
                 normalised_name: normalised(name),
             })
@@ -95,12 +96,17 @@ fn world() -> Snapshot {
     snapshot
 }
 
+/// Ids that are not ranks, and not in their order.
+fn tier_id(rank: i16) -> TierId {
+    TierId(20 - rank)
+}
+
 fn enrolled(program: (&str, i32)) -> Enrolment {
     let tier_based = program == TIERED;
     Enrolment {
         linked: true,
         membership_id: Some("M1".into()),
-        tier_number: tier_based.then_some(2),
+        tier: tier_based.then(|| tier_id(2)),
         tier_expires_at: tier_based.then(|| days(30)),
         linked_since: days(-100),
         version: 3,

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::identity::CustomerId;
-use super::program::{OrgId, ProgramId};
+use super::program::{OrgId, ProgramId, TierId};
 
 /// Which enrolment: one row for each customer and program, ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ pub struct Enrolment {
     /// The customer's id in the program; unique in it among the linked.
     pub membership_id: Option<String>,
     /// `None` in a program without tiers.
-    pub tier_number: Option<i16>,
+    pub tier: Option<TierId>,
     /// `None`: the tier never expires.
     pub tier_expires_at: Option<DateTime<Utc>>,
     /// When the last link took effect.

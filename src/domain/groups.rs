@@ -34,6 +34,47 @@ pub struct Part {
     pub places: Vec<usize>,
     /// The customers that they may mean.
     pub customers: Vec<(OrgId, CustomerId)>,
+    /// The membership ids that they name.
+    pub memberships: Vec<Membership>,
+}
+
+/// What the parts of a window were told apart by. Facts that are loaded later may contradict it: then two
+/// parts touch each other after all.
+#[derive(Debug, Default)]
+pub struct Boundary {
+    customers: HashMap<(OrgId, CustomerId), usize>,
+    memberships: HashMap<Membership, usize>,
+}
+
+impl Boundary {
+    /// The boundary between parts, each of which is named by its index.
+    #[must_use]
+    pub fn between(parts: &[Part]) -> Self {
+        let mut boundary = Self::default();
+        for (index, part) in parts.iter().enumerate() {
+            boundary.customers.extend(part.customers.iter().map(|customer| (*customer, index)));
+            boundary.memberships.extend(part.memberships.iter().map(|id| (id.clone(), index)));
+        }
+        boundary
+    }
+
+    /// A membership id that connects part `index` to another one, by what was loaded for it: a customer
+    /// of the one holds what the other one names.
+    #[must_use]
+    pub fn crossing(&self, index: usize, loaded: &Snapshot) -> Option<String> {
+        let is_of_another = |part: Option<&usize>| part.is_some_and(|part| *part != index);
+        let mut holders = loaded.holders();
+        let (_, _, membership_id, _) =
+            holders.find(|(org_id, program_id, membership_id, holder)| {
+                is_of_another(self.customers.get(&(*org_id, *holder)))
+                    || is_of_another(self.memberships.get(&(
+                        *org_id,
+                        *program_id,
+                        (*membership_id).to_owned(),
+                    )))
+            })?;
+        Some(membership_id.to_owned())
+    }
 }
 
 /// Cuts a window into at most `most` parts of about the same size. Places without a member are
@@ -49,8 +90,9 @@ pub fn parts(
 ) -> Vec<Part> {
     let mut groups = Groups::of(window.len());
     let mut customers: Vec<Vec<(OrgId, CustomerId)>> = Vec::with_capacity(window.len());
+    let mut memberships: Vec<Vec<Membership>> = Vec::with_capacity(window.len());
     for (place, member) in window.iter().enumerate() {
-        let mut meant = Vec::new();
+        let (mut meant, mut named) = (Vec::new(), Vec::new());
         if let Some(Member { org, command, id }) = member {
             groups.claim(place, Claim::Command(org.id, (*id).to_owned()));
             meant = resolve::meant(org, known, command);
@@ -61,10 +103,12 @@ pub fn parts(
                 for holder in holders(&membership) {
                     groups.claim(place, Claim::Customer((org.id, holder)));
                 }
-                groups.claim(place, Claim::Membership(membership));
+                groups.claim(place, Claim::Membership(membership.clone()));
+                named.push(membership);
             }
         }
         customers.push(meant);
+        memberships.push(named);
     }
     let mut parts: Vec<Part> = (0..most.max(1)).map(|_| Part::default()).collect();
     for group in groups.in_order() {
@@ -77,6 +121,8 @@ pub fn parts(
         part.customers = part.places.iter().flat_map(|place| customers[*place].clone()).collect();
         part.customers.sort_unstable();
         part.customers.dedup();
+        let named = part.places.iter().flat_map(|place| std::mem::take(&mut memberships[*place]));
+        part.memberships = named.collect();
     }
     parts.retain(|part| !part.places.is_empty());
     parts

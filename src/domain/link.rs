@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::command::{GivenDate, LinkItem, Reference, given};
 use super::enrolment::{EffectKind, Enrolment};
 use super::evaluate::{Checked, Decision, Item, Standing};
-use super::program::ProgramKind;
+use super::program::{ProgramKind, TierId};
 use super::status::Status;
 
 impl Item for LinkItem {
@@ -21,7 +21,7 @@ impl Item for LinkItem {
         }
         let reference = self.reference.as_ref().ok_or(Status::FieldEmpty)?;
         let membership_id = membership_id(reference, standing)?;
-        let tier_number = tier_number(reference, standing)?;
+        let tier = tier(reference, standing)?;
         let (tier_expires_at, warning) = if standing.program.is_tier_based() {
             (expiry(reference.tier_expiry, standing.now)?, None)
         } else {
@@ -32,7 +32,7 @@ impl Item for LinkItem {
         let after = Enrolment {
             linked: true,
             membership_id,
-            tier_number,
+            tier,
             tier_expires_at,
             linked_since: standing.now,
             version: standing.next_version(),
@@ -54,12 +54,12 @@ fn membership_id(reference: &Reference, standing: &Standing<'_>) -> Checked<Opti
     }
 }
 
-fn tier_number(reference: &Reference, standing: &Standing<'_>) -> Checked<Option<i16>> {
+fn tier(reference: &Reference, standing: &Standing<'_>) -> Checked<Option<TierId>> {
     if !standing.program.is_tier_based() {
         return Ok(None);
     }
     let tier = given(reference.tier_name.as_ref()).and_then(|name| standing.program.tier(name));
-    tier.map(|tier| Some(tier.number)).ok_or(Status::TierUnknown)
+    tier.map(|tier| Some(tier.id)).ok_or(Status::TierUnknown)
 }
 
 /// A given expiry, which must lie ahead; without one the tier never expires.

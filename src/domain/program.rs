@@ -78,6 +78,12 @@ impl Program {
         let wanted = normalised(name);
         self.tiers.iter().find(|tier| tier.normalised_name == wanted)
     }
+
+    /// The rank of a tier that the program still has.
+    #[must_use]
+    pub fn rank(&self, tier: TierId) -> Option<i16> {
+        self.tiers.iter().find(|known| known.id == tier).map(|known| known.rank)
+    }
 }
 
 /// `EXTERNAL` programs are somebody else's and always have a membership id.
@@ -89,11 +95,17 @@ pub enum ProgramKind {
     Supplementary,
 }
 
-/// A rank within a tier-based program; a higher number is a higher tier.
+/// A tier's key within its program. It stays when the order of the tiers changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TierId(pub i16);
+
+/// A tier of a tier-based program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {
-    /// From 1 upwards.
-    pub number: i16,
+    /// The key.
+    pub id: TierId,
+    /// Its place in the order, from 1 upwards; a higher rank is a higher tier.
+    pub rank: i16,
     /// As imported.
     pub name: String,
     /// [`normalised`] from `name`.

@@ -51,6 +51,8 @@ pub enum Reason {
     OperationMismatch,
     /// The publisher may not command this org.
     PublisherNotAllowed,
+    /// The command has another priority than its lane, and the broker reorders by it.
+    Priority,
     /// The message id was used before, with another body.
     MessageIdReused,
     /// Content type or encoding is something other than plain JSON.
@@ -65,7 +67,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NotUtf8,
         Self::NotJson,
         Self::TrailingData,
@@ -79,6 +81,7 @@ impl Reason {
         Self::RoutingKey,
         Self::OperationMismatch,
         Self::PublisherNotAllowed,
+        Self::Priority,
         Self::MessageIdReused,
         Self::UnsupportedContent,
         Self::ProcessingFailed,
@@ -103,6 +106,7 @@ impl Reason {
             Self::RoutingKey => "routing-key",
             Self::OperationMismatch => "operation-mismatch",
             Self::PublisherNotAllowed => "publisher-not-allowed",
+            Self::Priority => "priority",
             Self::MessageIdReused => "message-id-reused",
             Self::UnsupportedContent => "unsupported-content",
             Self::ProcessingFailed => "processing-failed",

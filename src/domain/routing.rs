@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use crate::config::MAIN_LANE;
+use crate::config::{Lane, MAIN_LANE};
 use crate::domain::patterns;
 
 /// Patterns and their lanes.
@@ -40,6 +40,12 @@ impl fmt::Display for Overlap {
 }
 
 impl RoutingMap {
+    /// The map that a configuration describes.
+    #[must_use]
+    pub fn of(lanes: &[Lane]) -> Self {
+        Self::new(lanes.iter().map(|lane| (lane.name.as_str(), lane.bindings.as_slice())))
+    }
+
     /// A map of lanes and their patterns.
     #[must_use]
     pub fn new<'a>(lanes: impl IntoIterator<Item = (&'a str, &'a [String])>) -> Self {

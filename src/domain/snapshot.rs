@@ -80,6 +80,13 @@ impl Snapshot {
         self.holders.entry((org_id, program_id)).or_default().insert(membership_id, holder);
     }
 
+    /// Who holds which membership id, as far as it was loaded.
+    pub(super) fn holders(&self) -> impl Iterator<Item = (OrgId, ProgramId, &str, CustomerId)> {
+        self.holders.iter().flat_map(|((org_id, program_id), holders)| {
+            holders.iter().map(|(id, holder)| (*org_id, *program_id, id.as_str(), *holder))
+        })
+    }
+
     /// What has changed since loading, ordered by key so that any two writers lock rows alike.
     #[must_use]
     pub fn changes(&self) -> Vec<Change<'_>> {

@@ -21,11 +21,12 @@ impl Item for UpdateItem {
         let tier = self.tier(standing)?;
         let kind = self.kind()?;
         let expiry = self.details.as_ref().map_or(GivenDate::Absent, |details| details.tier_expiry);
-        if !fits(kind, enrolment.tier_number, tier.number, expiry) {
+        let rank = enrolment.tier.and_then(|tier| standing.program.rank(tier));
+        if !fits(kind, rank, tier.rank, expiry) {
             return Err(Status::TierMismatch);
         }
         let after = Enrolment {
-            tier_number: Some(tier.number),
+            tier: Some(tier.id),
             tier_expires_at: new_expiry(expiry, enrolment.tier_expires_at, standing.now)?,
             version: standing.next_version(),
             ..enrolment.clone()
@@ -53,7 +54,7 @@ impl UpdateItem {
     }
 }
 
-/// The direction of an update. `from` is `None` where the program got its tiers after the
+/// The direction of an update, by ranks. `from` is `None` where the program got its tiers after the
 /// customer joined: that is below every tier.
 fn fits(kind: EffectKind, from: Option<i16>, to: i16, expiry: GivenDate) -> bool {
     match kind {

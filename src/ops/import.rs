@@ -60,7 +60,8 @@ pub struct Program {
     pub active: bool,
     /// The end of its validity.
     pub ends_at: Option<DateTime<Utc>>,
-    /// Lowest first; empty: not tier-based.
+    /// Lowest first; empty: not tier-based. A tier is known by its name, so the order may change and
+    /// moves nobody.
     #[serde(default)]
     pub tiers: Vec<String>,
 }
@@ -126,10 +127,10 @@ pub async fn merge(
             programs.kinds.push(program.kind.as_str().to_owned());
             programs.active.push(program.active);
             programs.ends_at.push(program.ends_at);
-            for (number, tier) in (1..).zip(&program.tiers) {
+            for (rank, tier) in (1..).zip(&program.tiers) {
                 tiers.orgs.push(org.code.clone());
                 tiers.normalised_programs.push(normalised(&program.name));
-                tiers.numbers.push(number);
+                tiers.ranks.push(rank);
                 tiers.names.push(tier.trim().to_owned());
                 tiers.normalised_names.push(normalised(tier));
             }

@@ -7,5 +7,6 @@ pub mod documents;
 pub mod import;
 pub mod import_customers;
 pub mod installation;
+pub mod priority;
 pub mod publish;
 pub mod routing;

@@ -2,25 +2,39 @@
 
 use std::collections::HashMap;
 
-use crate::domain::program::{Catalogue, Org, OrgId, Program, ProgramId, ProgramKind, Tier};
+use crate::domain::program::{
+    Catalogue, Org, OrgId, Program, ProgramId, ProgramKind, Tier, TierId,
+};
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 
 /// The SQLSTATE of a table that is not there.
 const UNDEFINED_TABLE: &str = "42P01";
 
-/// The version of what is stored. Without one nothing is known of the orgs, which is an outage.
-pub async fn version(connection: &mut Connection) -> Result<i64, Error> {
+/// The versions of what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// Of the catalogue.
+    pub catalogue: i64,
+    /// Of the customers.
+    pub customers: i64,
+}
+
+/// The versions of what is stored. Without them nothing is known of the orgs, which is an outage.
+pub async fn versions(connection: &mut Connection) -> Result<Versions, Error> {
     let missing = |what: &str| {
         Error::Outage(format!(
             "{what}: run `partner-program migrate`, or restore the catalogue from a backup"
         ))
     };
-    let read = sqlx::query_scalar!("select version from catalogue_version")
-        .fetch_optional(connection)
-        .await;
+    let read = sqlx::query_as!(
+        Versions,
+        "select version as catalogue, customers_version as customers from catalogue_version"
+    )
+    .fetch_optional(connection)
+    .await;
     match read {
-        Ok(Some(version)) => Ok(version),
+        Ok(Some(versions)) => Ok(versions),
         Ok(None) => Err(missing("catalogue_version has no row")),
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNDEFINED_TABLE) => {
             Err(missing("there is no table catalogue_version"))
@@ -43,16 +57,18 @@ pub(super) async fn ensure_version(connection: &mut Connection) -> Result<(), Er
 /// Reads everything. The version is read first: a change in between makes the copy look older
 /// than it is, and it is read again.
 pub async fn load(connection: &mut Connection) -> Result<Catalogue, Error> {
-    let version = version(connection).await?;
+    let version = versions(connection).await?.catalogue;
     let mut tiers: HashMap<i32, Vec<Tier>> = HashMap::new();
     let rows = sqlx::query!(
-        "select program_id, number, name, normalised_name from tier order by program_id, number"
+        r#"select program_id, number, rank as "rank!", name, normalised_name from tier
+        where rank is not null order by program_id, rank"#
     )
     .fetch_all(&mut *connection)
     .await?;
     for row in rows {
         tiers.entry(row.program_id).or_default().push(Tier {
-            number: row.number,
+            id: TierId(row.number),
+            rank: row.rank,
             name: row.name,
             normalised_name: row.normalised_name,
         });

@@ -4,6 +4,8 @@
 //! during the commit the outcome is unknown, and the window is simply done again: the inbox
 //! tells which of its commands are in.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::Connection as _;
 use uuid::Uuid;
@@ -16,7 +18,7 @@ use crate::store::command_log::{self, CommandKey, Stored};
 use crate::store::connection::Connection;
 use crate::store::enrolments;
 use crate::store::error::Error;
-use crate::store::fence::{self, Fence};
+use crate::store::fence::{self, DecidedBy, Fence};
 use crate::store::history;
 use crate::store::holds;
 
@@ -28,6 +30,8 @@ pub struct Window<'a> {
     pub changes: &'a [Change<'a>],
     /// The deliveries whose attempts were counted; they are done now.
     pub attempts: &'a [Uuid],
+    /// The version of the catalogue by which the commands were decided.
+    pub catalogue: i64,
     /// Who waits behind dead letters now, and who no longer; in lanes that hold customers.
     pub holds: Option<&'a holds::Changes>,
 }
@@ -49,8 +53,8 @@ pub struct Record {
 ///
 /// # Errors
 ///
-/// [`Error::Fenced`] if it is not; [`Error::Conflict`] if an enrolment, a membership id or a
-/// command id is no longer as it was loaded. Either way nothing is stored.
+/// [`Error::Fenced`] if it is not; [`Error::Conflict`] if the catalogue, an enrolment, a membership
+/// id or a command id is no longer as it was loaded. Either way nothing is stored.
 pub async fn commit(
     connection: &mut Connection,
     fence: &Fence,
@@ -59,7 +63,9 @@ pub async fn commit(
     failpoint::reach(Point::BeforeBegin);
     // Dropped without a commit on each early return, the transaction is rolled back.
     let mut transaction = connection.begin().await?;
-    fence::check(&mut transaction, fence).await?;
+    let org_ids = window.org_ids();
+    let decided_by = DecidedBy { catalogue: window.catalogue, org_ids: &org_ids };
+    fence::check_decisions(&mut transaction, fence, decided_by).await?;
     write(&mut transaction, fence, window).await?;
     failpoint::reach(Point::BeforeCommit);
     // Every statement above succeeded, so this is no commit of an aborted transaction, which
@@ -77,13 +83,24 @@ pub async fn rehearse(
     window: &Window<'_>,
 ) -> Result<(), Error> {
     let mut transaction = connection.begin().await?;
-    match fence::check(&mut transaction, fence).await {
-        Ok(()) | Err(Error::Fenced { .. }) => {}
+    let org_ids = window.org_ids();
+    let decided_by = DecidedBy { catalogue: window.catalogue, org_ids: &org_ids };
+    match fence::check_decisions(&mut transaction, fence, decided_by).await {
+        // An import in between is no fault of the database.
+        Ok(()) | Err(Error::Fenced { .. } | Error::Conflict(_)) => {}
         Err(error) => return Err(error),
     }
     write(&mut transaction, fence, window).await?;
     transaction.rollback().await?;
     Ok(())
+}
+
+impl Window<'_> {
+    /// Each org once.
+    fn org_ids(&self) -> Vec<i32> {
+        let ids: BTreeSet<i32> = self.records.iter().map(|record| record.key.org_id.0).collect();
+        ids.into_iter().collect()
+    }
 }
 
 async fn write(

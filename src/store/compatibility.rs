@@ -20,7 +20,7 @@ pub fn own_version() -> i64 {
 
 /// The last migration of the oldest release that may work on this release's schema. Raised by the
 /// release that removes what older ones need.
-pub const OLDEST_COMPATIBLE_BINARY: i64 = 15;
+pub const OLDEST_COMPATIBLE_BINARY: i64 = 16;
 
 /// How a schema and this program fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

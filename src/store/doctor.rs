@@ -99,6 +99,7 @@ pub async fn rights(connection: &mut Connection) -> Result<Rights, Error> {
                      ('insert', 'lane'), ('update', 'lane'),
                      ('insert', 'delivery_attempt'), ('delete', 'delivery_attempt'),
                      ('insert', 'dead_letter'), ('insert', 'lane_sample'),
+                     ('insert', 'worker_process'), ('delete', 'worker_process'),
                      ('insert', 'hold'), ('insert', 'parked_command'),
                      ('select', 'customer'), ('select', 'partner_program'),
                      ('select', 'schema_compatibility'), ('select', 'installation')

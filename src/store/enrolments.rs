@@ -184,7 +184,7 @@ impl States {
         for state in states {
             columns.linked.push(state.map(|state| state.linked));
             columns.membership_ids.push(state.and_then(|state| state.membership_id.clone()));
-            columns.tier_numbers.push(state.and_then(|state| state.tier_number));
+            columns.tier_numbers.push(state.and_then(|state| state.tier).map(|tier| tier.0));
             columns.tiers_expire_at.push(state.and_then(|state| state.tier_expires_at));
         }
         columns

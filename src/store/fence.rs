@@ -26,21 +26,43 @@ impl Fence {
     }
 }
 
+/// Who takes a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The `worker_id`, for people.
+    pub worker: &'a str,
+    /// The worker's process; `None` where no worker takes it.
+    pub process: Option<Uuid>,
+}
+
+impl<'a> From<&'a str> for Owner<'a> {
+    fn from(worker: &'a str) -> Self {
+        Self { worker, process: None }
+    }
+}
+
 /// Acquires the lane: from now on its former owner can't commit.
 ///
 /// # Errors
 ///
 /// [`Error::Fenced`] while a change of the routing map holds the lane. The condition is on the lane's
 /// own row, so it holds whichever transaction locks the row first.
-pub async fn take(connection: &mut Connection, lane: &str, worker: &str) -> Result<Fence, Error> {
+pub async fn take(
+    connection: &mut Connection,
+    lane: &str,
+    owner: impl Into<Owner<'_>>,
+) -> Result<Fence, Error> {
+    let owner = owner.into();
     let taken = sqlx::query!(
-        "insert into lane (name, epoch, holder, token) values ($1, 1, $2, gen_random_uuid())
+        "insert into lane (name, epoch, holder, process, token)
+         values ($1, 1, $2, $3, gen_random_uuid())
          on conflict (name) do update set epoch = lane.epoch + 1, holder = excluded.holder,
-             token = excluded.token, taken_at = now()
+             process = excluded.process, token = excluded.token, taken_at = now()
          where lane.held_by_change is null
          returning epoch, token",
         lane,
-        worker,
+        owner.worker,
+        owner.process,
     )
     .fetch_optional(connection)
     .await?;
@@ -62,6 +84,41 @@ pub(super) async fn check(connection: &mut Connection, fence: &Fence) -> Result<
     .fetch_optional(connection)
     .await?;
     verdict(mine, fence)
+}
+
+/// The catalogue by which commands were decided.
+#[derive(Clone, Copy, Debug)]
+pub struct DecidedBy<'a> {
+    /// Its version.
+    pub catalogue: i64,
+    /// The orgs of the commands.
+    pub org_ids: &'a [i32],
+}
+
+/// Like [`check`], and that the catalogue is still the one of the decisions. Advisory locks hold off
+/// imports for these orgs until the transaction ends.
+pub(super) async fn check_decisions(
+    connection: &mut Connection,
+    fence: &Fence,
+    decided_by: DecidedBy<'_>,
+) -> Result<(), Error> {
+    let checked = sqlx::query!(
+        r#"select (select epoch from lane where name = $1 and epoch = $2 and token = $3 for share) as mine,
+            catalogue_is_current($4, $5) as "is_current!""#,
+        fence.lane,
+        fence.epoch,
+        fence.token,
+        decided_by.org_ids,
+        decided_by.catalogue,
+    )
+    .fetch_one(connection)
+    .await?;
+    verdict(checked.mine, fence)?;
+    if checked.is_current {
+        Ok(())
+    } else {
+        Err(Error::Conflict("the catalogue has changed since it was read".into()))
+    }
 }
 
 /// Like [`check`], but alone: each waits for the one before it.

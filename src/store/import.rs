@@ -119,13 +119,13 @@ pub struct Orgs {
     pub country_codes: Vec<String>,
 }
 
-/// Tiers, one array a column. A program that is given has just these tiers.
+/// Tiers, one array a column. A program that is given has just these tiers, which are known by their names.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "the columns of `tier`")]
 pub struct Tiers {
     pub orgs: Vec<String>,
     pub normalised_programs: Vec<String>,
-    pub numbers: Vec<i16>,
+    pub ranks: Vec<i16>,
     pub names: Vec<String>,
     pub normalised_names: Vec<String>,
 }
@@ -139,11 +139,12 @@ pub struct Merged {
     pub tiers: Counts,
 }
 
-/// Merges a whole catalogue in one transaction.
+/// Merges a whole catalogue in one transaction. Commits of its orgs wait meanwhile, and those that
+/// were decided by the catalogue before are decided again (`store::commit`).
 ///
 /// # Errors
 ///
-/// [`Error::Conflict`] if it takes away a tier that enrolments are in.
+/// [`Error::Conflict`] if it takes away tiers that enrolments are in.
 pub async fn catalogue(
     connection: &mut Connection,
     orgs: &Orgs,
@@ -151,6 +152,12 @@ pub async fn catalogue(
     tiers: &Tiers,
 ) -> Result<Merged, Error> {
     let mut transaction = connection.begin().await?;
+    sqlx::query!(
+        "select lock_catalogue(array(select id from org where code = any($1)), true) as lock",
+        &orgs.codes
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
     let merged = Merged {
         orgs: self::orgs(&mut transaction, &orgs.codes, &orgs.names, &orgs.country_codes).await?,
         programs: self::programs(&mut transaction, programs).await?,
@@ -167,37 +174,59 @@ async fn tiers(
 ) -> Result<Counts, Error> {
     remove_tiers(&mut *connection, programs, given).await?;
     let fates = sqlx::query_scalar!(
-        r#"select case when t.number is null then 'added'
-            when t.name <> g.name then 'changed' else 'unchanged' end as "fate!"
-        from unnest($1::text[], $2::text[], $3::smallint[], $4::text[])
-            g (org, program, number, name)
+        r#"select case when t.rank is null then 'added'
+            when (t.rank, t.name) <> (g.rank, g.name) then 'changed' else 'unchanged' end as "fate!"
+        from unnest($1::text[], $2::text[], $3::smallint[], $4::text[], $5::text[])
+            g (org, program, rank, name, normalised_name)
         join org on org.code = g.org
         join partner_program p on p.org_id = org.id and p.normalised_name = g.program
-        left join tier t on t.org_id = p.org_id and t.program_id = p.id and t.number = g.number"#,
+        left join tier t on t.org_id = p.org_id and t.program_id = p.id
+            and t.normalised_name = g.normalised_name"#,
         &given.orgs,
         &given.normalised_programs,
-        &given.numbers,
+        &given.ranks,
         &given.names,
+        &given.normalised_names,
     )
     .fetch_all(&mut *connection)
     .await?;
     let counts = Counts::of(&fates);
     if counts.added + counts.changed > 0 {
-        // Names may pass from one tier to another.
-        sqlx::query!("set constraints tier_name_key deferred").execute(&mut *connection).await?;
+        // Ranks pass from one tier to another.
+        sqlx::query!("set constraints tier_rank_key deferred").execute(&mut *connection).await?;
+        // A tier that was removed before is the same tier again.
         sqlx::query!(
-            "insert into tier as t (org_id, program_id, number, name, normalised_name)
-            select p.org_id, p.id, g.number, g.name, g.normalised_name
+            "update tier t set rank = g.rank, name = g.name
             from unnest($1::text[], $2::text[], $3::smallint[], $4::text[], $5::text[])
-                g (org, program, number, name, normalised_name)
+                g (org, program, rank, name, normalised_name)
             join org on org.code = g.org
             join partner_program p on p.org_id = org.id and p.normalised_name = g.program
-            on conflict (org_id, program_id, number) do update
-            set name = excluded.name, normalised_name = excluded.normalised_name
-            where t.name <> excluded.name",
+            where t.org_id = p.org_id and t.program_id = p.id
+                and t.normalised_name = g.normalised_name
+                and (t.rank, t.name) is distinct from (g.rank, g.name)",
             &given.orgs,
             &given.normalised_programs,
-            &given.numbers,
+            &given.ranks,
+            &given.names,
+            &given.normalised_names,
+        )
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query!(
+            "insert into tier (org_id, program_id, number, rank, name, normalised_name)
+            select p.org_id, p.id,
+                coalesce((select max(number) from tier t where t.org_id = p.org_id and t.program_id = p.id), 0)
+                    + row_number() over (partition by p.org_id, p.id order by g.rank),
+                g.rank, g.name, g.normalised_name
+            from unnest($1::text[], $2::text[], $3::smallint[], $4::text[], $5::text[])
+                g (org, program, rank, name, normalised_name)
+            join org on org.code = g.org
+            join partner_program p on p.org_id = org.id and p.normalised_name = g.program
+            where not exists (select from tier t where t.org_id = p.org_id and t.program_id = p.id
+                and t.normalised_name = g.normalised_name)",
+            &given.orgs,
+            &given.normalised_programs,
+            &given.ranks,
             &given.names,
             &given.normalised_names,
         )
@@ -207,46 +236,73 @@ async fn tiers(
     Ok(counts)
 }
 
-/// Removes the tiers above those given, of the programs given.
+/// Removes the tiers that are not given, of the programs given. Their rows stay, without a rank: the
+/// history names them.
 async fn remove_tiers(
     connection: &mut Connection,
     programs: &Programs,
     given: &Tiers,
 ) -> Result<(), Error> {
     let superfluous = sqlx::query!(
-        r#"select t.org_id, t.program_id, t.number, p.name as program, t.name as tier,
-            exists (select from enrolment e where e.org_id = t.org_id
-                and e.program_id = t.program_id and e.tier_number = t.number) as "used!"
+        r#"select t.org_id, t.program_id, t.number, org.code as org, p.name as program, t.name as tier
         from unnest($1::text[], $2::text[]) w (org, program)
         join org on org.code = w.org
         join partner_program p on p.org_id = org.id and p.normalised_name = w.program
-        join tier t on t.org_id = p.org_id and t.program_id = p.id
+        join tier t on t.org_id = p.org_id and t.program_id = p.id and t.rank is not null
         where not exists (
-            select from unnest($3::text[], $4::text[], $5::smallint[]) g (org, program, number)
-            where g.org = w.org and g.program = w.program and g.number = t.number)"#,
+            select from unnest($3::text[], $4::text[], $5::text[]) g (org, program, normalised_name)
+            where g.org = w.org and g.program = w.program and g.normalised_name = t.normalised_name)
+        order by org.code, p.normalised_name, t.rank desc"#,
         &programs.orgs,
         &programs.normalised_names,
         &given.orgs,
         &given.normalised_programs,
-        &given.numbers,
+        &given.normalised_names,
     )
     .fetch_all(&mut *connection)
     .await?;
-    if let Some(row) = superfluous.iter().find(|row| row.used) {
-        return Err(Error::Conflict(format!(
-            "program `{}`: its tier `{}` has enrolments and can't be left out: keep it in the list",
-            row.program, row.tier
-        )));
-    }
     if superfluous.is_empty() {
         return Ok(());
     }
     let org_ids: Vec<i32> = superfluous.iter().map(|row| row.org_id).collect();
     let program_ids: Vec<i32> = superfluous.iter().map(|row| row.program_id).collect();
     let numbers: Vec<i16> = superfluous.iter().map(|row| row.number).collect();
+    // One pass over the orgs' enrolments, however many tiers go.
+    let used = sqlx::query!(
+        r#"select e.org_id, e.program_id, e.tier_number as "number!", count(*) as "enrolments!"
+        from enrolment e
+        join unnest($1::int[], $2::int[], $3::smallint[]) d (org_id, program_id, number)
+            on d.org_id = e.org_id and d.program_id = e.program_id and d.number = e.tier_number
+        where e.linked and e.org_id = any($1)
+        group by 1, 2, 3"#,
+        &org_ids,
+        &program_ids,
+        &numbers,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    if !used.is_empty() {
+        let mut in_use: Vec<(String, Vec<String>)> = Vec::new();
+        for row in &superfluous {
+            let key = (row.org_id, row.program_id, row.number);
+            let Some(users) =
+                used.iter().find(|used| (used.org_id, used.program_id, used.number) == key)
+            else {
+                continue;
+            };
+            let plural = if users.enrolments == 1 { "" } else { "s" };
+            let tier = format!("`{}` ({} enrolment{plural})", row.tier, users.enrolments);
+            let program = format!("org `{}`, program `{}`", row.org, row.program);
+            match in_use.last_mut().filter(|(known, _)| *known == program) {
+                Some((_, tiers)) => tiers.push(tier),
+                None => in_use.push((program, vec![tier])),
+            }
+        }
+        return Err(Error::Conflict(tiers_in_use(&in_use)));
+    }
     sqlx::query!(
-        "delete from tier t using unnest($1::int[], $2::int[], $3::smallint[])
-            d (org_id, program_id, number)
+        "update tier t set rank = null
+        from unnest($1::int[], $2::int[], $3::smallint[]) d (org_id, program_id, number)
         where t.org_id = d.org_id and t.program_id = d.program_id and t.number = d.number",
         &org_ids,
         &program_ids,
@@ -255,6 +311,23 @@ async fn remove_tiers(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Says for each program which of its tiers are in use. At most so many programs: a file may have any
+/// number.
+fn tiers_in_use(programs: &[(String, Vec<String>)]) -> String {
+    const NAMED_MAX: usize = 10;
+    let named = programs.iter().take(NAMED_MAX);
+    let named: Vec<String> =
+        named.map(|(program, tiers)| format!("{program}: {}", tiers.join(", "))).collect();
+    let further = match programs.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        further => format!("; and of {further} more programs"),
+    };
+    format!(
+        "tiers in use can't be removed: {}{further}: nothing was imported; keep them in the program's list, or move these customers to another tier by update commands and import again",
+        named.join("; ")
+    )
 }
 
 impl Counts {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use sqlx::Connection as _;
+use uuid::Uuid;
 
 use crate::store::connection::Connection;
 use crate::store::error::Error;
@@ -60,11 +61,11 @@ pub struct Series {
     pub commands: Vec<i64>,
 }
 
-/// Adds the samples of those lanes that `worker` took last: nobody else speaks for them. They may
+/// Adds the samples of those lanes that `process` took last: nobody else speaks for them. They may
 /// be lost with the server, which is why nothing waits for its disk.
 pub async fn add(
     connection: &mut Connection,
-    worker: &str,
+    process: Uuid,
     over: Duration,
     samples: &[Sample],
 ) -> Result<(), Error> {
@@ -84,8 +85,8 @@ pub async fn add(
         from unnest($3::text[], $4::bigint[], $5::real[], $6::real[], $7::bigint[])
             as sample (name, commands, p50_ms, p99_ms, oldest_ms)
         join lane using (name)
-        where holder = $1",
-        worker,
+        where process = $1",
+        process,
         i32::try_from(over.as_millis()).unwrap_or(i32::MAX).max(1),
         &lanes,
         &commands,

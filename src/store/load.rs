@@ -7,7 +7,7 @@ use crate::domain::enrolment::{Enrolment, EnrolmentKey};
 use crate::domain::groups::Membership;
 use crate::domain::identity::{Customer, CustomerId, CustomerState};
 use crate::domain::needs::Needs;
-use crate::domain::program::{OrgId, ProgramId};
+use crate::domain::program::{OrgId, ProgramId, TierId};
 use crate::domain::snapshot::Snapshot;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
@@ -130,7 +130,7 @@ async fn enrolments(
         let enrolment = Enrolment {
             linked: row.linked,
             membership_id: row.membership_id,
-            tier_number: row.tier_number,
+            tier: row.tier_number.map(TierId),
             tier_expires_at: row.tier_expires_at,
             linked_since: row.linked_since,
             version: row.version,

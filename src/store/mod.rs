@@ -27,6 +27,7 @@ pub mod canary;
 pub mod lane_pauses;
 pub mod lane_samples;
 pub mod routing;
+pub mod worker_processes;
 
 pub mod dead_letters;
 

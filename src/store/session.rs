@@ -28,6 +28,8 @@ pub struct Session {
     /// As read over this connection: another may lead to a database that was restored, and counts
     /// versions anew.
     catalogue: Option<Arc<Catalogue>>,
+    /// That of the customers, when the catalogue was asked for last.
+    customers_version: i64,
     /// How many connections the lane's sessions have discarded.
     discarded: Arc<AtomicU64>,
     /// How many it were when this one's was opened.
@@ -45,6 +47,7 @@ impl Session {
             timeout,
             connection: None,
             catalogue: None,
+            customers_version: 0,
             discarded: Arc::default(),
             discarded_before: 0,
         }
@@ -95,11 +98,20 @@ impl Session {
         }
     }
 
+    /// The version that the customers had when [`Session::catalogue`] was called last: those that
+    /// were loaded since are as new, or newer.
+    #[must_use]
+    pub fn customers_version(&self) -> i64 {
+        self.customers_version
+    }
+
     /// The catalogue, read again if its version has moved.
     pub async fn catalogue(&mut self) -> Result<Arc<Catalogue>, Error> {
         let connection = self.connection().await?;
-        let version = catalogue::version(connection).await?;
-        if let Some(known) = self.catalogue.as_ref().filter(|known| known.version == version) {
+        let versions = catalogue::versions(connection).await?;
+        self.customers_version = versions.customers;
+        let is_current = |known: &&Arc<Catalogue>| known.version == versions.catalogue;
+        if let Some(known) = self.catalogue.as_ref().filter(is_current) {
             return Ok(Arc::clone(known));
         }
         let connection = self.connection().await?;

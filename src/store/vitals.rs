@@ -1,6 +1,7 @@
 //! How the system fares, in figures that cost next to nothing to read.
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use crate::store::connection::Connection;
 use crate::store::error::Error;
@@ -17,16 +18,24 @@ pub struct Lane {
     pub epoch: i64,
     /// The worker that took it last.
     pub holder: String,
+    /// That worker's process; `None` where no worker took it.
+    pub process: Option<Uuid>,
+    /// Its machine and number there, while they are known.
+    pub process_name: Option<String>,
     /// When it did.
     pub taken_at: DateTime<Utc>,
 }
 
 /// The lanes, by name.
 pub async fn lanes(connection: &mut Connection) -> Result<Vec<Lane>, Error> {
-    let lanes =
-        sqlx::query_as!(Lane, "select name, epoch, holder, taken_at from lane order by name")
-            .fetch_all(connection)
-            .await?;
+    let lanes = sqlx::query_as!(
+        Lane,
+        "select name, epoch, holder, process, host || ' process ' || os_process_id as process_name,
+             taken_at
+         from lane left join worker_process on worker_process.id = lane.process order by name"
+    )
+    .fetch_all(connection)
+    .await?;
     Ok(lanes)
 }
 

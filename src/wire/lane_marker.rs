@@ -2,7 +2,8 @@
 //! that came before it is processed.
 //!
 //! It goes straight to the queue, as no exchange routes to the lane any more. Its random number is
-//! known to the database alone, so a publisher can't make one up.
+//! known to the database alone, so a publisher can't make one up. It has the lowest priority, so a broker
+//! that delivers by priority delivers it last.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -20,6 +21,7 @@ pub fn message(queue: &str, marker: Uuid) -> Message {
         properties: Properties {
             message_id: Some(marker.to_string()),
             kind: Some("partner-program.lane-marker.v1".to_owned()),
+            priority: Some(0),
             headers: [(HEADER.to_owned(), Value::from(marker.to_string()))].into(),
             ..Properties::default()
         },

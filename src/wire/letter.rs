@@ -17,7 +17,7 @@ use super::rejected::{DETAIL_BYTES_MAX, content_id, cut, dead_letter_id};
 use crate::domain::command::Operation;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::Reason;
-use crate::message::{BODY_BYTES_MAX, Message};
+use crate::message::{BODY_BYTES_MAX, Message, PRIORITY};
 
 /// Longest word that is taken over from a header.
 const WORD_BYTES_MAX: usize = 64;
@@ -91,6 +91,10 @@ pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Lett
     let replay_of = header(&message, REPLAY_OF).and_then(|text| Uuid::parse_str(text).ok());
     if message.properties.user_id.is_none() {
         message.properties.user_id = header(&message, "x-user-id").map(str::to_owned);
+    }
+    if message.properties.priority.is_none() {
+        let said = message.properties.headers.get(PRIORITY).and_then(Value::as_u64);
+        message.properties.priority = said.and_then(|priority| u8::try_from(priority).ok());
     }
     let headers = std::mem::take(&mut message.properties.headers);
     let (provenance, headers) =
@@ -263,7 +267,9 @@ mod tests {
     fn a_workers_letter_gives_its_message_back() {
         let mut original = original();
         original.properties.user_id = Some("upstream".to_owned());
+        original.properties.priority = Some(9);
         let dead = letter(&original, "/linkCustomers/12/customer/id: expected a number");
+        assert_eq!(dead.properties.priority, None, "the dead letters keep their order");
         let read = read(dead, PREFIX, now());
         assert_eq!(read.original, original);
         assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType));

@@ -16,6 +16,7 @@ pub mod own_headers;
 
 pub mod customer_keys;
 pub mod cut_body;
+pub mod frame;
 pub mod lane_marker;
 pub mod letter;
 pub mod parked;

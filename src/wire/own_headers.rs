@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
-use crate::message::{BODY_HASH, BODY_LENGTH, UNREADABLE_TIMESTAMP};
+use crate::message::{BODY_HASH, BODY_LENGTH, PRIORITY, UNREADABLE_TIMESTAMP};
 
 /// Names the letter that a message is a replay of.
 pub const REPLAY_OF: &str = "replay-of";
@@ -23,7 +23,7 @@ pub(super) const HEADERS_DROPPED: &str = "x-headers-dropped";
 
 /// Headers that the worker or the broker adds on a message's way, and those that lead a message to
 /// further queues. A replay goes without them.
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 27] = [
     "CC",
     "BCC",
     UNREADABLE_TIMESTAMP,
@@ -43,6 +43,7 @@ const NAMES: [&str; 26] = [
     "x-dead-lettered-at",
     HEADERS_DROPPED,
     "x-user-id",
+    PRIORITY,
     "x-delivery-count",
     "x-acquired-count",
     "x-death",
@@ -61,6 +62,11 @@ pub(super) fn is_own(name: &str) -> bool {
     NAMES.contains(&name) || name.starts_with(LAST_DEATH)
 }
 
+/// Whether a header of this name and size is ours, or carries the trace, and so is dropped last.
+pub(super) fn is_spared(name: &str, bytes: usize) -> bool {
+    (is_own(name) || name == TRACEPARENT) && bytes <= OWN_BYTES_MAX
+}
+
 /// Drops headers until the others take no more than so many bytes, by this measure, and says how many
 /// were dropped.
 pub(super) fn keep_within(
@@ -72,14 +78,12 @@ pub(super) fn keep_within(
     if total <= bytes_max {
         return 0;
     }
-    let is_first =
-        |name: &str, bytes: usize| (is_own(name) || name == TRACEPARENT) && bytes <= OWN_BYTES_MAX;
     let mut left = bytes_max;
     let mut kept: HashSet<String> = HashSet::new();
     for first in [true, false] {
         for (name, value) in headers.iter() {
             let bytes = bytes(name, value);
-            if is_first(name, bytes) == first
+            if is_spared(name, bytes) == first
                 && let Some(rest) = left.checked_sub(bytes)
             {
                 left = rest;

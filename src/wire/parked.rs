@@ -20,6 +20,8 @@ struct Parked {
     content_encoding: Option<String>,
     app_id: Option<String>,
     user_id: Option<String>,
+    /// Not in the documents of earlier releases.
+    priority: Option<u8>,
     timestamp: Option<DateTime<Utc>>,
     headers: BTreeMap<String, Value>,
 }
@@ -39,6 +41,7 @@ pub fn encode(message: &Message) -> String {
         content_encoding: properties.content_encoding,
         app_id: properties.app_id,
         user_id: properties.user_id,
+        priority: properties.priority,
         timestamp: properties.timestamp,
         headers: properties.headers,
     };
@@ -59,6 +62,7 @@ pub fn decode(document: &str, body: Vec<u8>) -> Option<Message> {
         content_encoding: parked.content_encoding,
         app_id: parked.app_id,
         user_id: parked.user_id,
+        priority: parked.priority,
         timestamp: parked.timestamp,
         headers: parked.headers,
     };
@@ -85,6 +89,7 @@ mod tests {
                 content_encoding: text("identity"),
                 app_id: text("a"),
                 user_id: text("u"),
+                priority: Some(9),
                 timestamp: DateTime::from_timestamp(1_700_000_000, 0),
                 headers: serde_json::from_value(headers).unwrap(),
             },
@@ -92,6 +97,10 @@ mod tests {
         };
         let document = encode(&message);
         assert!(!document.contains('\0'), "Postgres takes no NUL");
+        let before = document.replace(r#""priority":9,"#, "");
+        assert_ne!(before, document);
+        let read = decode(&before, message.body.clone()).unwrap();
+        assert_eq!(read.properties.priority, None, "a document of an earlier release");
         assert_eq!(decode(&document, message.body.clone()), Some(message));
         assert_eq!(decode("", Vec::new()), None);
     }

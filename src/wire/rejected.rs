@@ -14,7 +14,7 @@ use super::result::json;
 use crate::domain::command::Operation;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::{Reason, Rejection};
-use crate::message::{Message, Properties};
+use crate::message::{Message, PRIORITY, Properties};
 
 /// Longest detail that is said, in bytes.
 pub(super) const DETAIL_BYTES_MAX: usize = 1024;
@@ -143,6 +143,10 @@ pub fn dead_letter(
     if let Some(user_id) = letter.properties.user_id.take() {
         headers.insert("x-user-id".to_owned(), Value::from(user_id));
     }
+    headers.remove(PRIORITY);
+    if let Some(priority) = letter.properties.priority.take() {
+        headers.insert(PRIORITY.to_owned(), Value::from(priority));
+    }
     let said = [
         ("x-dead-letter-id", Value::from(id.to_string())),
         ("x-reason", Value::from(rejection.reason.as_str())),
@@ -176,7 +180,7 @@ struct Rejected<'a> {
 }
 
 /// How many bytes a field takes in a table, at most.
-fn field_bytes(name: &str, value: &Value) -> usize {
+pub(super) fn field_bytes(name: &str, value: &Value) -> usize {
     1 + name.len() + value_bytes(value)
 }
 

@@ -21,6 +21,7 @@ use crate::config::memory::UNCONFIRMED_BYTES_MAX;
 use crate::failpoint::{self, Point, Protection};
 use crate::message::Message;
 use crate::retry::Backoff;
+use crate::wire::frame;
 use crate::worker::counters::Counters;
 use crate::worker::fault::Fault;
 use crate::worker::outgoing::{Need, Outgoing};
@@ -128,8 +129,11 @@ impl Announcer {
         }
         let (replies, outgoing): (Vec<_>, Vec<_>) =
             outgoing.into_iter().partition(|outgoing| outgoing.need == Need::BestEffort);
-        let (messages, needs): (Vec<_>, Vec<_>) =
+        let (mut messages, needs): (Vec<_>, Vec<_>) =
             outgoing.into_iter().map(|Outgoing { message, need }| (message, need)).unzip();
+        for message in &mut messages {
+            frame::fit(message, self.publisher.connection().frame_max());
+        }
         let mut batch = Batch { messages, needs, arrivals, ack_through, confirmed };
         self.shrink_known(&mut batch);
         let alone = batch.needs.contains(&Need::Queued);

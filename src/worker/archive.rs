@@ -74,8 +74,14 @@ async fn generation(
     };
     installation::check(&mut session, &connection).await?;
     let queue = topology::DEAD_LETTERS;
-    let mut consumer =
-        Consumer::subscribe(&connection, queue, ARCHIVE_PREFETCH, &config.worker_id).await?;
+    let mut consumer = Consumer::subscribe(
+        &connection,
+        queue,
+        ARCHIVE_PREFETCH,
+        &config.worker_id,
+        config.unacked_max(),
+    )
+    .await?;
     let acknowledger = consumer.acknowledger();
     let ended = tokio::select! {
         ended = batches(&mut consumer, &acknowledger, &mut session, clock, shutdown, archived) => ended,
@@ -211,6 +217,7 @@ fn read(message: Message, now: chrono::DateTime<chrono::Utc>) -> NewLetter {
             "type": properties.kind,
             "content_type": properties.content_type,
             "content_encoding": properties.content_encoding,
+            "priority": properties.priority,
         }),
         command_id: properties.message_id.filter(|id| !id.is_empty()),
         correlation_id: properties.correlation_id,

@@ -11,9 +11,10 @@ use crate::store::attempts::{self, Attempts};
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
 use crate::worker::dead_letter;
-use crate::worker::executor::{Executor, Patience};
+use crate::worker::executor::Executor;
 use crate::worker::fault::Fault;
 use crate::worker::intake::Taken;
+use crate::worker::outage::Patience;
 
 /// How long the tries that a generation has begun may take to be taken back.
 const TAKE_BACK_TIMEOUT: Duration = Duration::from_secs(1);

@@ -9,7 +9,6 @@ use std::time::Duration;
 use crate::broker::connection::Connection;
 use crate::broker::management::Management;
 use crate::broker::topology::Topology;
-use crate::failpoint::{self, Point};
 use crate::store::routing;
 use crate::store::session::{self, Session};
 use crate::worker::counters::LaneCounters;
@@ -27,7 +26,6 @@ pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Erro
     let url = parts.places.database_url.clone();
     let mut session = Session::new(url, name.clone(), parts.config.database_timeout());
     while !parts.shutdown.is_cancelled() {
-        failpoint::reach(Point::BackgroundTask);
         let looking = look(&parts, &mut session, &name);
         let looked = tokio::select! {
             looked = looking => looked,

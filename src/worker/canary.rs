@@ -55,7 +55,7 @@ async fn rehearse(
     asks_for_holds: bool,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    session.catalogue().await?;
+    let catalogue = session.catalogue().await?.version;
     let connection = session.connection().await?;
     let org = canary::org();
     let commands = canary::commands(&Uuid::now_v7().to_string(), now);
@@ -103,6 +103,7 @@ async fn rehearse(
         records: &records,
         changes: &snapshot.changes(),
         attempts: &[Uuid::nil()],
+        catalogue,
         holds: holds.as_ref(),
     };
     commit::rehearse(connection, fence, &window).await?;

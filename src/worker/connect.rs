@@ -7,6 +7,8 @@ use crate::broker::connection::Connection;
 use crate::broker::consumer::Consumer;
 use crate::broker::publisher::Publisher;
 use crate::broker::topology::{self, Topology};
+use crate::broker::version::Server;
+use crate::config;
 use crate::failpoint::{self, Point};
 use crate::store::fence::Fence;
 use crate::store::session::Session;
@@ -14,6 +16,7 @@ use crate::worker::counters::Counters;
 use crate::worker::fault::Fault;
 use crate::worker::holding::Holds;
 use crate::worker::lane::Lane;
+use crate::worker::priority::PriorityCheck;
 use crate::worker::routing::{self, LaneRouting, Permission};
 use crate::worker::{canary, installation, preflight};
 
@@ -82,8 +85,10 @@ impl Lane {
         self.unpublished.publish(&mut publisher, topology, &self.counters).await?;
         ensured?;
         let queue = topology::lane_queue(&self.name);
+        let config = &self.config;
+        let (prefetch, worker_id) = (config.prefetch, &config.worker_id);
         let consumer =
-            Consumer::subscribe(&consuming, &queue, self.config.prefetch, &self.config.worker_id)
+            Consumer::subscribe(&consuming, &queue, prefetch, worker_id, config.unacked_max())
                 .await?;
         failpoint::reach(Point::AfterSubscribe);
         Counters::add(&self.counters.subscribed, 1);
@@ -101,5 +106,12 @@ impl Lane {
         // Where the user may not bind, the task beside the lanes says so.
         let _mending = routing::mend_bindings(session, publishing).await?;
         Ok(())
+    }
+
+    /// What deliveries of this broker are checked by.
+    pub(super) fn priority_check(&self, server: &Server) -> PriorityCheck {
+        let lane = self.config.lanes.iter().find(|lane| lane.name == self.name).cloned();
+        let lane = lane.unwrap_or_else(|| config::Lane::new(self.name.clone(), Vec::new()));
+        PriorityCheck::of(lane, server, &self.counters)
     }
 }

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use histogram::{AtomicHistogram, Histogram};
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::worker::health::{Bindings, Health, Report};
 use crate::worker::in_hand::InHand;
+use crate::worker::priority_counts::OtherPriorities;
 use crate::worker::publishing;
 
 /// The lanes of a worker, by name, each with what it has done since the worker's start.
@@ -19,6 +21,10 @@ pub struct LaneCounters {
     /// Tasks beside the lanes that stopped by themselves and began anew.
     task_restarts: Arc<AtomicU64>,
     bindings: Arc<Mutex<Bindings>>,
+    /// Tells this worker from others of its `worker_id`.
+    process: Uuid,
+    /// The other live workers of its `worker_id`.
+    twins: Arc<Mutex<Vec<String>>>,
 }
 
 impl LaneCounters {
@@ -30,7 +36,31 @@ impl LaneCounters {
 
     pub(super) fn named<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Self {
         let lanes = lanes.into_iter().map(|lane| (lane.to_owned(), Arc::default())).collect();
-        Self { lanes, task_restarts: Arc::default(), bindings: Arc::default() }
+        let process = Uuid::now_v7();
+        Self {
+            lanes,
+            task_restarts: Arc::default(),
+            bindings: Arc::default(),
+            process,
+            twins: Arc::default(),
+        }
+    }
+
+    /// Of this worker alone, whatever its `worker_id`.
+    #[must_use]
+    pub fn process(&self) -> Uuid {
+        self.process
+    }
+
+    /// The other live workers that have this one's `worker_id`: machine and process, at most ten.
+    #[must_use]
+    pub fn twins(&self) -> Vec<String> {
+        self.twins.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes them, and returns what was noted before.
+    pub(super) fn set_twins(&self, twins: Vec<String>) -> Vec<String> {
+        std::mem::replace(&mut *self.twins.lock().unwrap_or_else(PoisonError::into_inner), twins)
     }
 
     /// Each lane's name and what it has done.
@@ -100,6 +130,8 @@ pub struct Counters {
     pub(super) letters_cut: AtomicU64,
     /// Replies that did not reach their requester.
     pub(super) replies_lost: AtomicU64,
+    /// Commands with another priority than the lane's.
+    pub(super) other_priorities: OtherPriorities,
     /// Steps of the lane's work, of whatever kind: a drain goes on while it counts.
     pub(super) steps: AtomicU64,
     /// Why publishing has not succeeded for longer than its bound; nothing while it does.
@@ -158,6 +190,12 @@ impl Counters {
             Some(trouble) => report.failing(trouble),
             None => report,
         }
+    }
+
+    /// Commands with another priority than the lane's, by publisher.
+    #[must_use]
+    pub fn other_priorities(&self) -> &OtherPriorities {
+        &self.other_priorities
     }
 
     /// From a delivery's arrival to the confirm of what became of it.

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
@@ -24,19 +24,18 @@ use crate::store::error::Error;
 use crate::store::fence::Fence;
 use crate::store::session::Session;
 use crate::worker::counters::Counters;
+use crate::worker::facts::{Facts, Preloaded};
 use crate::worker::fault::Fault;
 use crate::worker::holding::Holds;
 use crate::worker::intake::Taken;
+use crate::worker::outage::{PAUSE, Patience};
 use crate::worker::permit::Permits;
-use crate::worker::scout::Acquaintances;
 use crate::worker::split::split;
 use crate::worker::window::{self, Applied, Failure, Settled};
 use crate::worker::{attempts, canary, dead_letter};
 
 /// How often a part of a batch is repeated at once after a conflict, before it is split.
 const CONFLICTS_MAX: u32 = 5;
-/// The first and the longest pause between tries while the database is unavailable.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// Applies parts of a lane's batches over a connection of its own, for one channel generation.
 pub(super) struct Executor {
@@ -59,13 +58,21 @@ enum Attempt {
     Failed(String),
 }
 
+/// By which facts commands are tried beside other executors, and how often a conflict is repeated.
+#[derive(Clone, Copy)]
+struct Tries<'a> {
+    first: Facts<'a>,
+    retry: Facts<'a>,
+    conflicts_max: u32,
+}
+
 impl Executor {
-    /// Processes every delivery of a batch or of a sub-batch, in order. `preloaded` is what is known
-    /// of its customers already; `known` are the failures of its commands so far.
+    /// Processes every delivery of a batch, or what is left of one, in order. `facts` are for the
+    /// first try; `known` are the failures of its commands so far.
     pub(super) async fn process(
         &mut self,
         taken: &[&Taken],
-        mut preloaded: Option<&Acquaintances>,
+        mut facts: Facts<'_>,
         known: &HashMap<Uuid, Attempts>,
     ) -> Result<Applied, Fault> {
         let of = |taken: &Taken| known.get(&dead_letter::id(taken)).cloned().unwrap_or_default();
@@ -78,16 +85,24 @@ impl Executor {
             let is_suspect = part.len() == 1 && deaths[part.start] > 0;
             if is_suspect {
                 let suspect = taken[part.start];
-                done.add(self.process_alone(suspect, of(suspect), None).await?);
+                done.add(self.process_alone(suspect, of(suspect), None, facts.of_retry()).await?);
                 continue;
             }
             // What was preloaded may be why it fails, and is of the whole only.
-            let preloaded = preloaded.take().filter(|_| part.len() == taken.len());
-            match self.try_shared(&taken[part.clone()], preloaded).await? {
+            let retry = facts.of_retry();
+            let first = std::mem::replace(&mut facts, retry);
+            let first = if part.len() == taken.len() { first } else { retry };
+            match self
+                .try_shared(
+                    &taken[part.clone()],
+                    Tries { first, retry, conflicts_max: CONFLICTS_MAX },
+                )
+                .await?
+            {
                 Attempt::Applied(applied) => done.add(applied),
                 Attempt::Failed(why) if part.len() == 1 => {
                     let suspect = taken[part.start];
-                    done.add(self.process_alone(suspect, of(suspect), Some(why)).await?);
+                    done.add(self.process_alone(suspect, of(suspect), Some(why), retry).await?);
                 }
                 Attempt::Failed(why) => {
                     tracing::warn!(
@@ -106,6 +121,32 @@ impl Executor {
         Ok(done)
     }
 
+    /// Processes a sub-batch while others of the same batch are under way, by the facts that told them
+    /// apart. Nothing: it is not committed, and for that may have to wait for the others.
+    pub(super) async fn process_beside_others(
+        &mut self,
+        taken: &[&Taken],
+        preloaded: &Preloaded,
+    ) -> Result<Option<Applied>, Fault> {
+        let facts = Facts::Preloaded(preloaded);
+        // An outage changes nothing of what was loaded before it.
+        let tries = Tries { first: facts, retry: facts, conflicts_max: 0 };
+        match self.try_shared(taken, tries).await? {
+            Attempt::Applied(applied) => Ok(Some(applied)),
+            Attempt::Failed(why) => {
+                Counters::add(&self.counters.repeated_windows, 1);
+                tracing::debug!(
+                    lane = self.lane,
+                    commands = taken.len(),
+                    "a sub-batch of {} commands was not committed; lane `{}` processes them when the other sub-batches are done: {why}",
+                    taken.len(),
+                    self.lane,
+                );
+                Ok(None)
+            }
+        }
+    }
+
     /// Tries one command alone in the process until it takes effect or its failures are its own often
     /// enough. `why` is how it failed beside others.
     async fn process_alone(
@@ -113,6 +154,7 @@ impl Executor {
         taken: &Taken,
         mut known: Attempts,
         why: Option<String>,
+        facts: Facts<'_>,
     ) -> Result<Applied, Fault> {
         let id = dead_letter::id(taken);
         let limit = self.config.attempts_limit.unsigned_abs();
@@ -135,7 +177,7 @@ impl Executor {
                 persists_since = None;
                 continue;
             }
-            let failure = match self.apply(&[taken], None, &[id]).await {
+            let failure = match self.apply(&[taken], facts, &[id]).await {
                 Ok(applied) => {
                     Counters::add(&self.counters.steps, 1);
                     return Ok(applied);
@@ -198,11 +240,8 @@ impl Executor {
 
     /// Tries commands beside other executors until they take effect or are to be tried in smaller
     /// parts: waits out outages, repeats conflicts.
-    async fn try_shared(
-        &mut self,
-        taken: &[&Taken],
-        mut preloaded: Option<&Acquaintances>,
-    ) -> Result<Attempt, Fault> {
+    async fn try_shared(&mut self, taken: &[&Taken], by: Tries<'_>) -> Result<Attempt, Fault> {
+        let mut facts = by.first;
         let redelivered = attempts::redelivered(taken);
         let permits = Arc::clone(&self.permits);
         let mut waiting = Patience::new();
@@ -210,6 +249,8 @@ impl Executor {
         loop {
             self.counters.health.turn();
             let permit = tokio::select! {
+                // What has begun when a shutdown comes is finished.
+                biased;
                 permit = permits.shared() => permit,
                 () = self.shutdown.cancelled() => return Err(self.stopping()),
             };
@@ -219,7 +260,8 @@ impl Executor {
                     continue;
                 }
             }
-            let tried = self.apply(taken, preloaded.take(), &redelivered).await;
+            let tried = self.apply(taken, facts, &redelivered).await;
+            facts = by.retry;
             drop(permit);
             let failure = match tried {
                 Ok(applied) => {
@@ -230,7 +272,7 @@ impl Executor {
             };
             match failure {
                 Failure::Store(error @ Error::Fenced { .. }) => return Err(error.into()),
-                Failure::Store(Error::Conflict(why)) if conflicts < CONFLICTS_MAX => {
+                Failure::Store(Error::Conflict(why)) if conflicts < by.conflicts_max => {
                     Counters::add(&self.counters.repeated_windows, 1);
                     conflicts += 1;
                     tracing::debug!(
@@ -238,7 +280,9 @@ impl Executor {
                         "a conflict; the commands are tried again: {why}"
                     );
                 }
-                Failure::Store(Error::Conflict(why)) if taken.len() > 1 => {
+                Failure::Store(Error::Conflict(why))
+                    if taken.len() > 1 || by.conflicts_max == 0 =>
+                {
                     return Ok(Attempt::Failed(why));
                 }
                 Failure::Store(
@@ -269,13 +313,13 @@ impl Executor {
     async fn apply(
         &mut self,
         taken: &[&Taken],
-        preloaded: Option<&Acquaintances>,
+        facts: Facts<'_>,
         attempts: &[Uuid],
     ) -> Result<Applied, Failure> {
         let extras = window::Extras { attempts, holds: self.holds };
         let timeout = self.session.timeout();
         let applying =
-            window::apply(&mut self.session, &self.fence, &self.clock, taken, preloaded, extras);
+            window::apply(&mut self.session, &self.fence, &self.clock, taken, facts, extras);
         let applied =
             AssertUnwindSafe(tokio::time::timeout(timeout, applying)).catch_unwind().await;
         let applied = match applied {
@@ -308,75 +352,5 @@ impl Executor {
                 attempt::Canary::Failed
             }
         }
-    }
-
-    /// Pauses before the next try, unless the lane was kept waiting so long that the broker's ack
-    /// timeout could strike: then its channel is closed, and the lane waits for the database without.
-    async fn hold(&self, waiting: &mut Patience, error: Error) -> Result<(), Fault> {
-        if waiting.since.elapsed() > self.outage_grace() {
-            return Err(error.into());
-        }
-        self.counters.health.turn();
-        self.counters.health.fail(&error);
-        let delay = waiting.pause.next_delay();
-        tracing::warn!(
-            lane = self.lane,
-            "database unavailable; lane `{}` retries in {:.1} s: {error}",
-            self.lane,
-            delay.as_secs_f64()
-        );
-        self.sleep(delay).await
-    }
-
-    async fn pause(&self, pause: &mut Backoff) -> Result<(), Fault> {
-        self.counters.health.turn();
-        self.sleep(pause.next_delay()).await
-    }
-
-    /// A shutdown does not wait for a database that is unavailable: the commands are redelivered.
-    async fn sleep(&self, delay: Duration) -> Result<(), Fault> {
-        tokio::select! {
-            () = tokio::time::sleep(delay) => Ok(()),
-            () = self.shutdown.cancelled() => Err(self.stopping()),
-        }
-    }
-
-    fn stopping(&self) -> Fault {
-        let lane = &self.lane;
-        Error::Outage(format!("lane `{lane}` is stopping; what it holds is redelivered")).into()
-    }
-
-    fn outage_grace(&self) -> Duration {
-        Duration::from_millis(self.config.outage_grace_ms)
-    }
-
-    /// Gives what came of small work beside the batches; nothing, after a pause, if an outage or a
-    /// conflict kept it from being done.
-    pub(super) async fn outlast<T>(
-        &mut self,
-        tried: Result<T, Error>,
-        patience: &mut Patience,
-    ) -> Result<Option<T>, Fault> {
-        match tried {
-            Ok(done) => Ok(Some(done)),
-            Err(error @ (Error::Outage(_) | Error::Statement(_) | Error::Conflict(_))) => {
-                self.session.discard();
-                self.hold(patience, error).await?;
-                Ok(None)
-            }
-            Err(error @ (Error::Refused(_) | Error::Fenced { .. })) => Err(error.into()),
-        }
-    }
-}
-
-/// How long something was tried already.
-pub(super) struct Patience {
-    since: Instant,
-    pause: Backoff,
-}
-
-impl Patience {
-    pub(super) fn new() -> Self {
-        Self { since: Instant::now(), pause: Backoff::new(PAUSE.0, PAUSE.1) }
     }
 }

@@ -20,11 +20,12 @@ use crate::store::error::Error;
 use crate::store::session::{self, Session};
 use crate::wire::parked;
 use crate::worker::announce::Announcement;
-use crate::worker::executor::{Executor, Patience};
+use crate::worker::executor::Executor;
 use crate::worker::fault::Fault;
 use crate::worker::hands::Hands;
 use crate::worker::intake::{self, Taken};
 use crate::worker::lane::Lane;
+use crate::worker::outage::Patience;
 use crate::worker::scout::Scouted;
 use crate::worker::window::Settled;
 

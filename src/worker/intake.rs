@@ -27,6 +27,7 @@ use crate::wire::decode;
 use crate::wire::envelope::Envelope;
 use crate::wire::own_headers::REPLAY_OF;
 use crate::worker::counters::Counters;
+use crate::worker::priority::PriorityCheck;
 use crate::worker::routing::LaneRouting;
 
 /// A delivery that waits for its batch: not decoded, its body cut if it is too large.
@@ -52,6 +53,8 @@ pub(super) struct Taken {
     pub(super) read: Result<Read, Rejection>,
     /// The marker of a move, if it is that and no command.
     pub(super) marker: Option<Uuid>,
+    /// Why it is refused unless it was answered before: its priority may have moved it.
+    pub(super) moved: Option<Rejection>,
     pub(super) arrived_at: Instant,
 }
 
@@ -136,11 +139,14 @@ pub(super) fn take(
     delivered: RawDelivery,
     publishers: &BTreeMap<String, BTreeSet<String>>,
     routing: &LaneRouting,
+    priority: &PriorityCheck,
 ) -> Taken {
     let RawDelivery { tag, redelivered, message, arrived_at } = delivered;
     let read = read(&message, publishers, Some(routing));
     let marker = routing.marker(&message);
-    Taken { tag, redelivered, parked: None, parked_from: None, message, read, marker, arrived_at }
+    let moved = if marker.is_none() { priority.check(&message.properties) } else { None };
+    let (parked, parked_from) = (None, None);
+    Taken { tag, redelivered, parked, parked_from, message, read, marker, moved, arrived_at }
 }
 
 /// Takes a parked command up again. Its tries count as those of a redelivered one: nobody else
@@ -161,6 +167,8 @@ pub(super) fn take_up(
         message,
         read,
         marker: None,
+        // It has its place.
+        moved: None,
         arrived_at: Instant::now(),
     }
 }

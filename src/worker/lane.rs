@@ -16,6 +16,7 @@ use crate::broker::consumer::Acknowledger;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::retry::Backoff;
+use crate::store::fence::Owner;
 use crate::store::session::Session;
 use crate::worker::Error;
 use crate::worker::Places;
@@ -203,6 +204,7 @@ impl Lane {
             config: Arc::clone(&self.config),
             session: session.another(),
             routing: Arc::clone(&routing),
+            priority: self.priority_check(consuming.server()),
             wanted: Arc::clone(&wanted),
         };
         let mut scout = AbortOnDropHandle::new(tokio::spawn(scout.run(delivered, window_sender)));
@@ -347,8 +349,8 @@ impl Lane {
         shutdown: &CancellationToken,
     ) -> Result<Hands, Fault> {
         let hold = Duration::from_millis(self.config.outage_grace_ms);
-        let worker = &self.config.worker_id;
-        let fence = tenure::take(&mut session, &self.name, worker, channel, hold, shutdown).await?;
+        let owner = Owner { worker: &self.config.worker_id, process: Some(self.permits.process) };
+        let fence = tenure::take(&mut session, &self.name, owner, channel, hold, shutdown).await?;
         routing.check_version(&mut session).await?;
         let others: Vec<Session> =
             (1..self.config.connections_per_lane).map(|_| session.another()).collect();

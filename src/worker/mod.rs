@@ -16,6 +16,7 @@ mod dead_letter;
 mod drain;
 mod evaluation_deadline;
 mod executor;
+mod facts;
 mod fault;
 mod followers;
 mod hands;
@@ -26,10 +27,14 @@ mod installation;
 mod intake;
 mod lane;
 mod losses;
+mod outage;
 mod outgoing;
 mod pauses;
 mod permit;
 mod preflight;
+mod presence;
+mod priority;
+pub mod priority_counts;
 mod publishing;
 mod replays;
 mod replies;
@@ -127,7 +132,7 @@ pub async fn run(
         config: Arc::new(config.clone()),
         places: Arc::new(places),
         clock,
-        permits: Arc::new(Permits::of_this_process()),
+        permits: Arc::new(Permits::of(counters.process())),
         shutdown: shutdown.clone(),
     };
     let mut tasks = JoinSet::new();

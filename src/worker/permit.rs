@@ -24,8 +24,8 @@ pub(super) enum Permit<'a> {
 }
 
 impl Permits {
-    pub(super) fn of_this_process() -> Self {
-        Self { process: Uuid::now_v7(), running: RwLock::new(()) }
+    pub(super) fn of(process: Uuid) -> Self {
+        Self { process, running: RwLock::new(()) }
     }
 
     /// To run beside other executors. Cancel-safe.

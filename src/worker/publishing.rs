@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::broker::publisher::{Alone, Publisher, Receipt};
 use crate::broker::topology::{self, Topology};
 use crate::message::Message;
-use crate::wire::{cut_body, unavailable};
+use crate::wire::{cut_body, frame, unavailable};
 use crate::worker::counters::Counters;
 use crate::worker::fault::Fault;
 use crate::worker::outgoing::Need;
@@ -50,7 +50,8 @@ impl Kept {
         counters: &Arc<Counters>,
     ) -> Result<(), Fault> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(kept) = kept else { return Ok(()) };
+        let Some(mut kept) = kept else { return Ok(()) };
+        frame::fit(&mut kept.message, publisher.connection().frame_max());
         if let Err(error) = topology::bindings::bind_dead_letters(publisher.connection()).await {
             tracing::debug!("the dead letters' queue could not be bound again: {error}");
         }

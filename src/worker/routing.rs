@@ -65,7 +65,7 @@ impl LaneRouting {
                 "there is no routing map yet: run `partner-program topology apply`".into(),
             ));
         };
-        if let Some(problem) = problem(&map_of(lanes), &routing) {
+        if let Some(problem) = problem(&RoutingMap::of(lanes), &routing) {
             return Ok(Permission::Denied(problem));
         }
         let Routing { version, map, change, .. } = routing;
@@ -110,11 +110,6 @@ impl LaneRouting {
         let version = session::bounded(timeout, looking).await?;
         if version == Some(self.version) { Ok(()) } else { Err(Fault::RoutingChanged) }
     }
-}
-
-/// The map that the configuration describes.
-pub(super) fn map_of(lanes: &[config::Lane]) -> RoutingMap {
-    RoutingMap::new(lanes.iter().map(|lane| (lane.name.as_str(), lane.bindings.as_slice())))
 }
 
 /// Why a worker with this configuration must not subscribe. While a pattern is being moved, a
@@ -192,7 +187,7 @@ mod tests {
                 Lane::new((*name).to_owned(), patterns)
             })
             .collect();
-        map_of(&lanes)
+        RoutingMap::of(&lanes)
     }
 
     #[test]

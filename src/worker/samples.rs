@@ -1,6 +1,7 @@
 //! Says every few seconds how the worker's lanes fare, so that whoever looks on need not ask it.
 //!
-//! A sample that can't be written is not missed: the next one covers its time, too.
+//! A sample that can't be written is not missed: the next one covers its time, too. The same task says
+//! that the worker lives, and sees whether others have its id (`worker::presence`).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use crate::failpoint::{self, Point};
 use crate::store::lane_samples::{self, Sample};
 use crate::store::session::{self, Session};
 use crate::worker::counters::{Counters, LaneCounters};
+use crate::worker::presence::Presence;
 use crate::worker::{Error, Parts};
 
 /// As often as the console looks.
@@ -23,10 +25,19 @@ pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Erro
     let name = format!("partner-program samples {}", config.worker_id);
     let mut session = Session::new(places.database_url.clone(), name, config.database_timeout());
     let mut before = Reading::of(&counters);
+    let process = counters.process();
+    let mut presence = Presence::of(&config.worker_id, process, counters.clone());
+    let mut leaving = session.another();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
-            () = shutdown.cancelled() => return Ok(()),
+            () = async {
+                presence.announce(&mut session).await;
+                tokio::time::sleep(INTERVAL).await;
+            } => {}
+            () = shutdown.cancelled() => {
+                presence.leave(&mut leaving).await;
+                return Ok(());
+            }
         }
         failpoint::reach(Point::BackgroundTask);
         let now = Reading::of(&counters);
@@ -34,11 +45,14 @@ pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Erro
         let over = now.at - before.at;
         let writing = session::bounded(session.timeout(), async {
             let connection = session.connection().await?;
-            lane_samples::add(connection, &config.worker_id, over, &samples).await
+            lane_samples::add(connection, process, over, &samples).await
         });
         let written = tokio::select! {
             written = writing => written,
-            () = shutdown.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => {
+                presence.leave(&mut leaving).await;
+                return Ok(());
+            }
         };
         match written {
             Ok(()) => before = now,

@@ -14,16 +14,17 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
 use crate::config::memory::BATCH_BYTES_MAX;
-use crate::domain::groups::{self, Member, Membership};
+use crate::domain::groups::{self, Boundary, Member, Membership};
 use crate::domain::identity::CustomerId;
 use crate::domain::needs::Needs;
-use crate::domain::program::{Catalogue, OrgId};
 use crate::domain::snapshot::Snapshot;
 use crate::failpoint::{self, Point};
 use crate::store;
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
+use crate::worker::facts::{Identities, Preloaded};
 use crate::worker::intake::{self, RawDelivery, Taken};
+use crate::worker::priority::PriorityCheck;
 use crate::worker::routing::LaneRouting;
 
 /// Windows that are looked at ahead of the one that is being settled: one waits, one is looked at.
@@ -48,15 +49,14 @@ pub(super) struct Scouted {
 }
 
 struct Known {
-    catalogue: Arc<Catalogue>,
-    customers: Snapshot,
+    identities: Arc<Identities>,
     holders: HashMap<Membership, CustomerId>,
 }
 
 impl Known {
     fn member<'a>(&'a self, taken: &'a Taken) -> Option<Member<'a>> {
         let read = taken.read.as_ref().ok()?;
-        let org = self.catalogue.orgs.get(&read.envelope.org_code)?;
+        let org = self.identities.catalogue.orgs.get(&read.envelope.org_code)?;
         Some(Member { org, command: &read.command, id: &read.command_id })
     }
 }
@@ -65,17 +65,7 @@ impl Known {
 pub(super) struct Part {
     /// Their places in the window, in order.
     pub(super) places: Vec<usize>,
-    pub(super) acquaintances: Option<Acquaintances>,
-}
-
-/// What is known of customers before they are loaded.
-pub(super) struct Acquaintances {
-    /// By which the window was cut into parts, and so by which they are evaluated.
-    pub(super) catalogue: Arc<Catalogue>,
-    /// Those of the whole window.
-    pub(super) snapshot: Snapshot,
-    /// Those that the part may mean.
-    pub(super) customers: Vec<(OrgId, CustomerId)>,
+    pub(super) preloaded: Option<Preloaded>,
 }
 
 impl Scouted {
@@ -84,27 +74,37 @@ impl Scouted {
         Self { taken, known: None }
     }
 
-    /// The window in at most `most` parts. `recent` tells who came to hold which membership id in
-    /// the windows that were settled meanwhile.
+    /// The window in at most `most` parts; in one if what was looked up is older than `version` of the
+    /// customers. `recent` tells who came to hold which membership id in the windows that were
+    /// settled meanwhile.
     pub(super) fn parts(
         &self,
+        version: i64,
         recent: &[HashMap<Membership, CustomerId>],
         most: usize,
     ) -> Vec<Part> {
-        let Some(known) = &self.known else {
-            return vec![Part { places: (0..self.taken.len()).collect(), acquaintances: None }];
+        let known = self.known.as_ref().filter(|known| known.identities.version >= version);
+        let Some(known) = known else {
+            return vec![Part { places: (0..self.taken.len()).collect(), preloaded: None }];
         };
         let holders = |membership: &Membership| {
             let all = recent.iter().chain([&known.holders]);
             all.filter_map(|holders| holders.get(membership).copied()).collect()
         };
         let window: Vec<_> = self.taken.iter().map(|taken| known.member(taken)).collect();
-        let parts = groups::parts(&window, &known.customers, &holders, most);
-        let part = |groups::Part { places, customers }| {
-            let (catalogue, snapshot) = (Arc::clone(&known.catalogue), known.customers.clone());
-            Part { places, acquaintances: Some(Acquaintances { catalogue, snapshot, customers }) }
+        let parts = groups::parts(&window, &known.identities.customers, &holders, most);
+        let boundary = Arc::new(Boundary::between(&parts));
+        let part = |(index, groups::Part { places, customers, .. })| {
+            let (identities, boundary) = (Arc::clone(&known.identities), Arc::clone(&boundary));
+            let preloaded = Preloaded { identities, customers, cut: (index, boundary) };
+            Part { places, preloaded: Some(preloaded) }
         };
-        parts.into_iter().map(part).collect()
+        parts.into_iter().enumerate().map(part).collect()
+    }
+
+    /// Whom the batch's commands mean, as far as the look-ahead has found out.
+    pub(super) fn identities(&self) -> Option<&Identities> {
+        self.known.as_ref().map(|known| &*known.identities)
     }
 }
 
@@ -113,6 +113,7 @@ pub(super) struct Scout {
     pub(super) config: Arc<Config>,
     pub(super) session: Session,
     pub(super) routing: Arc<LaneRouting>,
+    pub(super) priority: PriorityCheck,
     /// Told when a window would be settled at once.
     pub(super) wanted: Arc<Notify>,
 }
@@ -143,7 +144,7 @@ impl Scout {
         let publishers = &self.config.publishers;
         let mut window = Vec::with_capacity(self.config.window);
         let Some(first) = delivered.recv().await else { return window };
-        let first = intake::take(first, publishers, &self.routing);
+        let first = intake::take(first, publishers, &self.routing, &self.priority);
         let linger_until = Instant::now() + Duration::from_millis(self.config.linger_ms);
         let mut wanted = pin!(async {
             self.wanted.notified().await;
@@ -161,7 +162,7 @@ impl Scout {
                 () = &mut wanted => None,
             };
             let Some(next) = next else { break };
-            let next = intake::take(next, publishers, &self.routing);
+            let next = intake::take(next, publishers, &self.routing, &self.priority);
             items += next.item_count();
             bytes += next.estimated_bytes();
             window.push(next);
@@ -184,6 +185,7 @@ impl Scout {
 
     async fn ask(&mut self, window: &[Taken]) -> Result<Known, Error> {
         let catalogue = self.session.catalogue().await?;
+        let version = self.session.customers_version();
         let connection = self.session.connection().await?;
         let mut needs = Needs::default();
         for read in window.iter().filter_map(|taken| taken.read.as_ref().ok()) {
@@ -196,6 +198,6 @@ impl Scout {
             store::load::customers(connection, &needs, &mut customers).await?;
         }
         let holders = store::load::holders(connection, &needs).await?.into_iter().collect();
-        Ok(Known { catalogue, customers, holders })
+        Ok(Known { identities: Arc::new(Identities { version, catalogue, customers }), holders })
     }
 }

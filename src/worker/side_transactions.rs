@@ -4,10 +4,11 @@ use uuid::Uuid;
 
 use crate::store::routing::change;
 use crate::store::session;
-use crate::worker::executor::{Executor, Patience};
+use crate::worker::executor::Executor;
 use crate::worker::fault::Fault;
 use crate::worker::holding;
 use crate::worker::intake::Taken;
+use crate::worker::outage::Patience;
 
 impl Executor {
     /// Holds the customers of a command that is given up.

@@ -7,13 +7,16 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::consumer::Acknowledger;
 use crate::retry::Backoff;
 use crate::store::error::Error;
-use crate::store::fence::{self, Fence};
+use crate::store::fence::{self, Fence, Owner};
 use crate::store::session::{self, Session};
 use crate::worker::fault::Fault;
 
 /// The first and the longest pause between tries while the database is away, or while whoever
 /// had the lane is still committing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// The least time for the broker's answer whether the channel is still open.
+const CHECK_MIN: Duration = Duration::from_mins(1);
 
 /// Takes the lane for a generation that was delivered something.
 ///
@@ -24,7 +27,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub(super) async fn take(
     session: &mut Session,
     lane: &str,
-    worker: &str,
+    owner: Owner<'_>,
     channel: &Acknowledger,
     hold: Duration,
     shutdown: &CancellationToken,
@@ -33,7 +36,7 @@ pub(super) async fn take(
     let since = Instant::now();
     let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
     let fence = loop {
-        let taking = async { fence::take(session.connection().await?, lane, worker).await };
+        let taking = async { fence::take(session.connection().await?, lane, owner).await };
         let error = match session::bounded(timeout, taking).await {
             Ok(fence) => break fence,
             Err(error) => error,
@@ -51,7 +54,7 @@ pub(super) async fn take(
         }
     };
     tokio::select! {
-        open = channel.check_open() => open?,
+        open = channel.check_open(hold.max(CHECK_MIN)) => open?,
         () = shutdown.cancelled() => {
             return Err(Error::Outage("the worker is stopping and can't wait for the broker".into()).into());
         }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -18,7 +17,6 @@ use crate::domain::enrolment::EnrolmentKey;
 use crate::domain::evaluate::{Outcome, Warning, evaluate};
 use crate::domain::groups::Membership;
 use crate::domain::identity::CustomerId;
-use crate::domain::needs::Needs;
 use crate::domain::program::{Catalogue, Org};
 use crate::domain::rejection::{Reason, Rejection};
 use crate::domain::resolve;
@@ -33,9 +31,9 @@ use crate::store::fence::Fence;
 use crate::store::session::Session;
 use crate::wire::result;
 use crate::worker::evaluation_deadline::Deadline;
+use crate::worker::facts::Facts;
 use crate::worker::holding::{self, Asking, Holding, Holds, Leave};
 use crate::worker::intake::{Read, Taken};
-use crate::worker::scout::Acquaintances;
 
 /// What came of one delivery.
 pub(super) enum Settled {
@@ -111,20 +109,17 @@ pub(super) struct Extras<'a> {
     pub(super) holds: Holds,
 }
 
-/// Applies `taken`. `known` spares the look-up of its customers.
+/// Applies `taken` by these facts.
 pub(super) async fn apply(
     session: &mut Session,
     fence: &Fence,
     clock: &Clock,
     taken: &[&Taken],
-    known: Option<&Acquaintances>,
+    facts: Facts<'_>,
     extras: Extras<'_>,
 ) -> Result<Applied, Failure> {
     let Extras { attempts, holds } = extras;
-    let catalogue = match known {
-        Some(known) => Arc::clone(&known.catalogue),
-        None => session.catalogue().await?,
-    };
+    let catalogue = facts.catalogue(session).await?;
     let connection = session.connection().await?;
 
     let plans: Vec<Plan<'_>> = taken.iter().map(|taken| plan(&catalogue, taken)).collect();
@@ -135,22 +130,12 @@ pub(super) async fn apply(
         let hashes: Vec<&[u8]> = plans.iter().filter_map(Plan::body_hash).collect();
         store::command_log::find_answers(connection, &keys, &hashes).await?
     };
-    let mut needs = Needs::default();
-    for plan in &plans {
-        if let Plan::Command { org, read, key } = plan
-            && !inbox.contains_key(key)
-        {
-            needs.add_command(org, &read.command);
-        }
-    }
-    let snapshot = match known {
-        None => store::load::load(connection, &needs).await?,
-        Some(Acquaintances { snapshot, customers, .. }) => {
-            let mut snapshot = snapshot.clone();
-            store::load::load_for(connection, &needs, customers, &mut snapshot).await?;
-            snapshot
-        }
-    };
+    let new = plans.iter().filter_map(|plan| match plan {
+        Plan::Command { org, read, key } => (!inbox.contains_key(key)).then_some((*org, *read)),
+        Plan::Reject(_) | Plan::Marker => None,
+    });
+    let new: Vec<(&Org, &Read)> = new.collect();
+    let snapshot = facts.load(connection, &new).await?;
     let question = holding::question(&catalogue, &snapshot, holds, taken.iter().copied());
     let holding = Holding::load(connection, fence, holds, &question).await?;
     failpoint::reach(Point::AfterLoad);
@@ -169,7 +154,8 @@ pub(super) async fn apply(
     let changes = snapshot.changes();
     let holds = holding.as_ref().map(|holding| &holding.changes).filter(|held| !held.is_empty());
     if !records.is_empty() || !attempts.is_empty() || holds.is_some() {
-        let window = Window { records, changes: &changes, attempts, holds };
+        let window =
+            Window { records, changes: &changes, attempts, catalogue: catalogue.version, holds };
         store::commit::commit(connection, fence, &window).await?;
     } else if !evaluation.inbox.is_empty() {
         // Announcing a stored result once more harms nobody, once it is sure to stay stored.
@@ -274,6 +260,9 @@ impl Evaluation {
                 detail: "this message_id came before with another body: give each command an id of its own".into(),
             }),
             None => {
+                if let Some(rejection) = &taken.moved {
+                    return Settled::Rejected(rejection.clone());
+                }
                 if let Some(holding) = &mut self.holding {
                     let customers = if holding.has_line() {
                         resolve::meant(org, &self.snapshot, &read.command)

@@ -16,6 +16,10 @@ mod model;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod brokers;
+#[cfg(test)]
+mod changing_facts;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod console;
@@ -64,6 +68,10 @@ mod store;
 
 #[cfg(test)]
 mod supervision;
+#[cfg(test)]
+mod tiers;
+#[cfg(test)]
+mod twins;
 
 #[cfg(test)]
 mod import;

@@ -19,7 +19,7 @@ use crate::harness::random::{Random, seed};
 use crate::harness::rows::{Rows, Written, by_customer};
 use crate::harness::servers::Place;
 use crate::harness::worker::{InProcess, Settings};
-use crate::model::{Answer, Model};
+use crate::model::{Answer, Model, Org, Program};
 
 const DEAD_LETTERS: &str = "partner-program.dead-letters";
 
@@ -28,17 +28,17 @@ const DEADLINE: Duration = Duration::from_mins(2);
 
 #[tokio::test]
 async fn windows_of_one_agree_with_the_model() {
-    agrees(1, 400).await;
+    agrees(1, 400, Catalogue::Stays).await;
 }
 
 #[tokio::test]
 async fn windows_of_seven_agree_with_the_model() {
-    agrees(7, 1500).await;
+    agrees(7, 1500, Catalogue::Stays).await;
 }
 
 #[tokio::test]
 async fn full_windows_agree_with_the_model() {
-    agrees(512, 4000).await;
+    agrees(512, 4000, Catalogue::IsEdited).await;
 }
 
 /// A message with what the law says about it.
@@ -47,7 +47,15 @@ struct Judged {
     answer: Answer,
 }
 
-async fn agrees(window: usize, count: usize) {
+/// What becomes of the catalogue while the stream goes by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Catalogue {
+    Stays,
+    /// An import after half of the stream reverses the order of all tiers, with a new one among them.
+    IsEdited,
+}
+
+async fn agrees(window: usize, count: usize, catalogue: Catalogue) {
     let mut random = Random::new(seed());
     let now = Utc::now().trunc_subsecs(0);
     let mut model = Model::new(now, world::orgs(now));
@@ -63,17 +71,31 @@ async fn agrees(window: usize, count: usize) {
     rows.insert(&model).await;
     let mut results = Collector::of_results(&place.amqp_url).await;
 
-    // Half of it waits when the worker starts, half comes while it works.
+    // Half of what comes first waits when the worker starts, half comes while it works.
     let publisher = Publisher::open(&place.amqp_url).await;
     let messages: Vec<Message> = stream.iter().map(message).collect();
-    let (waiting, coming) = messages.split_at(count / 2);
+    let before_edit = if catalogue == Catalogue::Stays { count } else { count / 2 };
+    let (first, last) = messages.split_at(before_edit);
+    let (waiting, coming) = first.split_at(before_edit / 2);
     publisher.publish(waiting).await;
     let worker = InProcess::start(&settings, Clock::fixed(now));
     publisher.publish(coming).await;
+    let orgs = edited(&model.orgs);
+    if catalogue == Catalogue::IsEdited {
+        results.read(before_edit, DEADLINE).await;
+        import(&settings, &orgs).await;
+        publisher.publish(last).await;
+    }
     results.read(count, DEADLINE).await;
     worker.stop().await;
 
-    let judged: Vec<Judged> = stream.into_iter().map(|sent| judge(&mut model, sent)).collect();
+    let mut judged: Vec<Judged> = Vec::with_capacity(count);
+    for (place, sent) in stream.into_iter().enumerate() {
+        if place == before_edit {
+            model.orgs.clone_from(&orgs);
+        }
+        judged.push(judge(&mut model, sent));
+    }
     let history = rows.history().await;
     let expected: Vec<Written> =
         model.history.iter().map(|event| Written::expected(event, now)).collect();
@@ -92,6 +114,40 @@ async fn agrees(window: usize, count: usize) {
     check_inbox(&mut rows, &judged).await;
     check_dead_letters(&place, &judged).await;
     assert_nothing_is_left(&place, &["main", SECOND_LANE]).await;
+}
+
+/// The orgs with their tiers in the opposite order, and a new one in second place.
+fn edited(orgs: &[Org]) -> Vec<Org> {
+    let mut orgs = orgs.to_vec();
+    let programs = orgs.iter_mut().flat_map(|org| &mut org.programs);
+    for program in programs.filter(|program| !program.tiers.is_empty()) {
+        let mut tiers: Vec<&'static str> = program.tiers.iter().copied().rev().collect();
+        tiers.insert(1, "Ruby");
+        program.tiers = Vec::leak(tiers);
+    }
+    orgs
+}
+
+/// Imports the orgs' programs and tiers, as an operator does.
+async fn import(settings: &Settings, orgs: &[Org]) {
+    let program = |Program { name, external, active, ends_at, tiers }: &Program| {
+        let kind = if *external { "EXTERNAL" } else { "SUPPLEMENTARY" };
+        let end = ends_at.map(|end| format!("ends_at = \"{}\"\n", end.to_rfc3339()));
+        format!(
+            "[[org.program]]\nname = \"{name}\"\nkind = \"{kind}\"\nactive = {active}\ntiers = {tiers:?}\n{}",
+            end.unwrap_or_default()
+        )
+    };
+    let org = |Org { code, country_code, programs, .. }: &Org| {
+        let programs: String = programs.iter().map(program).collect();
+        format!(
+            "[[org]]\ncode = \"{code}\"\nname = \"{code}\"\ncountry_code = \"{country_code}\"\n{programs}"
+        )
+    };
+    let text: String = orgs.iter().map(org).collect();
+    let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
+    std::fs::write(file.path(), text).expect("it is written");
+    settings.run(&["import", "catalogue", file.path().to_str().expect("text")]).await;
 }
 
 fn judge(model: &mut Model, sent: Sent) -> Judged {

@@ -95,7 +95,13 @@ impl Scene {
 
     async fn store(&mut self, evaluated: &Evaluated) -> Result<(), Error> {
         let Evaluated { snapshot, records } = evaluated;
-        let window = Window { records, changes: &snapshot.changes(), attempts: &[], holds: None };
+        let window = Window {
+            records,
+            changes: &snapshot.changes(),
+            attempts: &[],
+            catalogue: self.catalogue.version,
+            holds: None,
+        };
         commit::commit(&mut self.connection, &self.fence, &window).await
     }
 
@@ -344,7 +350,7 @@ async fn no_role_does_more_than_it_should() {
     ] {
         assert_eq!(scene.as_role(role, sql).await, None, "{role}: {sql}");
     }
-    let version = catalogue::version(&mut scene.connection).await.unwrap();
+    let version = catalogue::versions(&mut scene.connection).await.unwrap().catalogue;
     assert!(version > scene.catalogue.version, "workers read the changed catalogue");
 }
 

@@ -122,7 +122,7 @@ async fn judge<T>(
     }
 }
 
-fn table(arguments: &[(&str, Argument)]) -> FieldTable {
+pub(in crate::broker) fn table(arguments: &[(&str, Argument)]) -> FieldTable {
     let mut table = FieldTable::default();
     for (key, value) in arguments {
         let value = match value {

@@ -28,6 +28,8 @@ use crate::worker::counters::LaneCounters;
 pub(super) const ORG: &str = "acme";
 /// Bounds each wait: for a result, for a dead letter, for the worker's drain.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The demonstration acks at once.
+const UNACKED_MAX: Duration = Duration::from_mins(30);
 const CATALOGUE: &str = include_str!("../../../deploy/demo/catalogue.toml");
 const CUSTOMERS: &str = include_str!("../../../deploy/demo/customers.csv");
 
@@ -127,7 +129,8 @@ impl Stage {
     pub(super) async fn dead_letter(&mut self, name: &str) -> anyhow::Result<Message> {
         let id = self.id(name);
         let mut letters =
-            Consumer::subscribe(&self.broker, topology::DEAD_LETTERS, 1000, "demo").await?;
+            Consumer::subscribe(&self.broker, topology::DEAD_LETTERS, 1000, "demo", UNACKED_MAX)
+                .await?;
         let found = async {
             loop {
                 let letter = letters.next().await?.message;

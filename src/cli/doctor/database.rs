@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::store::connection::{self, Connection};
 use crate::store::doctor::{self, Partitions, Rights, Server};
 use crate::store::error::Error;
+use crate::store::worker_processes::{self, REMEDY, SharedId};
 use crate::store::{compatibility, migrate};
 
 /// The oldest server that the SQL is written for and tested with.
@@ -67,6 +68,8 @@ async fn examine(connection: &mut Connection, checks: &mut Vec<Check>) -> Result
     ));
     checks.extend(doctor::partitions(connection).await?.iter().map(partitions));
     checks.push(rights(&doctor::rights(connection).await?));
+    let live = worker_processes::count(connection).await?;
+    checks.extend(workers(live, &worker_processes::shared_ids(connection).await?));
     Ok(())
 }
 
@@ -132,6 +135,14 @@ fn partitions(found: &Partitions) -> Check {
         }
         _ => Check::fail("partitions", format!("{table}: none for today"), remedy),
     }
+}
+
+/// Whether each live worker has a `worker_id` of its own.
+fn workers(live: i64, shared: &[SharedId]) -> Vec<Check> {
+    if shared.is_empty() {
+        return vec![Check::ok("workers", format!("{live} live, none with another's worker_id"))];
+    }
+    shared.iter().map(|id| Check::warn("workers", id.problem(), REMEDY)).collect()
 }
 
 fn rights(rights: &Rights) -> Check {

@@ -7,8 +7,10 @@ use tokio::io::AsyncRead;
 
 use crate::cli::Refusal;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::message::Message;
 use crate::ops::documents::Documents;
+use crate::ops::priority;
 use crate::ops::publish::{Envelope, Ids};
 
 /// The messages of all files, one after the other, up to the limit.
@@ -17,17 +19,24 @@ pub(super) struct Inputs {
     open: Option<(PathBuf, Documents<Box<dyn AsyncRead + Unpin + Send>>)>,
     envelope: Envelope,
     clock: Clock,
+    config: Config,
     limit: u64,
     count: u64,
 }
 
 impl Inputs {
-    pub(super) fn new(files: Vec<PathBuf>, limit: Option<u64>, envelope: Envelope) -> Self {
+    pub(super) fn new(
+        files: Vec<PathBuf>,
+        limit: Option<u64>,
+        envelope: Envelope,
+        config: Config,
+    ) -> Self {
         Self {
             files: files.into_iter(),
             open: None,
             envelope,
             clock: Clock::system(),
+            config,
             limit: limit.unwrap_or(u64::MAX),
             count: 0,
         }
@@ -52,7 +61,10 @@ impl Inputs {
                 return Err(Refusal::Usage(text.to_owned()).into());
             }
             let message = self.envelope.message(document, self.count, self.clock.now());
-            return Ok(Some(message.with_context(|| shown.to_string())?));
+            let mut message = message.with_context(|| shown.to_string())?;
+            message.properties.priority =
+                priority::in_lane(&self.config, &message.routing_key, None);
+            return Ok(Some(message));
         }
         Ok(None)
     }

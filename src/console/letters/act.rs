@@ -207,7 +207,7 @@ pub(in crate::console) async fn export(
 ) -> Result<Response, Failure> {
     let plan = planned(&Fields::read(&form), &who)?;
     allowed(&who, Kind::Export)?;
-    let runner = format!("console {}", app.config.worker_id);
+    let runner = format!("console {} {}", app.config.worker_id, Uuid::now_v7());
     let plan = Plan { kind: Kind::Export, ..plan };
     let mut connection = app.database.lend().await?;
     let operation = run::begin(&mut connection, plan, Some(&runner)).await?;

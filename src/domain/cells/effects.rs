@@ -2,7 +2,7 @@
 
 use super::{
     ANN, ENDED, FLAT, INACTIVE, TIERED, check, days, delink, delink_item, delinked, effect,
-    enrolled, expired, key, link, link_item, linked, now, update, update_item, world,
+    enrolled, expired, key, link, link_item, linked, now, tier_id, update, update_item, world,
 };
 use crate::domain::command::{GivenDate, UpdateItem};
 use crate::domain::enrolment::{EffectKind, Enrolment};
@@ -15,7 +15,7 @@ fn absent_link_creates() {
     let after = Enrolment {
         linked: true,
         membership_id: Some("M2".into()),
-        tier_number: Some(1),
+        tier: Some(tier_id(1)),
         tier_expires_at: Some(days(10)),
         linked_since: now(),
         version: 1,
@@ -52,7 +52,7 @@ fn linked_update_applies_each_kind() {
         let effect = effect(linked(TIERED), &update(update_item(kind.as_str(), tier, new)));
         assert_eq!(effect.kind, kind);
         let expected = Enrolment {
-            tier_number: Some(number),
+            tier: Some(tier_id(number)),
             tier_expires_at: Some(days(60)),
             version: 4,
             ..enrolled(TIERED)
@@ -93,7 +93,7 @@ fn delinked_link_relinks_the_same_row() {
     assert_eq!(effect.kind, EffectKind::Enrolment);
     let after = &effect.after;
     assert_eq!((after.version, after.linked_since), (4, now()));
-    assert_eq!((after.membership_id.as_deref(), after.tier_number), (Some("M2"), Some(1)));
+    assert_eq!((after.membership_id.as_deref(), after.tier), (Some("M2"), Some(tier_id(1))));
 }
 
 #[test]

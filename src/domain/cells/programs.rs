@@ -2,7 +2,7 @@
 
 use super::{
     ANN, BOB, FLAT, INACTIVE, ORG, SUPPLEMENTARY, TIERED, by_id, check, delink_item, effect,
-    enrolled, key, link, link_item, linked, now, org, run, update, update_item, world,
+    enrolled, key, link, link_item, linked, now, org, run, tier_id, update, update_item, world,
 };
 use crate::domain::command::{Command, Entry, GivenDate, LinkItem};
 use crate::domain::enrolment::Enrolment;
@@ -16,7 +16,7 @@ fn names_are_compared_trimmed_and_case_insensitively() {
     let mut item = link_item(TIERED);
     item.program_name = Some("  APPAREL-partner ".into());
     item.reference.as_mut().unwrap().tier_name = Some(" gOLD ".into());
-    assert_eq!(effect(world(), &link(item)).after.tier_number, Some(3));
+    assert_eq!(effect(world(), &link(item)).after.tier, Some(tier_id(3)));
 }
 
 #[test]

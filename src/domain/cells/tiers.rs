@@ -120,6 +120,6 @@ fn tier_fields_on_a_link_without_tiers_are_ignored_with_2201() {
     let outcome = check(world(), &link(item), Status::Success);
     let path = "/linkCustomers/0/linkToPartnerPrograms/0/customerPartnerReference".to_owned();
     assert_eq!(outcome.warnings, [Warning { status: Status::TierFieldsIgnored, path }]);
-    assert_eq!(outcome.effects[0].after.tier_number, None);
+    assert_eq!(outcome.effects[0].after.tier, None);
     assert_eq!(outcome.effects[0].after.tier_expires_at, None);
 }

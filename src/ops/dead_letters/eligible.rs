@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::domain::dead_letter::State;
 use crate::domain::rejection::Reason;
 use crate::message::{BODY_HASH, BODY_LENGTH, Message, Properties};
+use crate::ops::priority;
 use crate::store::dead_letters::show::Letter;
 use crate::wire::cut_body;
 use crate::wire::decode;
@@ -39,7 +40,7 @@ pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
     if let Some(why) = lacks_its_body(letter) {
         return Err(why);
     }
-    let message = replay(letter);
+    let message = replay(letter, rules.config);
     let dies = |why: &dyn std::fmt::Display| format!("would die again, edit a copy: {why}");
     let envelope = Envelope::parse(&message).map_err(|rejection| dies(&rejection.reason))?;
     decode::decode(&message.body, envelope.operation)
@@ -87,12 +88,14 @@ const fn unready(state: State) -> Option<&'static str> {
     }
 }
 
-/// What the publisher sent, marked as a replay. A command without an id gets the letter's, so
+/// What the publisher sent, marked as a replay, with the priority of its lane. A command without an id gets the letter's, so
 /// that replays of it count once as well.
-fn replay(letter: &Letter) -> Message {
+fn replay(letter: &Letter, config: &Config) -> Message {
     let id = letter.id.to_string();
     let mut message = original(letter, topology::COMMANDS);
+    let place = priority::in_lane(config, &message.routing_key, message.properties.priority);
     let properties = &mut message.properties;
+    properties.priority = place;
     properties.message_id.get_or_insert_with(|| id.clone());
     properties.headers.insert(REPLAY_OF.to_owned(), id.into());
     message
@@ -114,6 +117,11 @@ pub(super) fn original(letter: &Letter, exchange: &str) -> Message {
             content_encoding: property("content_encoding"),
             app_id: letter.app_id.clone(),
             user_id: None,
+            priority: letter
+                .properties
+                .get("priority")
+                .and_then(Value::as_u64)
+                .and_then(|p| p.try_into().ok()),
             timestamp: letter.sent_at,
             headers: letter.headers.as_object().into_iter().flatten().map(owned).collect(),
         },

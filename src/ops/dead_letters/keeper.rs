@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::ops::dead_letters::error::Error;
@@ -22,12 +23,16 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// Keeps operations going until `shutdown`, which ends one between two batches of letters: the
 /// next keeper goes on with it.
-pub async fn keep(config: &Config, shutdown: &CancellationToken) {
+///
+/// `process` is of this process alone: a runner that was frozen must not take an operation that another
+/// worker of its id goes on with for its own.
+pub async fn keep(config: &Config, process: Uuid, shutdown: &CancellationToken) {
+    let runner = format!("{} {process}", config.worker_id);
     let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
     let mut connection = None;
     while !shutdown.is_cancelled() {
         let kept = tokio::select! {
-            kept = keep_one(config, &mut connection) => kept,
+            kept = keep_one(config, &runner, &mut connection) => kept,
             () = shutdown.cancelled() => return,
         };
         let waiting = async {
@@ -52,12 +57,15 @@ pub async fn keep(config: &Config, shutdown: &CancellationToken) {
 }
 
 /// Whether there was one.
-async fn keep_one(config: &Config, open: &mut Option<Connection>) -> Result<bool, Error> {
-    let runner = &config.worker_id;
+async fn keep_one(
+    config: &Config,
+    runner: &str,
+    open: &mut Option<Connection>,
+) -> Result<bool, Error> {
     let connection = if let Some(connection) = open {
         connection
     } else {
-        let name = format!("partner-program operations {runner}");
+        let name = format!("partner-program operations {}", config.worker_id);
         let connecting = connection::connect_to_search(config.database_url()?, &name);
         open.insert(answered(connecting).await?)
     };

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::message::Message;
 use crate::ops::dead_letters::error::Error;
 use crate::retry::Backoff;
+use crate::wire::frame;
 
 /// How often a batch is sent before the broker counts as away.
 const TRIES: u32 = 6;
@@ -72,7 +73,16 @@ impl<'a> Sender<'a> {
             Some(open) => open,
             None => self.connect().await?,
         };
-        let receipts = publisher.publish(messages).await;
+        let mut messages = messages.to_vec();
+        for message in &mut messages {
+            let dropped = frame::fit(message, connection.frame_max());
+            if dropped > 0 {
+                tracing::warn!(
+                    "a replay goes without {dropped} headers, which the broker would refuse or which fit no frame"
+                );
+            }
+        }
+        let receipts = publisher.publish(&messages).await;
         self.open = Some((connection, publisher));
         Ok(receipts?)
     }

@@ -64,7 +64,10 @@ impl Stage {
         let worker = InProcess::start_counting(&settings, Clock::system(), counters.clone());
         let stop = CancellationToken::new();
         let (config, stopped) = (settings.config(), stop.clone());
-        let keeping = tokio::spawn(async move { keeper::keep(&config, &stopped).await });
+        let keeping =
+            tokio::spawn(
+                async move { keeper::keep(&config, uuid::Uuid::now_v7(), &stopped).await },
+            );
         let config = settings.config();
         let listener = console::listen(&config).await.expect("a port is free").expect("it is on");
         let url = format!("http://{}", listener.local_addr().expect("an address"));

@@ -49,6 +49,14 @@ impl Broker {
         broker
     }
 
+    /// The broker's major and minor version.
+    pub(crate) fn version(&self) -> (u32, u32) {
+        let overview = self.get("overview").expect("a broker has an overview");
+        let text = overview.get("rabbitmq_version").and_then(Value::as_str).expect("a version");
+        let mut numbers = text.split('.').map(|number| number.parse().expect("a number"));
+        (numbers.next().expect("a major one"), numbers.next().expect("a minor one"))
+    }
+
     /// The depth of a queue; `None` if there is no such queue or it has no figures yet.
     pub(crate) fn depth(&self, queue: &str) -> Option<Depth> {
         let queue = self.get(&format!("queues/{}/{}", self.vhost, encode(queue)))?;
@@ -177,6 +185,14 @@ impl Broker {
     /// Deletes a queue, whatever is in it and whoever consumes from it.
     pub(crate) fn delete_queue(&self, queue: &str) {
         self.delete(&format!("queues/{}/{}", self.vhost, encode(queue)));
+    }
+
+    /// How many queues have a name that begins so.
+    pub(crate) fn queues_like(&self, prefix: &str) -> usize {
+        let queues = self.get(&format!("queues/{}", self.vhost));
+        let queues = queues.iter().flat_map(|all| all.as_array().into_iter().flatten());
+        let names = queues.filter_map(|queue| queue.get("name")?.as_str());
+        names.filter(|name| name.starts_with(prefix)).count()
     }
 
     /// Deletes an exchange with its bindings.

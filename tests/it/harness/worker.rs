@@ -81,8 +81,7 @@ impl Settings {
         let broker = Arc::new(Connection::open(url, "tests").await.expect("the broker answers"));
         let url = config.database_url().expect("it is set");
         let mut database = connection::connect(url, "tests").await.expect("the database answers");
-        let lanes = config.lanes.iter();
-        let map = RoutingMap::new(lanes.map(|lane| (lane.name.as_str(), lane.bindings.as_slice())));
+        let map = RoutingMap::of(&config.lanes);
         let actor = Actor { name: "tests".into(), reason: "setup".into(), source: "tests".into() };
         let applied = apply::apply(&mut database, &broker, &map, &actor).await;
         applied.expect("the topology is applied");

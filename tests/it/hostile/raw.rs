@@ -15,11 +15,13 @@ const FRAME_BYTES: usize = 100_000;
 /// The places of the basic properties in their flags.
 pub(crate) const HEADERS: u8 = 13;
 const DELIVERY_MODE: u8 = 12;
+pub(crate) const PRIORITY: u8 = 11;
 pub(crate) const CORRELATION_ID: u8 = 10;
 pub(crate) const REPLY_TO: u8 = 9;
 pub(crate) const MESSAGE_ID: u8 = 7;
 pub(crate) const TIMESTAMP: u8 = 6;
 pub(crate) const KIND: u8 = 5;
+pub(crate) const USER_ID: u8 = 4;
 pub(crate) const APP_ID: u8 = 3;
 
 /// A command as bytes.

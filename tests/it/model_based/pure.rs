@@ -54,7 +54,7 @@ impl Product {
                 Enrolment {
                     linked: row.linked,
                     membership_id: row.membership_id.clone(),
-                    tier_number: tier.map(|tier| tier.number),
+                    tier: tier.map(|tier| tier.id),
                     tier_expires_at: row.tier_expires_at,
                     linked_since: row.linked_since,
                     version: row.version,
@@ -98,8 +98,8 @@ impl Product {
             let values = |row: &Enrolment| Values {
                 linked: row.linked,
                 membership_id: row.membership_id.clone(),
-                tier: row.tier_number.map(|number| {
-                    let tier = program.tiers.iter().find(|tier| tier.number == number);
+                tier: row.tier.map(|id| {
+                    let tier = program.tiers.iter().find(|tier| tier.id == id);
                     tier.expect("a tier").name.clone()
                 }),
                 tier_expires_at: row.tier_expires_at,
@@ -128,8 +128,9 @@ fn own_org(id: OrgId, org: &model::Org) -> Org {
         ends_at: program.ends_at,
         tiers: (1..)
             .zip(program.tiers)
-            .map(|(number, name)| program::Tier {
-                number,
+            .map(|(rank, name)| program::Tier {
+                id: program::TierId(20 - rank),
+                rank,
                 name: (*name).to_owned(),
                 normalised_name: program::normalised(name),
             })

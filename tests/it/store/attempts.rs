@@ -19,6 +19,7 @@ async fn a_try_counts_as_a_death_only_if_its_process_did_not_survive_it() {
     let (process, next) = (Uuid::from_u128(10), Uuid::from_u128(11));
     let (one, other, third) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
     let ids = [one, other, third];
+    let catalogue = scene.catalogue.version;
     let (connection, fence) = (&mut scene.connection, &scene.fence);
     let counts = |found: &HashMap<Uuid, Attempts>, id| {
         found.get(&id).map(|attempts: &Attempts| (attempts.counted, attempts.deaths))
@@ -54,7 +55,7 @@ async fn a_try_counts_as_a_death_only_if_its_process_did_not_survive_it() {
     assert_eq!(found[&third].last_error.as_deref(), Some("53100"));
 
     // A commit forgets them, and a worker that has lost the lane has no say in what is given up.
-    let window = Window { records: &[], changes: &[], attempts: &[one], holds: None };
+    let window = Window { records: &[], changes: &[], attempts: &[one], catalogue, holds: None };
     commit::commit(connection, fence, &window).await.unwrap();
     let found = attempts::find(connection, fence, next, &ids).await.unwrap();
     assert_eq!(counts(&found, one), None);
