@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::broker::connection::Connection;
 use crate::broker::consumer::{Acknowledger, Consumer, Delivery};
@@ -108,7 +109,9 @@ async fn batches(
         };
         let batch = gather(consumer, first, clock.now()).await?;
         let count = batch.letters.len();
-        keep(session, &distinct(batch.letters)).await?;
+        for letters in rounds(batch.letters) {
+            keep(session, &letters).await?;
+        }
         acknowledger.ack_through(batch.ack_through).await?;
         *archived += count;
     }
@@ -143,19 +146,19 @@ async fn gather(
     Ok(Batch { letters, ack_through })
 }
 
-/// Each letter once: where it came first, as it came last.
-fn distinct(letters: Vec<NewLetter>) -> Vec<NewLetter> {
-    let mut distinct: Vec<NewLetter> = Vec::new();
-    let mut places = HashMap::new();
+/// The letters in their order, cut such that none comes twice in a round: a letter that died twice has the
+/// place of its first death.
+fn rounds(letters: Vec<NewLetter>) -> Vec<Vec<NewLetter>> {
+    let mut rounds: Vec<Vec<NewLetter>> = Vec::new();
+    let mut came: HashMap<Uuid, usize> = HashMap::new();
     for letter in letters {
-        if let Some(place) = places.get(&letter.id) {
-            distinct[*place] = letter;
-        } else {
-            places.insert(letter.id, distinct.len());
-            distinct.push(letter);
+        let round = came.entry(letter.id).and_modify(|round| *round += 1).or_default();
+        match rounds.get_mut(*round) {
+            Some(round) => round.push(letter),
+            None => rounds.push(vec![letter]),
         }
     }
-    distinct
+    rounds
 }
 
 /// Commits the letters. One that the database refuses holds up none of the others: as much of it is

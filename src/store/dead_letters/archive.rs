@@ -11,7 +11,7 @@ use crate::domain::dead_letter::QueuePosition;
 use crate::message::{BODY_HASH, BODY_LENGTH};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::filter::storable;
-use crate::store::dead_letters::order::{self, Placed};
+use crate::store::dead_letters::order::{self, Death, Placed};
 use crate::store::error::Error;
 use crate::store::held_letters;
 
@@ -92,6 +92,11 @@ impl NewLetter {
         }
     }
 
+    fn death(&self) -> Death<'_> {
+        let Self { lane, position, died_at, .. } = self;
+        Death { lane: lane.as_deref(), position: *position, died_at: *died_at }
+    }
+
     /// What says that the body is not whole, so that what is left of it is not replayed.
     fn of_cut_body(&self) -> Value {
         let kept = [BODY_LENGTH, BODY_HASH].into_iter().filter_map(|name| {
@@ -149,7 +154,8 @@ pub async fn add(connection: &mut Connection, letters: &[NewLetter]) -> Result<(
         .fetch_one(&mut *transaction)
         .await?;
     mark_failed_again(&mut transaction, letters).await?;
-    let placed = order::place(&mut transaction, letters).await?;
+    let deaths: Vec<Death<'_>> = letters.iter().map(NewLetter::death).collect();
+    let placed = order::place(&mut transaction, &deaths).await?;
     insert(&mut transaction, letters, &placed).await?;
     transaction.commit().await?;
     Ok(())

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::dead_letter::QueuePosition;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::archive::NewLetter;
+use crate::store::dead_letters::filter::storable;
 use crate::store::error::Error;
 
 /// A letter's place in the order of death.
@@ -25,6 +25,13 @@ pub struct DeathOrder {
     pub delivery_tag: i64,
     /// Its number among all letters.
     pub sequence: i64,
+}
+
+/// What is known of a death before it is placed.
+pub(super) struct Death<'a> {
+    pub(super) lane: Option<&'a str>,
+    pub(super) position: Option<QueuePosition>,
+    pub(super) died_at: DateTime<Utc>,
 }
 
 /// A position that is believed, and the time that goes with it.
@@ -45,13 +52,13 @@ struct Neighbours {
 /// position that a worker can have stamped. No other letter may be archived meanwhile.
 pub(super) async fn place(
     connection: &mut Connection,
-    letters: &[NewLetter],
+    deaths: &[Death<'_>],
 ) -> Result<Vec<Option<Placed>>, Error> {
-    let mut placed = vec![None; letters.len()];
-    let mut stamped: Vec<(usize, &str, QueuePosition)> = letters
+    let mut placed = vec![None; deaths.len()];
+    let mut stamped: Vec<(usize, &str, QueuePosition)> = deaths
         .iter()
         .enumerate()
-        .filter_map(|(index, letter)| Some((index, letter.lane.as_deref()?, letter.position?)))
+        .filter_map(|(index, death)| Some((index, death.lane?, death.position?)))
         .collect();
     if stamped.is_empty() {
         return Ok(placed);
@@ -62,7 +69,7 @@ pub(super) async fn place(
     for Neighbours { letter, before, behind } in neighbours {
         let Some((index, lane, position)) = stamped.get(letter) else { continue };
         let before = before.max(last.get(lane).copied());
-        let ordered_at = between(letters[*index].died_at, before, behind);
+        let ordered_at = between(deaths[*index].died_at, before, behind);
         last.insert(lane, ordered_at);
         placed[*index] = Some(Placed { position: *position, ordered_at });
     }
@@ -84,7 +91,7 @@ async fn neighbours(
     connection: &mut Connection,
     stamped: &[(usize, &str, QueuePosition)],
 ) -> Result<Vec<Neighbours>, Error> {
-    let lanes: Vec<String> = stamped.iter().map(|(_, lane, _)| (*lane).to_owned()).collect();
+    let lanes: Vec<String> = stamped.iter().map(|(_, lane, _)| storable(lane)).collect();
     let epochs: Vec<i64> = stamped.iter().map(|(_, _, at)| at.lane_epoch).collect();
     let tags: Vec<i64> = stamped.iter().map(|(_, _, at)| at.delivery_tag).collect();
     let rows = sqlx::query!(
