@@ -83,6 +83,7 @@ begin
     if exists (select from pg_roles where rolname = 'partner_program_ops') then
         grant select, insert, update on routing_map, routing_lane, routing_binding, routing_change,
             routing_marker, lane to partner_program_ops;
+        grant update (lane) on parked_command to partner_program_ops;
     end if;
     if exists (select from pg_roles where rolname = 'partner_program_readonly') then
         grant select on routing_map, routing_lane, routing_binding, routing_change

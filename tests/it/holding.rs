@@ -6,6 +6,7 @@
 
 mod elsewhere;
 mod imports;
+mod moved;
 
 use std::time::Duration;
 

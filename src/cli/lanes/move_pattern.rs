@@ -103,7 +103,7 @@ async fn begin(
         let Waiting { holds, parked } = plan.behind_dead_letters;
         if holds > 0 || parked > 0 {
             note(&format!(
-                "{holds} dead letters hold {parked} parked commands: replay or discard them before the move"
+                "{holds} dead letters hold {parked} parked commands: only the pattern of a whole org takes them along; otherwise replay or discard them before the move"
             ));
         }
         return Ok(false);
@@ -126,7 +126,7 @@ fn line(progress: &Progress) -> String {
             format!("lane `{}`: {ready} messages wait", of.leg_from)
         }
         Progress::BehindDeadLetters { of, waiting: Waiting { holds, parked } } => format!(
-            "lane `{}`: {holds} dead letters hold {parked} parked commands; replay or discard them",
+            "lane `{}`: {holds} dead letters hold {parked} parked commands; discard them (a replay waits for the move)",
             of.leg_from
         ),
         Progress::LegFinished(Move { pattern, leg_to, to, .. }) if leg_to == to => {

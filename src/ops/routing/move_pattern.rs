@@ -145,7 +145,8 @@ pub async fn plan(
 ///
 /// # Errors
 ///
-/// [`Error::WouldReorder`] if commands are parked behind dead letters, which no queue has.
+/// [`Error::WouldReorder`] if commands are parked behind dead letters, and the pattern is not all of an
+/// org: what is parked does not say by which routing key it came.
 pub async fn begin(
     database: &mut Connection,
     broker: &BrokerConnection,
@@ -153,9 +154,10 @@ pub async fn begin(
     actor: &Actor,
 ) -> Result<(), Error> {
     let Waiting { holds, parked } = plan.behind_dead_letters;
-    if holds > 0 || parked > 0 {
+    if !is_all_of_an_org(&plan.pattern) && (holds > 0 || parked > 0) {
         return Err(Error::WouldReorder(format!(
-            "{holds} dead letters hold {parked} parked commands in lane `{}`: replay or discard them first",
+            "{holds} dead letters hold {parked} parked commands in lane `{}`, which only the pattern of a \
+             whole org (`acme.#`) takes along: replay or discard them first",
             plan.from
         )));
     }
@@ -213,7 +215,7 @@ pub async fn run(
                 failpoint::reach(Point::MoveDrained);
                 wait_for_dead_letters(database, of, until, progress).await?;
                 if of.leg_to == of.to {
-                    change::finish_move(database, change.id, &of.leg_from).await?;
+                    change::finish_move(database, change.id, &of.leg_from, &of.leg_to).await?;
                 } else {
                     change::begin_second_leg(database, change.id, &of.leg_to, &of.to).await?;
                 }
@@ -279,6 +281,9 @@ async fn wait_for_dead_letters(
     until: Instant,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), Error> {
+    if is_all_of_an_org(&of.pattern) {
+        return Ok(());
+    }
     loop {
         let waiting =
             change::waiting_behind_dead_letters(database, &of.leg_from, org(&of.pattern)).await?;
@@ -288,14 +293,20 @@ async fn wait_for_dead_letters(
         }
         if Instant::now() > until {
             return Err(Error::StillWaiting(format!(
-                "{holds} dead letters hold {parked} parked commands in lane `{}`: replay or discard them, \
-                 then: partner-program lanes move --resume",
+                "{holds} dead letters hold {parked} parked commands in lane `{}`: discard them (a replay \
+                 waits for the move), then: partner-program lanes move --resume",
                 of.leg_from
             )));
         }
         progress(Progress::BehindDeadLetters { of: of.clone(), waiting });
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// Whether the pattern takes every command of an org and no other: then what waits behind its dead letters
+/// goes along.
+fn is_all_of_an_org(pattern: &str) -> bool {
+    org(pattern).is_some_and(|org| pattern.strip_prefix(org) == Some(".#"))
 }
 
 /// The org whose commands alone the pattern matches, if there is one.

@@ -292,14 +292,13 @@ pub async fn begin_second_leg(
     sqlx::query!("update lane set held_by_change = null where held_by_change = $1", id)
         .execute(&mut *transaction)
         .await?;
-    let lanes: BTreeSet<String> =
+    let from =
         sqlx::query_scalar!(r#"select from_lane as "lane!" from routing_change where id = $1"#, id)
-            .fetch_all(&mut *transaction)
-            .await?
-            .into_iter()
-            .chain([leg_from.to_owned(), leg_to.to_owned()])
-            .collect();
+            .fetch_one(&mut *transaction)
+            .await?;
+    let lanes = BTreeSet::from([from.clone(), leg_from.to_owned(), leg_to.to_owned()]);
     hold(&mut transaction, id, &lanes, &BTreeSet::from([leg_to.to_owned()])).await?;
+    transfer_waiting(&mut transaction, id, &from, leg_from).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -309,11 +308,40 @@ pub async fn finish_move(
     connection: &mut Connection,
     id: i64,
     leg_from: &str,
+    leg_to: &str,
 ) -> Result<(), Error> {
     let mut transaction = begin(connection).await?;
     hold(&mut transaction, id, &BTreeSet::from([leg_from.to_owned()]), &BTreeSet::new()).await?;
+    transfer_waiting(&mut transaction, id, leg_from, leg_to).await?;
     end(&mut transaction, id, "finished").await?;
     transaction.commit().await?;
+    Ok(())
+}
+
+/// Lets what waits behind dead letters of an org wait in the lane at the end of the leg, at its places:
+/// the org's commands come there from now on. Only of a pattern that is all of an org: what waits does
+/// not say by which routing key it came. To be called once the drained lane has lost its epoch in this
+/// transaction: what its owner committed before is seen, and it commits nothing after. The other lane is
+/// held.
+async fn transfer_waiting(
+    connection: &mut Connection,
+    change: i64,
+    from: &str,
+    to: &str,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "with moved as (
+            select o.id from routing_change c join org o on c.pattern = o.code || '.#' where c.id = $1
+        ), holds as (
+            update hold set lane = $3 where lane = $2 and org_id in (select id from moved)
+        )
+        update parked_command set lane = $3 where lane = $2 and org_id in (select id from moved)",
+        change,
+        from,
+        to,
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
