@@ -37,7 +37,9 @@ create table routing_change (
     leg_from text,
     leg_to text,
     step text not null constraint routing_change_step_check
-        check (step in ('rerouting', 'draining', 'finished', 'cancelled')),
+        check (step in ('rerouting', 'binding', 'draining', 'finished', 'cancelled')),
+    -- Of `topology apply` once it changes bindings: what it makes the map.
+    target jsonb,
     -- Tells the message that ends the leg in the queue of leg_from.
     marker uuid not null default gen_random_uuid(),
     drained_at timestamptz constraint routing_change_drained_at_finite_check
@@ -52,8 +54,9 @@ create table routing_change (
     constraint routing_change_move_check check (kind = 'apply'
         or (pattern is not null and from_lane is not null and to_lane is not null
             and leg_from is not null and leg_to is not null)),
+    constraint routing_change_target_check check (step <> 'binding' or target is not null),
     constraint routing_change_finished_check
-        check ((finished_at is null) = (step in ('rerouting', 'draining')))
+        check ((finished_at is null) = (step in ('rerouting', 'binding', 'draining')))
 );
 comment on table routing_change is 'Changes of the routing map, by whom and why. At most one is under way; after a crash it goes on where it stood.';
 create unique index routing_change_under_way_idx on routing_change ((true)) where finished_at is null;

@@ -228,6 +228,11 @@ impl Config {
     }
 }
 
+/// Refuses a topic pattern that no lane may be bound by; `name` is how it was given on the command line.
+pub fn check_pattern(pattern: &str, name: &str) -> Result<(), Error> {
+    read::check_pattern(pattern, name)
+}
+
 fn host_name(env: &BTreeMap<String, String>) -> String {
     let from_kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     env.get("HOSTNAME")

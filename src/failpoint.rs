@@ -30,6 +30,8 @@ pub enum Point {
     Receive,
     /// A task beside the lanes begins its next round.
     BackgroundTask,
+    /// `topology apply` has bound everything; the map is as before.
+    ApplyBound,
     /// A move of a pattern is on record; its binding is as before.
     MoveBegun,
     /// The binding is changed; nothing says so.
@@ -86,6 +88,7 @@ impl Point {
             Self::LookAhead => "look-ahead",
             Self::Receive => "receive",
             Self::BackgroundTask => "background-task",
+            Self::ApplyBound => "apply-bound",
             Self::MoveBegun => "move-begun",
             Self::MoveRerouted => "move-rerouted",
             Self::MoveDraining => "move-draining",

@@ -115,12 +115,9 @@ async fn apply(args: &ApplyArgs, map: &RoutingMap, context: &Context) -> anyhow:
     };
     let applied = applied.await;
     broker.close().await;
-    let Applied { version, changes, unbound } = applied?;
+    let Applied { version, changes } = applied?;
     for difference in changes {
         note(&change(&difference));
-    }
-    for (pattern, lane) in unbound {
-        note(&format!("not bound any more: `{pattern}` to lane `{lane}`"));
     }
     let lanes = map.lanes.len();
     note(&format!(

@@ -158,6 +158,11 @@ impl Config {
     }
 }
 
+/// Refuses what no lane may be bound by; `name` is how it was given on the command line.
+pub(super) fn check_pattern(pattern: &str, name: &str) -> Result<(), Error> {
+    values::check_pattern(pattern).map_err(|problem| problem.at(name, "the command line"))
+}
+
 impl Problem {
     fn at(self, name: &str, origin: &str) -> Error {
         let Self { problem, remedy } = self;

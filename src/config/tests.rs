@@ -131,6 +131,8 @@ fn a_bad_setting_is_named_with_its_remedy() {
         ("[[lane]]\nname = \"a\"\nbindings = [\"#\"]", &[]),
         ("[[lane]]\nname = \"a\"\nbindings = [\"a..b\"]", &[]),
         ("[[lane]]\nname = \"a\"\n[[lane]]\nname = \"a\"", &[]),
+        ("[[lane]]\nname = \"main\"\nbindings = [\"a.*\"]", &[]),
+        ("", &[("PARTNER_PROGRAM_LANES", "a=acme.*;b=beta.*,acme.*")]),
         ("", &[("PARTNER_PROGRAM_PREFECH", "3")]),
         ("", &[("PARTNER_PROGRAM_LINGER_MS", "soon")]),
         ("", &[("PARTNER_PROGRAM_LANES", "acme")]),

@@ -7,7 +7,7 @@ use toml::Value;
 use url::Url;
 
 use super::hosts::{each_host, lacks_a_host};
-use super::{AfterDeadLetter, Lane, LogFormat, OtherPriority, SecretUrl};
+use super::{AfterDeadLetter, Lane, LogFormat, MAIN_LANE, OtherPriority, SecretUrl};
 
 const LANE_NAME_MAX: usize = 40;
 const LANE_KEYS: [&str; 6] =
@@ -130,6 +130,7 @@ pub(super) fn lanes(given: Given) -> Result<Vec<Lane>, Problem> {
         Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), example),
     };
     let mut seen = BTreeSet::new();
+    let mut lane_of: BTreeMap<&str, &str> = BTreeMap::new();
     for Lane { name, bindings, .. } in &lanes {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > LANE_NAME_MAX || !name.chars().all(allowed) {
@@ -139,7 +140,23 @@ pub(super) fn lanes(given: Given) -> Result<Vec<Lane>, Problem> {
         if !seen.insert(name) {
             return problem(format!("lane `{name}` stands twice"), "put its bindings in one place");
         }
-        bindings.iter().try_for_each(|pattern| check_pattern(pattern))?;
+        if name == MAIN_LANE && !bindings.is_empty() {
+            let remedy = "leave them out: it takes whatever no other lane takes";
+            return problem(format!("lane `{MAIN_LANE}` has bindings"), remedy);
+        }
+        for pattern in bindings {
+            check_pattern(pattern)?;
+            match lane_of.insert(pattern, name) {
+                Some(other) if other != name => {
+                    let remedy = "leave it out of one of them";
+                    return problem(
+                        format!("`{pattern}` stands in lanes `{other}` and `{name}`"),
+                        remedy,
+                    );
+                }
+                Some(_) | None => {}
+            }
+        }
     }
     Ok(lanes)
 }
@@ -188,7 +205,8 @@ fn lane_of_table(value: Value) -> Result<Lane, Problem> {
     Ok(lane)
 }
 
-fn check_pattern(pattern: &str) -> Result<(), Problem> {
+/// Whether a lane may be bound by the pattern.
+pub(super) fn check_pattern(pattern: &str) -> Result<(), Problem> {
     if pattern == "#" {
         let remedy = "leave it out: the lane `main` takes whatever no other lane takes";
         return problem("the pattern `#` would take every command", remedy);

@@ -8,6 +8,7 @@
 pub mod change;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::Connection as _;
 use uuid::Uuid;
 
@@ -48,8 +49,8 @@ pub struct Change {
 /// What a change is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// `topology apply`.
-    Apply,
+    /// `topology apply`; once it changes bindings, what it makes the map.
+    Apply(Option<RoutingMap>),
     /// `lanes move`.
     Move(Move),
 }
@@ -89,12 +90,10 @@ impl Change {
     #[must_use]
     pub fn description(&self) -> String {
         match &self.kind {
-            ChangeKind::Apply => {
-                format!(
-                    "`topology apply` by {} is under way; run it again if it has died",
-                    self.actor
-                )
-            }
+            ChangeKind::Apply(_) => format!(
+                "`topology apply` by {} is under way; if it has died, run it again",
+                self.actor
+            ),
             ChangeKind::Move(Move { pattern, from, to, .. }) => format!(
                 "`{pattern}` is being moved from lane `{from}` to `{to}` by {}; \
                  if that command has died: partner-program lanes move --resume",
@@ -118,7 +117,7 @@ pub async fn load(connection: &mut Connection) -> Result<Option<Routing>, Error>
             (select coalesce(array_agg(b.lane order by b.pattern, b.lane), '{}') from routing_binding b
                 where not b.active) as "left_lanes!",
             c.id as "id?", c.kind as "kind?", c.pattern, c.from_lane, c.to_lane, c.leg_from, c.leg_to,
-            c.step as "step?", c.marker as "marker?", c.drained_at, c.actor as "actor?",
+            c.step as "step?", c.target, c.marker as "marker?", c.drained_at, c.actor as "actor?",
             c.started_at as "started_at?"
         from routing_map m left join routing_change c on c.finished_at is null"#
     )
@@ -160,13 +159,23 @@ pub async fn load(connection: &mut Connection) -> Result<Option<Routing>, Error>
                         drained_at,
                     })
                 }
-                _ => ChangeKind::Apply,
+                _ => ChangeKind::Apply(row.target.as_ref().map(map_of)),
             };
             Some(Change { id, kind, actor, started_at })
         }
         _ => None,
     };
     Ok(Some(Routing { version: row.version, map, left_over, change }))
+}
+
+/// As `change::enter_binding` has written it.
+fn map_of(target: &Value) -> RoutingMap {
+    let lanes = target["lanes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut map = RoutingMap::new(lanes.map(|lane| (lane, [].as_slice())));
+    let patterns = target["patterns"].as_object().into_iter().flatten();
+    let patterns = patterns.filter_map(|(pattern, lane)| Some((pattern, lane.as_str()?)));
+    map.patterns.extend(patterns.map(|(pattern, lane)| (pattern.clone(), lane.to_owned())));
+    map
 }
 
 /// The version of the map; nothing before the first `topology apply`.

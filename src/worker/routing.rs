@@ -71,7 +71,7 @@ impl LaneRouting {
         let Routing { version, map, change, .. } = routing;
         let is_drained_by_move = match change.map(|change| change.kind) {
             Some(ChangeKind::Move(of)) => of.leg_from == lane,
-            Some(ChangeKind::Apply) | None => false,
+            Some(ChangeKind::Apply(_)) | None => false,
         };
         Ok(Permission::Granted(Box::new(Self {
             lane: lane.to_owned(),

@@ -169,6 +169,57 @@ async fn a_change_that_would_reorder_waiting_commands_is_refused() {
 }
 
 #[tokio::test]
+async fn an_apply_that_dies_holds_its_lanes_until_it_has_come_to_its_end() {
+    let mut scene = scene("routing_died").await;
+    let worker = Process::start(&scene.settings, "tested");
+    let new = scene.settings.clone().with("LANES", "vip=acme.#");
+    let dying = new.clone().failing("apply-bound=return(abort)");
+    let (code, said) = run(&dying, &["topology", "apply"]).await;
+    assert_eq!(code, None, "{said}");
+    scene.publisher.publish(&journey::steps(0..3)).await;
+    // Nothing is worked, and it is said why and what to do.
+    let (_, said) = run(&scene.settings, &["lanes", "resume", "main"]).await;
+    assert!(said.contains("`topology apply` is under way; if it has died, run it again"), "{said}");
+    assert_eq!(scene.rows.count(STORED).await, 0);
+    // Commands have taken the new way already: there is no way back before the end.
+    let (code, said) = run(&scene.settings, &["topology", "apply"]).await;
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("it gave `acme.#` to lane `vip`"), "{said}");
+    let (code, said) = run(&new, &["topology", "apply"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let _new_worker = Process::start(&new, "new");
+    scene.publisher.publish(&journey::steps(3..6)).await;
+    stored(&mut scene, 6).await;
+    assert_eq!(scene.rows.texts("select distinct lane from command_log").await, ["vip"]);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_move_that_can_not_be_is_refused_by_name() {
+    let mut scene = scene("routing_refusals").await;
+    let lanes = "vip=acme.*.7;other=globex.#";
+    scene.settings = scene.settings.with("LANES", lanes);
+    scene.settings.declare().await;
+    for (arguments, code, says) in [
+        (&["acme.#", "--to", "vpi", "--reason", "r"][..], 3, "there is main, other, vip"),
+        (&["acme..#", "--to", "vip", "--reason", "r"], 2, "is no topic pattern"),
+        (&["#", "--to", "vip", "--reason", "r"], 2, "would take every command"),
+        (&["--org", "acne", "--to", "vip", "--reason", "r"], 3, "no org has the code `acne`"),
+        (&["acme.#", "--to", "other", "--reason", "r"], 2, "match the same routing key"),
+        (&["acme.*.7", "--to", "vip", "--reason", "r"], 3, "takes `acme.*.7` already"),
+        (&["acme.*.7", "--reason", "r"], 2, "--to LANE"),
+        (&["--to", "vip", "--reason", "r"], 2, "--org"),
+        (&["acme.*.7", "--to", "main"], 2, "--reason"),
+        (&["--resume"], 5, "no move is under way"),
+    ] {
+        let (found, said) = run(&scene.settings, &[&["lanes", "move"], arguments].concat()).await;
+        assert!(found == Some(code) && said.contains(says), "{arguments:?}: {found:?} {said}");
+    }
+    let changes = scene.rows.count("select count(*) from routing_change where kind = 'move'").await;
+    assert_eq!(changes, 0);
+}
+
+#[tokio::test]
 async fn a_binding_that_is_lost_is_made_again_within_a_minute_or_at_the_start() {
     let mut scene = scene("routing_lost").await;
     scene.settings = scene.settings.with("LANES", "vip=acme.#");

@@ -10,8 +10,10 @@ use crate::cli::ask::WhoArgs;
 use crate::cli::output::{Row, note};
 use crate::cli::topology::refusal;
 use crate::cli::{Context, Refusal};
+use crate::config;
 use crate::ops::routing::move_pattern::{self, Plan, Progress};
 use crate::store::connection::Connection;
+use crate::store::lookup;
 use crate::store::routing::Move;
 use crate::store::routing::change::Waiting;
 
@@ -90,9 +92,15 @@ async fn begin(
 ) -> anyhow::Result<bool> {
     let pattern = match (&args.pattern, &args.org) {
         (Some(pattern), None) => pattern.clone(),
-        (None, Some(org)) => format!("{org}.#"),
+        (None, Some(org)) => {
+            if lookup::org(database, org).await?.is_none() {
+                return Err(Refusal::NotFound(format!("no org has the code `{org}`")).into());
+            }
+            format!("{org}.#")
+        }
         _ => return Err(Refusal::Usage("name a pattern, or an org by --org".into()).into()),
     };
+    config::check_pattern(&pattern, "PATTERN")?;
     let Some(to) = &args.to else {
         return Err(Refusal::Usage("name the lane that gets it: --to LANE".into()).into());
     };
@@ -119,7 +127,7 @@ fn line(progress: &Progress) -> String {
             "new commands of `{pattern}` go to lane `{leg_to}`, which stands still; lane `{leg_from}` is being drained"
         ),
         Progress::Draining { of, consumers: 0, ready } => format!(
-            "lane `{}`: {ready} messages wait, and no worker is subscribed: start one",
+            "lane `{}`: {ready} messages wait, and no worker is subscribed: start one, or resume the lane",
             of.leg_from
         ),
         Progress::Draining { of, ready, .. } => {

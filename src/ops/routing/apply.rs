@@ -14,6 +14,7 @@ use crate::broker::depth;
 use crate::broker::error::Error as BrokerError;
 use crate::broker::topology::{self, Topology, lane_queue};
 use crate::domain::routing::{Affected, Difference, RoutingMap};
+use crate::failpoint::{self, Point};
 use crate::ops::installation;
 use crate::ops::routing::Error;
 use crate::store::compatibility;
@@ -33,8 +34,6 @@ pub struct Applied {
     pub version: i64,
     /// What is different from before; the first of each is the new map.
     pub changes: Vec<Difference>,
-    /// Left-over bindings that were removed from the broker, if they were there.
-    pub unbound: Vec<(String, String)>,
 }
 
 /// Declares what is missing, and makes `map` the routing map.
@@ -71,12 +70,11 @@ pub async fn apply(
     } else {
         topology::bindings::bind_all(broker, &topology).await?;
     }
-    let unbound = match routing::load(database).await? {
-        Some(applied) => remove_left_over(broker, &applied).await?,
-        None => Vec::new(),
-    };
+    if let Some(applied) = routing::load(database).await? {
+        remove_left_over(broker, &applied).await?;
+    }
     let version = routing::version(database).await?.unwrap_or_default();
-    Ok(Applied { version, changes, unbound })
+    Ok(Applied { version, changes })
 }
 
 async fn change_map(
@@ -90,35 +88,55 @@ async fn change_map(
     let mut affected = if known.is_some() { old.affected(map) } else { Affected::default() };
     // No worker subscribes to a lane that is in no map.
     affected.losing.extend(old.lanes.difference(&map.lanes).cloned());
+    let has_begun = has_begun_binding(known, map)?;
     let id = change::begin_apply(database, actor, &affected.lanes()).await?;
-    let topology = Topology { map: map.clone() };
-    let changing = async {
-        check_that_nothing_waits(database, broker, &affected.losing, &old, map).await?;
-        // Bound first: a command on its way has two lanes then rather than none, and in the old one
-        // it is a dead letter.
-        topology::bindings::bind_all(broker, &topology).await?;
-        for (pattern, lane) in &old.patterns {
-            if map.patterns.get(pattern) != Some(lane) {
-                topology::bindings::unbind(broker, pattern, lane).await?;
-            }
-        }
-        Ok(())
-    };
-    match changing.await {
-        Ok(()) => Ok(change::finish_apply(database, id, map).await?),
-        Err(error @ Error::WouldReorder(_)) => {
-            // An earlier run may have died after it had changed bindings.
-            topology::bindings::bind_all(broker, &Topology { map: old.clone() }).await?;
-            for (pattern, lane) in &map.patterns {
-                if old.patterns.get(pattern) != Some(lane) {
-                    topology::bindings::unbind(broker, pattern, lane).await?;
-                }
-            }
+    if !has_begun {
+        let waiting = check_that_nothing_waits(database, broker, &affected.losing, &old, map).await;
+        if let Err(error @ Error::WouldReorder(_)) = waiting {
             change::cancel(database, id).await?;
-            Err(error)
+            return Err(error);
         }
-        Err(error) => Err(error),
+        waiting?;
+        change::enter_binding(database, id, map).await?;
     }
+    // Bound first: a command on its way has two lanes then rather than none, and in the old one it is a
+    // dead letter.
+    topology::bindings::bind_all(broker, &Topology { map: map.clone() }).await?;
+    failpoint::reach(Point::ApplyBound);
+    for (pattern, lane) in &old.patterns {
+        if map.patterns.get(pattern) != Some(lane) {
+            topology::bindings::unbind(broker, pattern, lane).await?;
+        }
+    }
+    change::finish_apply(database, id, map).await?;
+    Ok(())
+}
+
+/// Whether an earlier run has died while it changed bindings to this map. Commands may have taken the new
+/// way since, so it has to come to its end before anything else.
+fn has_begun_binding(known: Option<&Routing>, map: &RoutingMap) -> Result<bool, Error> {
+    let Some(change @ Change { kind: ChangeKind::Apply(Some(target)), .. }) =
+        known.and_then(|known| known.change.as_ref())
+    else {
+        return Ok(false);
+    };
+    let differences = map.differences(target);
+    if differences.is_empty() {
+        return Ok(true);
+    }
+    let words = differences.iter().map(|difference| match difference {
+        Difference::Lane { lane, is_in_first: true } => format!("it had no lane `{lane}`"),
+        Difference::Lane { lane, is_in_first: false } => format!("it had a lane `{lane}`"),
+        Difference::Pattern { pattern, second, .. } => {
+            format!("it gave `{pattern}` to lane `{second}`")
+        }
+    });
+    Err(Error::UnderWay(format!(
+        "`topology apply` by {} has died while it changed bindings: run it with its configuration first, \
+         then with this one; {}",
+        change.actor,
+        words.collect::<Vec<_>>().join("; ")
+    )))
 }
 
 /// Waits until the workers have left these lanes, which are held, and looks what they have left.
@@ -186,11 +204,8 @@ fn would_reorder(
     )
 }
 
-/// Removes what earlier maps have bound.
-async fn remove_left_over(
-    broker: &BrokerConnection,
-    routing: &Routing,
-) -> Result<Vec<(String, String)>, Error> {
+/// Removes what earlier maps have bound, each time: a binding that is not there is removed as well.
+async fn remove_left_over(broker: &BrokerConnection, routing: &Routing) -> Result<(), Error> {
     for (pattern, lane) in &routing.left_over {
         match topology::bindings::unbind(broker, pattern, lane).await {
             Ok(()) => {}
@@ -203,5 +218,5 @@ async fn remove_left_over(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(routing.left_over.clone())
+    Ok(())
 }

@@ -318,6 +318,6 @@ async fn under_way(database: &mut Connection) -> Result<Option<Move>, Error> {
     let change = routing::load(database).await?.and_then(|routing| routing.change);
     Ok(change.and_then(|change| match change.kind {
         ChangeKind::Move(of) => Some(of),
-        ChangeKind::Apply => None,
+        ChangeKind::Apply(_) => None,
     }))
 }

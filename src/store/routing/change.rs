@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
 use sqlx::Connection as _;
 use uuid::Uuid;
 
@@ -147,6 +148,25 @@ async fn hold(
     .execute(&mut *connection)
     .await?;
     sqlx::query!("update routing_map set version = version + 1").execute(connection).await?;
+    Ok(())
+}
+
+/// Notes that `topology apply` is about to change bindings: from now on it has to come to this end.
+pub async fn enter_binding(
+    connection: &mut Connection,
+    id: i64,
+    map: &RoutingMap,
+) -> Result<(), Error> {
+    let mut transaction = begin(connection).await?;
+    sqlx::query!(
+        "update routing_change set step = 'binding', target = $2
+        where id = $1 and finished_at is null",
+        id,
+        json!({ "lanes": map.lanes, "patterns": map.patterns }),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
     Ok(())
 }
 
