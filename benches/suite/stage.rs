@@ -145,21 +145,23 @@ async fn seed(rows: &mut Rows, customers: usize) {
              select 'org-' || n, 'Org ' || n, '91' from generate_series(1, {ORGS}) n;
          insert into partner_program (org_id, name, normalised_name, kind)
              select id, program, lower(program), 'EXTERNAL'
-             from org, unnest(array['Tiered', 'Plain', 'Other']) program order by id, program;
+             from org, unnest(array['Tiered', 'Plain', 'Other']) program
+             where id > 0 order by id, program;
          insert into tier (org_id, program_id, number, name, normalised_name)
              select org_id, id, n, tier, lower(tier) from partner_program p,
                  unnest(array['Bronze', 'Silver', 'Gold']) with ordinality as t (tier, n)
-             where p.name = 'Tiered';
+             where p.name = 'Tiered' and p.org_id > 0;
          update catalogue_version set version = version + 1;
          insert into customer (org_id, id, mobile, email, external_id, state)
              select o.id, n, (919000000000 + n)::text, 'c' || n || '@example.com', 'x-' || n, 'active'
              from org o, generate_series(1, case o.code when 'org-1' then {customers}
-                 else {CUSTOMERS_OF_AN_ORG} end) n;
+                 else {CUSTOMERS_OF_AN_ORG} end) n where o.id > 0;
          insert into enrolment (org_id, customer_id, program_id, linked, membership_id,
                  tier_number, tier_expires_at, linked_since, version)
              select c.org_id, c.id, p.id, true, 'old-' || c.id, case p.name when 'Tiered' then 2 end,
                  case p.name when 'Tiered' then timestamptz '2099-01-01T00:00:00Z' end, now(), 1
-             from customer c join partner_program p on p.org_id = c.org_id and p.name <> 'Plain'"
+             from customer c join partner_program p on p.org_id = c.org_id and p.name <> 'Plain'
+             where c.org_id > 0"
     ))
     .await;
     rows.execute("set session_replication_role = origin").await;
