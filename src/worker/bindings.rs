@@ -4,7 +4,7 @@
 //! A command that no binding leads to its lane is confirmed to its publisher all the same, and lost or
 //! led into the wrong lane: only the routing map tells.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::broker::connection::Connection;
 use crate::broker::management::Management;
@@ -19,14 +19,20 @@ use crate::worker::routing::{Mending, mend_bindings};
 use crate::worker::{Error, Parts};
 
 const INTERVAL: Duration = Duration::from_mins(1);
+/// How often a user who may not bind tries all the same: the broker logs each refusal.
+const REFUSED_INTERVAL: Duration = Duration::from_hours(1);
+/// Bounds the work in the database, and how long the map may be kept from changing.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Looks after them until `shutdown`.
 pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Error> {
     let name = format!("partner-program bindings {}", parts.config.worker_id);
     let url = parts.places.database_url.clone();
-    let mut session = Session::new(url, name.clone(), parts.config.database_timeout());
+    let mut session = Session::new(url, name.clone(), TIMEOUT);
+    let mut refused_at: Option<Instant> = None;
     while !parts.shutdown.is_cancelled() {
-        let looking = look(&parts, &mut session, &name);
+        let may_bind = refused_at.is_none_or(|at| at.elapsed() > REFUSED_INTERVAL);
+        let looking = look(&parts, &mut session, may_bind, &name);
         let looked = tokio::select! {
             looked = looking => looked,
             () = parts.shutdown.cancelled() => return Ok(()),
@@ -34,6 +40,15 @@ pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Erro
         session.discard();
         match looked {
             Ok(Some(bindings)) => {
+                refused_at = match bindings {
+                    Bindings::Made => None,
+                    Bindings::NotChecked
+                    | Bindings::Verified
+                    | Bindings::NotPermitted
+                    | Bindings::Missing(_) => {
+                        refused_at.filter(|_| !may_bind).or(Some(Instant::now()))
+                    }
+                };
                 if !bindings.is_ready() {
                     tracing::error!(
                         "commands may go astray: bindings are {bindings}; run `partner-program topology apply`, \
@@ -60,7 +75,15 @@ pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Erro
 }
 
 /// Nothing, while the map is being changed.
-async fn look(parts: &Parts, session: &mut Session, name: &str) -> Result<Option<Bindings>, Fault> {
+async fn look(
+    parts: &Parts,
+    session: &mut Session,
+    may_bind: bool,
+    name: &str,
+) -> Result<Option<Bindings>, Fault> {
+    if !may_bind {
+        return verify(parts, session).await;
+    }
     let broker = Connection::open(&parts.places.amqp_url, name).await?;
     let mended = match installation::check(session, &broker).await {
         Ok(()) => mend_bindings(session, &broker).await,

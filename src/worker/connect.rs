@@ -103,8 +103,16 @@ impl Lane {
         topology: &Topology,
     ) -> Result<(), Fault> {
         topology::declare::ensure(publishing, topology).await?;
-        // Where the user may not bind, the task beside the lanes says so.
-        let _mending = routing::mend_bindings(session, publishing).await?;
+        // Where the user may not bind, the task beside the lanes says so, which looks again within a
+        // minute, too.
+        if let Err(error) = routing::mend_bindings(session, publishing).await {
+            session.discard();
+            tracing::warn!(
+                lane = self.name,
+                "the bindings of lane `{}` could not be made good; the worker tries again within a minute: {error}",
+                self.name
+            );
+        }
         Ok(())
     }
 

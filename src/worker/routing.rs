@@ -155,16 +155,19 @@ pub(super) enum Mending {
     LeftAlone,
 }
 
-/// Makes bindings of the map that are missing, unless the map is being changed.
+/// Makes bindings of the map that are missing, unless the map is being changed. After an error the
+/// session's connection is to be discarded.
 pub(super) async fn mend_bindings(
     session: &mut Session,
     broker: &Connection,
 ) -> Result<Mending, Fault> {
-    let stable = routing::keep_stable(session.connection().await?).await?;
+    let timeout = session.timeout();
+    let connection = session.connection().await?;
+    let stable = session::bounded(timeout, routing::keep_stable(connection)).await?;
     let Some(stable) = stable else { return Ok(Mending::LeftAlone) };
     let topology = Topology { map: stable.routing.map.clone() };
     let mended = topology::bindings::mend(broker, &topology).await;
-    stable.release().await?;
+    session::bounded(timeout, stable.release()).await?;
     match mended? {
         Mended::Bound => Ok(Mending::Made),
         Mended::NotPermitted => Ok(Mending::NotPermitted),

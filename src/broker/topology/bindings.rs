@@ -27,13 +27,29 @@ pub async fn bind_all(connection: &Connection, topology: &Topology) -> Result<()
     Ok(())
 }
 
-/// Makes every binding that is missing, where the user may.
+/// Makes every binding that is missing, where the user may. Of an exchange that the user may not bind
+/// from, one binding is tried: the broker logs each refusal.
 pub async fn mend(connection: &Connection, topology: &Topology) -> Result<Mended, Error> {
-    match bind_all(connection, topology).await {
-        Ok(()) => Ok(Mended::Bound),
-        Err(Error::Refused(_)) => Ok(Mended::NotPermitted),
-        Err(error) => Err(error),
+    let mut mended = Mended::Bound;
+    let mut refused: Option<&'static str> = None;
+    let mut channel = connection.channel().await?;
+    // Those of one exchange follow each other.
+    for binding in topology.bindings() {
+        if refused == Some(binding.exchange) {
+            continue;
+        }
+        match bind_one(&channel, &binding).await {
+            Ok(()) => {}
+            Err(Error::Refused(_)) => {
+                refused = Some(binding.exchange);
+                mended = Mended::NotPermitted;
+                channel = connection.channel().await?;
+            }
+            Err(error) => return Err(error),
+        }
     }
+    close_channel(&channel).await;
+    Ok(mended)
 }
 
 /// Binds the dead letters' queue to their exchange, should the binding be gone: nothing else can tell,
