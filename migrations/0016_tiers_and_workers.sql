@@ -60,21 +60,30 @@ begin
 end $$;
 comment on function catalogue_is_current is 'Whether the catalogue has still this version; if so, it has for these orgs until the transaction ends.';
 
--- Which customers a batch was decided by: a batch that comes later goes by none that are older.
-alter table catalogue_version add column customers_version bigint not null default 1;
-comment on column catalogue_version.customers_version is 'Grows when customers change, so that two readings can be told apart.';
+-- Which customers a batch was decided by: a batch that comes later goes by none that are older. Each
+-- transaction that changes customers counts in a row that no other one has locked, so none waits for
+-- another; there are as many rows as such transactions have been open at a time.
+create table customer_change_count (
+    id int generated always as identity constraint customer_change_count_pkey primary key,
+    changes bigint not null
+);
+comment on table customer_change_count is 'The sum grows with each commit that changes customers, so that two readings can be told apart.';
 
--- With its owner's rights: whoever may write customers need not have any on the version.
-create function bump_customers_version() returns trigger language plpgsql security definer
+-- With its owner's rights: a role that may write customers need not have any on the count.
+create function count_customer_change() returns trigger language plpgsql security definer
     set search_path = pg_catalog, public, pg_temp
 as $$
 begin
-    update public.catalogue_version set customers_version = customers_version + 1;
+    update public.customer_change_count set changes = changes + 1
+    where id = (select id from public.customer_change_count order by id limit 1 for update skip locked);
+    if not found then
+        insert into public.customer_change_count (changes) values (1);
+    end if;
     return null;
 end $$;
 
-create trigger customer_bump_version after insert or update or delete or truncate on customer
-    for each statement execute function bump_customers_version();
+create trigger customer_count_change after insert or update or delete or truncate on customer
+    for each statement execute function count_customer_change();
 
 -- The processes of workers, so that two with one worker_id are told apart.
 create table worker_process (
@@ -98,11 +107,12 @@ do $$
 begin
     if exists (select from pg_roles where rolname = 'partner_program_worker') then
         grant select, insert, update, delete on worker_process to partner_program_worker;
+        grant select on customer_change_count to partner_program_worker;
     end if;
     if exists (select from pg_roles where rolname = 'partner_program_ops') then
-        grant select on worker_process to partner_program_ops;
+        grant select on worker_process, customer_change_count to partner_program_ops;
     end if;
     if exists (select from pg_roles where rolname = 'partner_program_readonly') then
-        grant select on worker_process to partner_program_readonly;
+        grant select on worker_process, customer_change_count to partner_program_readonly;
     end if;
 end $$;

@@ -29,7 +29,9 @@ pub async fn versions(connection: &mut Connection) -> Result<Versions, Error> {
     };
     let read = sqlx::query_as!(
         Versions,
-        "select version as catalogue, customers_version as customers from catalogue_version"
+        r#"select version as catalogue,
+            (select coalesce(sum(changes), 0)::bigint from customer_change_count) as "customers!"
+        from catalogue_version"#
     )
     .fetch_optional(connection)
     .await;
@@ -37,7 +39,7 @@ pub async fn versions(connection: &mut Connection) -> Result<Versions, Error> {
         Ok(Some(versions)) => Ok(versions),
         Ok(None) => Err(missing("catalogue_version has no row")),
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNDEFINED_TABLE) => {
-            Err(missing("there is no table catalogue_version"))
+            Err(missing("there is no table catalogue_version, or none customer_change_count"))
         }
         Err(error) => Err(error.into()),
     }

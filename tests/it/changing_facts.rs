@@ -16,6 +16,7 @@ use crate::harness::left::assert_nothing_is_left;
 use crate::harness::publisher::command;
 use crate::harness::rows::Rows;
 use crate::harness::scene::Scene;
+use crate::harness::servers::Place;
 use crate::harness::worker::Process;
 use crate::model::Model;
 
@@ -291,4 +292,31 @@ async fn a_membership_id_that_changes_its_holder_before_the_load_joins_what_was_
     let history = batch.done().await;
     assert_eq!(of(&history, 2), ["leaves"]);
     assert_eq!(of(&history, 3), ["joins"]);
+}
+
+/// An import may take minutes, and other systems change customers meanwhile.
+#[tokio::test]
+async fn changes_of_customers_are_counted_and_none_waits_for_another() {
+    let place = Place::new("customer_changes").await;
+    let mut rows = Rows::of(&place).await;
+    rows.insert(&Model::new(Utc::now(), journey::world())).await;
+    let count = "select coalesce(sum(changes), 0)::bigint from customer_change_count";
+    let before = rows.count(count).await;
+    let mut open = Vec::new();
+    for id in 1..=3 {
+        let mut other = Rows::of(&place).await;
+        let change = format!(
+            "set lock_timeout = '5s'; begin; update customer set state = 'fraud' where org_id > 0 and id = {id}; \
+             update customer set state = 'active' where org_id > 0 and id = {id}"
+        );
+        other.execute(&change).await;
+        open.push(other);
+    }
+    assert_eq!(rows.count(count).await, before, "nothing is committed");
+    for mut other in open {
+        other.execute("commit").await;
+    }
+    assert_eq!(rows.count(count).await, before + 6);
+    let slots = rows.count("select count(*) from customer_change_count").await;
+    assert!(slots <= 4, "{slots}");
 }
