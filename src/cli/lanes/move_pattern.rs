@@ -138,7 +138,10 @@ fn line(progress: &Progress) -> String {
             of.leg_from
         ),
         Progress::LegFinished(Move { pattern, leg_to, to, .. }) if leg_to == to => {
-            format!("lane `{leg_to}` goes on; it takes `{pattern}` now")
+            format!(
+                "lane `{leg_to}` goes on; it takes `{pattern}` now, and workers whose configuration says \
+                 otherwise do not subscribe any more"
+            )
         }
         Progress::LegFinished(Move { leg_to, to, .. }) => {
             format!("lane `{leg_to}` goes on; next comes the way from there to lane `{to}`")
