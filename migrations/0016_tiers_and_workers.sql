@@ -8,7 +8,7 @@ update tier set rank = number;
 alter table tier add constraint tier_rank_key unique (org_id, program_id, rank) deferrable initially immediate;
 comment on table tier is 'A tier of a partner program; kept after its removal, for the history.';
 comment on column tier.number is 'The tier''s id within its program: enrolments and the history name it. Never changed and never given again.';
-comment on column tier.rank is 'Its place in the order of the program''s tiers; a higher rank is a higher tier. Null: removed, and nobody is linked in it.';
+comment on column tier.rank is 'Its place in the order of the program''s tiers; a higher rank is a higher tier. Null: removed, and no customer is linked in it.';
 comment on column enrolment.tier_number is 'The tier''s id, `tier.number`.';
 comment on column enrolment_history.old_tier_number is 'The tier''s id, `tier.number`.';
 comment on column enrolment_history.new_tier_number is 'The tier''s id, `tier.number`.';
@@ -33,7 +33,7 @@ create trigger tier_identity before insert or update on tier
 
 -- Commits hold shared locks of their orgs, and an import of the catalogue exclusive ones: after an import
 -- no commit goes by what was there before. Locks are per org, folded into 64, so that a batch of many
--- orgs does not fill the server's lock table; they are taken in order, so that nobody waits in a circle.
+-- orgs does not fill the server's lock table; they are taken in order, so that no two transactions wait for each other.
 create function lock_catalogue(org_ids int[], exclusive boolean) returns void language plpgsql
     set search_path = pg_catalog, pg_temp
 as $$

@@ -126,7 +126,7 @@ impl Connection {
     }
 }
 
-/// That a connection is of no use any more, told to whoever waits for that.
+/// Tells the tasks that wait for it that a connection is lost, and why.
 #[derive(Clone, Default)]
 pub(super) struct Loss {
     token: CancellationToken,
@@ -134,8 +134,8 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    /// A subscription that ends takes its connection with it: what was delivered before may be
-    /// somebody else's already.
+    /// A subscription that ends takes its connection with it: what was delivered before may
+    /// be another worker's already.
     pub(super) fn tell(&self, why: &str) {
         self.why.get_or_init(|| why.to_owned());
         self.token.cancel();

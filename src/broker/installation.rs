@@ -28,7 +28,7 @@ pub fn exchange(id: Uuid) -> String {
     format!("{MARK}.{id}")
 }
 
-/// Whose a broker is, as whoever may only look can tell.
+/// Which installation a broker belongs to, as far as a user without any right can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// The installation that was asked for.
@@ -36,7 +36,7 @@ pub enum Owner {
     /// Another one.
     Another,
     /// No `topology apply` has run here.
-    Nobody,
+    Unclaimed,
 }
 
 impl Owner {
@@ -52,7 +52,7 @@ impl Owner {
                  `{exchange}`, and it has `{MARK}`. Check amqp_url and database_url; \
                  `partner-program topology apply` says whose it is, and --adopt makes it this database's"
             )),
-            Self::Nobody => Some(format!(
+            Self::Unclaimed => Some(format!(
                 "the broker has no exchange `{exchange}`: it is new, or was built anew. Check amqp_url and \
                  database_url, then run `partner-program topology apply`"
             )),
@@ -65,7 +65,7 @@ pub async fn owner(connection: &Connection, id: Uuid) -> Result<Owner, Error> {
     if is_there(connection, &exchange(id)).await? {
         return Ok(Owner::This);
     }
-    Ok(if is_there(connection, MARK).await? { Owner::Another } else { Owner::Nobody })
+    Ok(if is_there(connection, MARK).await? { Owner::Another } else { Owner::Unclaimed })
 }
 
 /// What came of a claim.

@@ -60,8 +60,8 @@ pub struct Program {
     pub active: bool,
     /// The end of its validity.
     pub ends_at: Option<DateTime<Utc>>,
-    /// Lowest first; empty: not tier-based. A tier is known by its name, so the order may change and
-    /// moves nobody.
+    /// Lowest first; empty: not tier-based. A tier is known by its name, so a changed
+    /// order moves no customer.
     #[serde(default)]
     pub tiers: Vec<String>,
 }

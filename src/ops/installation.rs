@@ -39,7 +39,7 @@ pub async fn check(database: &mut Connection, broker: &BrokerConnection) -> Resu
     }
 }
 
-/// Makes a broker that is nobody's the database's. Safe to repeat.
+/// Makes an unclaimed broker the database's. Safe to repeat.
 pub async fn claim(database: &mut Connection, broker: &BrokerConnection) -> Result<(), Error> {
     let id = installation::id(database).await?;
     match broker_installation::claim(broker, id).await? {

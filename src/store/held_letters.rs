@@ -22,7 +22,7 @@ pub struct Hold {
     pub letter_id: Uuid,
     /// The command.
     pub key: CommandKey,
-    /// Whom it means; nobody is no hold, unless it replays one.
+    /// The customers that it names; none is no hold, unless it replays one.
     pub customers: Vec<Customer>,
     /// The letter that it replays: this one takes over from it.
     pub replay_of: Option<Uuid>,
@@ -84,7 +84,7 @@ pub async fn find(
     Ok(letters.collect())
 }
 
-/// Makes a letter hold its customers. Comes before the letter itself, so nobody overtakes it.
+/// Makes a letter hold its customers. Comes before the letter itself, so no later command overtakes it.
 pub async fn hold(connection: &mut Connection, fence: &Fence, hold: &Hold) -> Result<(), Error> {
     let mut transaction = connection.begin().await?;
     fence::check(&mut transaction, fence).await?;

@@ -278,7 +278,7 @@ async fn widen(connection: &mut Connection, widened: &[Standing]) -> Result<(), 
     Ok(())
 }
 
-/// Notes that letters hold nobody any longer, because they were replayed or discarded, and neither do
+/// Notes that letters hold no customer any longer, because they were replayed or discarded, and neither do
 /// those whose replays they were; letters that never did are passed over. The owner of the lane then
 /// applies what waited.
 pub async fn release(connection: &mut Connection, letter_ids: &[Uuid]) -> Result<(), Error> {

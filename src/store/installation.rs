@@ -1,6 +1,6 @@
 //! The installation that a database is of: an id that a broker has, too.
 //!
-//! A copy of the database has the id of its original, whoever made it and where: nothing in it tells.
+//! A copy of the database has the id of its original: nothing in it tells that it is a copy.
 
 use sqlx::Connection as _;
 use uuid::Uuid;

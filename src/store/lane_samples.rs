@@ -61,7 +61,7 @@ pub struct Series {
     pub commands: Vec<i64>,
 }
 
-/// Adds the samples of those lanes that `process` took last: nobody else speaks for them. They may
+/// Adds the samples of those lanes that `process` acquired last: no other process writes them. They may
 /// be lost with the server, which is why nothing waits for its disk.
 pub async fn add(
     connection: &mut Connection,

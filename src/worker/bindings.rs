@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use crate::broker::connection::Connection;
 use crate::broker::management::Management;
 use crate::broker::topology::Topology;
+use crate::broker::topology::bindings::Mended;
 use crate::store::routing;
 use crate::store::session::{self, Session};
 use crate::worker::counters::LaneCounters;
 use crate::worker::fault::Fault;
 use crate::worker::health::Bindings;
 use crate::worker::installation;
-use crate::worker::routing::{Mending, mend_bindings};
+use crate::worker::routing::mend_bindings;
 use crate::worker::{Error, Parts};
 
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -91,9 +92,9 @@ async fn look(
     };
     broker.close().await;
     match mended? {
-        Mending::Made => Ok(Some(Bindings::Made)),
-        Mending::LeftAlone => Ok(None),
-        Mending::NotPermitted => verify(parts, session).await,
+        Some(Mended::Bound) => Ok(Some(Bindings::Made)),
+        Some(Mended::NotPermitted) => verify(parts, session).await,
+        None => Ok(None),
     }
 }
 

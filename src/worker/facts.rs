@@ -2,7 +2,7 @@
 //!
 //! A batch is cut into sub-batches by whom its commands mean, and these commit in any order. So the
 //! cut holds only as long as all of them are decided by the customers by which it was made: an import
-//! may give an identifier to another customer, and a command that means somebody else by then would
+//! may give an identifier to another customer, and a command that names another customer by then would
 //! come after what was queued behind it. Hence one rule: once a sub-batch is committed, the rest of its
 //! batch goes by the same customers, as if the import had come after the batch. A batch of which
 //! nothing is committed is processed again, in the order of the queue, by what is stored by then. And facts don't
@@ -131,7 +131,7 @@ impl Identities {
     ) -> Result<Snapshot, Error> {
         let mut snapshot = self.customers.clone();
         let mut customers = Vec::new();
-        // Of an org that was not known yet no command is committed, and nobody was looked up.
+        // Of an org that was not known yet no command is committed, and no customer was looked up.
         let mut of_new_orgs = Needs::default();
         for (org, read) in commands {
             if self.catalogue.orgs.contains_key(&org.code) {

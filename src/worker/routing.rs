@@ -144,34 +144,20 @@ fn problem(own: &RoutingMap, routing: &Routing) -> Option<String> {
     ))
 }
 
-/// What came of making bindings that are missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mending {
-    /// Every binding of the map is there.
-    Made,
-    /// The user may not bind.
-    NotPermitted,
-    /// The map is being changed, and who changes it binds.
-    LeftAlone,
-}
-
-/// Makes bindings of the map that are missing, unless the map is being changed. After an error the
-/// session's connection is to be discarded.
+/// Makes bindings of the map that are missing; nothing is done while the map is being changed. After an
+/// error the session's connection is to be discarded.
 pub(super) async fn mend_bindings(
     session: &mut Session,
     broker: &Connection,
-) -> Result<Mending, Fault> {
+) -> Result<Option<Mended>, Fault> {
     let timeout = session.timeout();
     let connection = session.connection().await?;
     let stable = session::bounded(timeout, routing::keep_stable(connection)).await?;
-    let Some(stable) = stable else { return Ok(Mending::LeftAlone) };
+    let Some(stable) = stable else { return Ok(None) };
     let topology = Topology { map: stable.routing.map.clone() };
     let mended = topology::bindings::mend(broker, &topology).await;
     session::bounded(timeout, stable.release()).await?;
-    match mended? {
-        Mended::Bound => Ok(Mending::Made),
-        Mended::NotPermitted => Ok(Mending::NotPermitted),
-    }
+    Ok(Some(mended?))
 }
 
 #[cfg(test)]

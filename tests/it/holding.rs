@@ -190,13 +190,19 @@ const IN_ORDER: [&str; 5] = ["free", "poison", "leaves", "both", "second"];
 /// A letter and three parked followers; the worker still runs.
 async fn held(name: &str) -> (Held, Process, Uuid) {
     let mut held = Held::new(name, 100).await;
+    let (worker, letter) = poison(&mut held).await;
+    assert_eq!(held.applied().await, ["free"]);
+    (held, worker, letter)
+}
+
+/// Lets a worker give the poison up and park its followers; the worker still runs.
+async fn poison(held: &mut Held) -> (Process, Uuid) {
     held.publish(&poison_and_followers()).await;
     let worker = held.start(POISONED);
     held.hear("free").await;
     let letter = held.letter("poison").await;
     assert_eq!(held.parked().await, 3);
-    assert_eq!(held.applied().await, ["free"]);
-    (held, worker, letter)
+    (worker, letter)
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ pub struct NewLetter {
     pub body: Vec<u8>,
     /// How often it was tried.
     pub attempts: i32,
-    /// When it died, by the clock of whoever gave it up.
+    /// When it died, by the clock of the worker or broker that gave it up.
     pub died_at: DateTime<Utc>,
     /// Where its command stood in the lane's queue; believed if the lane has had that epoch.
     pub position: Option<QueuePosition>,

@@ -11,7 +11,8 @@ use crate::harness::eventually;
 use crate::harness::journey::{PROGRAM, world_of};
 use crate::harness::worker::Process;
 use crate::holding::{
-    DEADLINE, Held, IN_ORDER, POISONED, about, command_id, is_rejection, poison_and_followers,
+    DEADLINE, Held, IN_ORDER, POISONED, about, command_id, is_rejection, poison,
+    poison_and_followers,
 };
 use crate::model::Model;
 
@@ -30,12 +31,8 @@ async fn buried(name: &str, after_dead_letter: &str) -> (Held, Uuid) {
     held.scene.settings = settings.with("LANES", lanes(after_dead_letter));
     held.scene.settings.declare().await;
     held.scene.rows.insert(&Model::new(Utc::now(), world_of(&["globex"], &[PROGRAM]))).await;
-    held.publish(&poison_and_followers()).await;
-    let mut worker = held.start(POISONED);
-    held.hear("free").await;
-    let letter = held.letter("poison").await;
+    let (mut worker, letter) = poison(&mut held).await;
     held.archived(1).await;
-    assert_eq!(held.parked().await, 3);
     held.stop(&mut worker).await;
     (held, letter)
 }

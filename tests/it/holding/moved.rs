@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::dead_letters::dead_letters;
 use crate::harness::worker::Settings;
-use crate::holding::{Held, IN_ORDER, POISONED, about, poison_and_followers};
+use crate::holding::{Held, IN_ORDER, POISONED, about, poison};
 
 /// `acme` goes to this lane; both others are there without a pattern.
 fn lanes(of_acme: &str) -> Value {
@@ -29,12 +29,8 @@ async fn what_waits_behind_dead_letters_moves_with_its_org() {
     let settings = held.scene.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
     held.scene.settings = settings.clone().with("LANES", lanes("main"));
     held.scene.settings.declare().await;
-    held.publish(&poison_and_followers()).await;
-    let mut worker = held.start(POISONED);
-    held.hear("free").await;
-    let letter = held.letter("poison").await;
+    let (mut worker, letter) = poison(&mut held).await;
     held.archived(1).await;
-    assert_eq!(held.parked().await, 3);
     // One leg, then two: each by a worker with the configuration of after the move.
     for to in ["vip", "other"] {
         held.stop(&mut worker).await;
