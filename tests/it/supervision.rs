@@ -6,7 +6,7 @@ use chrono::Utc;
 
 use crate::harness::eventually;
 use crate::harness::journey::{assert_done_in_order, steps, world};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::left::{assert_nothing_is_left, wait_for_empty_lanes};
 use crate::harness::publisher::command;
 use crate::harness::scene::Scene;
 use crate::harness::worker::Process;
@@ -47,6 +47,7 @@ async fn survives(point: &str, task: &str) {
         worker.probe("/health/ready").await.filter(|(status, _)| *status == 200)
     })
     .await;
+    wait_for_empty_lanes(&place, &["main", "second"]).await;
     worker.signal("TERM").await;
     assert!(worker.ended().await.success(), "{point}");
     assert_nothing_is_left(&place, &["main", "second"]).await;

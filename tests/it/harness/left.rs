@@ -18,6 +18,17 @@ pub(crate) async fn assert_nothing_is_left(place: &Place, lanes: &[&str]) {
 
 /// Likewise, but for the attempts of commands that were given up: they are kept for a while.
 pub(crate) async fn assert_attempts_are_left(place: &Place, lanes: &[&str], attempts: usize) {
+    wait_for_empty_lanes(place, lanes).await;
+    let mut rows = Rows::of(place).await;
+    eventually(SOON, "no worker's connection is left", async || {
+        (rows.workers_connections().await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(rows.attempts().await, attempts, "attempts that are remembered");
+}
+
+/// Each command is acked: after a fault, some come again though all are answered.
+pub(crate) async fn wait_for_empty_lanes(place: &Place, lanes: &[&str]) {
     for lane in lanes {
         let queue = format!("partner-program.commands.{lane}");
         eventually(SOON, &format!("{queue} is empty"), async || {
@@ -25,10 +36,4 @@ pub(crate) async fn assert_attempts_are_left(place: &Place, lanes: &[&str], atte
         })
         .await;
     }
-    let mut rows = Rows::of(place).await;
-    eventually(SOON, "no worker's connection is left", async || {
-        (rows.workers_connections().await == 0).then_some(())
-    })
-    .await;
-    assert_eq!(rows.attempts().await, attempts, "attempts that are remembered");
 }
