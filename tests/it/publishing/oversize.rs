@@ -2,8 +2,13 @@
 //! body. At any position in a batch, for any batch size, for one to three lanes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
+use partner_program_worker::broker::connection::Connection;
+use partner_program_worker::broker::error::Error;
+use partner_program_worker::broker::publisher::{Publisher, Receipt};
 use partner_program_worker::clock::Clock;
 use partner_program_worker::message::Message;
 use partner_program_worker::worker::counters::LaneCounters;
@@ -13,6 +18,7 @@ use crate::harness::collector::{Collector, Received};
 use crate::harness::eventually;
 use crate::harness::journey::{self, steps};
 use crate::harness::left::assert_nothing_is_left;
+use crate::harness::proxy::{Line, Proxy};
 use crate::harness::publisher::command;
 use crate::harness::scene::Scene;
 use crate::harness::servers::{Lent, Place};
@@ -214,4 +220,26 @@ async fn a_dead_letter_that_is_too_large_is_cut() {
     assert_eq!(letter.header("x-reason").as_deref(), Some("not-json"));
     assert_eq!(letter.message_id.as_deref(), Some("bad"));
     assert_nothing_is_left(&place, &["main"]).await;
+}
+
+/// The connection is the lane's, with all of its deliveries. The line is slow, so that messages still
+/// wait for the socket when the broker refuses the first.
+#[tokio::test]
+async fn a_message_that_is_too_large_costs_its_channel_alone() {
+    let Stage { own, scene, .. } = stage("large and many", "", 16).await;
+    take_at_most(&own, TAKEN_BYTES).await;
+    let proxy = Proxy::before(&scene.place.amqp_url).await;
+    let connection = Connection::open(proxy.url(), "many").await.expect("the broker answers");
+    let mut publisher =
+        Publisher::open(&Arc::new(connection), DEADLINE).await.expect("the broker answers");
+    let body = |bytes| Message { body: vec![b'x'; bytes], ..Message::default() };
+    let mut batch = vec![body(2 * TAKEN_BYTES)];
+    batch.extend((0..800).map(|_| body(TAKEN_BYTES / 3)));
+    proxy.set(Line::Delayed(Duration::from_millis(5)), Line::Open);
+    let error = publisher.publish(&batch).await.expect_err("one is too large");
+    assert!(matches!(error, Error::Precondition(_)), "{error}");
+    proxy.heal();
+    publisher.reopen().await.expect("the connection lives");
+    let receipts = publisher.publish(&batch[1..]).await.expect("the connection lives");
+    assert!(receipts.iter().all(|receipt| *receipt == Receipt::Unroutable));
 }
