@@ -28,6 +28,11 @@ use crate::message::Message;
 /// every delivery that the lane holds one of its deliveries.
 const WAITS_WHILE_BLOCKED: u32 = 20;
 
+/// Largest body that is sent with others on their way. A broker closes the channel of a message that is
+/// larger than it takes. What lapin still has in its buffer then goes out behind its close-ok, and the
+/// broker takes that for a fault of the whole connection (lapin 4.12.3, RabbitMQ 3.10 and 4.3).
+const SENT_WITH_OTHERS_BYTES_MAX: usize = 32 * 1024;
+
 /// A channel in confirm mode and its only user.
 pub struct Publisher {
     connection: Arc<Connection>,
@@ -161,12 +166,13 @@ impl Publisher {
         messages: impl Iterator<Item = &Message>,
     ) -> Result<Vec<Confirming>, Error> {
         let (status, timeout) = (self.connection.status(), self.timeout);
-        let sending = begin(&self.channel, messages, self.user_id.as_ref());
+        let messages: Vec<&Message> = messages.collect();
+        let sending = begin(&self.channel, &messages, self.user_id.as_ref());
         let confirms = bounded(&status, timeout, sending).await?;
         let confirming = confirms.into_iter().map(|confirm| {
             let status = status.clone();
             async move {
-                let one = async { Ok(Confirmed(vec![confirmed(confirm).await?])) };
+                let one = async { Ok(Confirmed(vec![confirm.confirmed().await?])) };
                 bounded(&status, timeout, one).await
             }
             .boxed()
@@ -237,39 +243,76 @@ async fn send(
     if failpoint::is_without(Protection::OnePublisher) {
         return Ok(by_many_tasks(channel.clone(), messages.to_vec()).boxed());
     }
-    let confirms = begin(channel, messages.iter(), user_id).await?;
+    let messages: Vec<&Message> = messages.iter().collect();
+    let confirms = begin(channel, &messages, user_id).await?;
     failpoint::reach(Point::BeforeConfirm);
     let all = async move {
         let mut confirmations = Vec::with_capacity(confirms.len());
         for confirm in confirms {
-            confirmations.push(confirmed(confirm).await?);
+            confirmations.push(confirm.confirmed().await?);
         }
         Ok(confirmations)
     };
     Ok(all.boxed())
 }
 
-/// Hands messages to the channel, in their order.
-async fn begin<'m>(
+/// A message that the channel has, and what the broker says of it.
+enum Pending {
+    Confirm(PublisherConfirm),
+    Confirmed(Confirmation),
+}
+
+impl Pending {
+    async fn confirmed(self) -> Result<Confirmation, Error> {
+        match self {
+            Self::Confirm(confirm) => confirmed(confirm).await,
+            Self::Confirmed(confirmation) => Ok(confirmation),
+        }
+    }
+}
+
+/// Hands messages to the channel, in their order. Nothing is sent behind a large message before it is
+/// confirmed.
+async fn begin(
     channel: &Channel,
-    messages: impl Iterator<Item = &'m Message>,
+    messages: &[&Message],
     user_id: Option<&ShortString>,
-) -> Result<Vec<PublisherConfirm>, Error> {
+) -> Result<Vec<Pending>, Error> {
+    let mut pending = Vec::new();
+    let mut small = Vec::new();
+    for &message in messages {
+        if message.body.len() <= SENT_WITH_OTHERS_BYTES_MAX {
+            small.push(message);
+            continue;
+        }
+        begin_small(channel, &mut small, user_id, &mut pending).await?;
+        let confirm = send_one(channel, message, user_id).await?;
+        pending.push(Pending::Confirmed(confirmed(confirm).await?));
+    }
+    begin_small(channel, &mut small, user_id, &mut pending).await?;
+    Ok(pending)
+}
+
+async fn begin_small(
+    channel: &Channel,
+    messages: &mut Vec<&Message>,
+    user_id: Option<&ShortString>,
+    pending: &mut Vec<Pending>,
+) -> Result<(), Error> {
     // lapin takes a message, and numbers it, when it is first polled, and is done when the socket has
     // it: who waits for that before the next pays a wake-up of another thread and back for each.
-    let mut sending = Vec::new();
-    for message in messages {
+    let mut sending = Vec::with_capacity(messages.len());
+    for message in messages.drain(..) {
         let mut one = Box::pin(maybe_done(send_one(channel, message, user_id)));
         // What it comes to is looked at below.
         let _begun = poll!(one.as_mut());
         sending.push(one);
     }
-    let mut confirms = Vec::with_capacity(sending.len());
     for mut one in sending {
         one.as_mut().await;
-        confirms.extend(one.as_mut().take_output().transpose()?);
+        pending.extend(one.as_mut().take_output().transpose()?.map(Pending::Confirm));
     }
-    Ok(confirms)
+    Ok(())
 }
 
 async fn send_one(
