@@ -124,8 +124,10 @@ async fn whatever_lies_in_the_queue_is_archived_as_it_is() {
     for sent in &bodies {
         raw.publish_to(QUEUE, sent).await;
     }
-    bury(&mut scene, &[broken(1)]).await;
+    scene.publisher.publish(&[broken(1)]).await;
+    let worker = Process::start(&scene.settings, "archivist");
     archived(&mut scene, bodies.len() + 1).await;
+    drop(worker);
     let kept: BTreeSet<Vec<u8>> = scene.rows.archived_bodies().await.into_iter().collect();
     // The broker gave up a larger one by itself: no worker has cut it before.
     let kept_of = |body: Vec<u8>| if body.len() > 1 << 20 { body[..4096].to_vec() } else { body };
