@@ -6,6 +6,7 @@ mod commands;
 mod cut;
 mod edit;
 mod hostile;
+mod one_effect;
 mod order;
 mod replay;
 mod retention;

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt;
-use partner_program_worker::message::{Message, Properties};
+use partner_program_worker::message::Message;
 
 use crate::dead_letters::{
     DEADLINE, LANE_QUEUE, QUEUE, archived, broken, bury, dead_letters, rows, scene,
@@ -172,8 +172,7 @@ async fn a_letter_of_the_broker_keeps_the_brokers_reason() {
 #[tokio::test]
 async fn the_same_letter_that_dies_again_stays_one_and_is_open_again() {
     let mut scene = scene("the same letter").await;
-    let mut same = broken(7);
-    same.properties = Properties::default();
+    let same = broken(7);
     bury(&mut scene, &[same.clone()]).await;
     dead_letters(&scene.settings, &["discard", "--all", "--yes", "--reason", "test"])
         .await
