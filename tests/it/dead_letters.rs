@@ -8,6 +8,7 @@ mod edit;
 mod hostile;
 mod one_effect;
 mod order;
+mod publishers;
 mod replay;
 mod retention;
 mod search;
