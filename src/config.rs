@@ -218,6 +218,22 @@ impl Config {
         Duration::from_millis(self.confirm_timeout_ms)
     }
 
+    /// The user that the broker knows this program by, if its address names one: `guest` by default.
+    #[must_use]
+    pub fn amqp_user(&self) -> Option<String> {
+        let urls = hosts::each_host(self.amqp_url().ok()?);
+        let url = url::Url::parse(urls.first()?).ok()?;
+        let name = percent_encoding::percent_decode_str(url.username()).decode_utf8().ok()?;
+        Some(if name.is_empty() { "guest".to_owned() } else { name.into_owned() })
+    }
+
+    /// The user that workers publish dead letters as, where it matters who publishes: letters of others do
+    /// not say who published a command.
+    #[must_use]
+    pub fn letter_user(&self) -> Option<String> {
+        self.amqp_user().filter(|_| !self.publishers.is_empty())
+    }
+
     /// Whether the user, as the broker authenticated it, may publish for the org.
     #[must_use]
     pub fn may_publish(&self, user_id: Option<&str>, org_code: &str) -> bool {

@@ -52,7 +52,7 @@ pub struct Properties {
     pub content_encoding: Option<String>,
     /// The publishing application.
     pub app_id: Option<String>,
-    /// On a delivery: the publisher, as the broker authenticated it. Never set when publishing.
+    /// The publisher, as the broker authenticated it. The broker takes the connection's own user alone.
     pub user_id: Option<String>,
     /// On a delivery: as its publisher set it; brokers from 4.0 on deliver by it.
     pub priority: Option<u8>,

@@ -53,10 +53,12 @@ pub(super) fn message(
     }
 }
 
-/// The properties to publish with. `user_id` is left out: the broker would hold it against the
-/// connection's own user.
+/// The properties to publish with. The broker refuses any `user_id` but the connection's own.
 pub(super) fn of(properties: &Properties) -> BasicProperties {
     let mut out = BasicProperties::default().with_delivery_mode(PERSISTENT);
+    if let Some(user) = &properties.user_id {
+        out = out.with_user_id(user.as_str().into());
+    }
     if let Some(id) = &properties.message_id {
         out = out.with_message_id(id.as_str().into());
     }

@@ -14,6 +14,7 @@ pub mod program;
 pub mod dead_letter;
 pub mod enrolment;
 pub mod rejection;
+pub mod replay;
 pub mod status;
 
 pub mod needs;

@@ -11,11 +11,13 @@ use sqlx::Connection as _;
 use uuid::Uuid;
 
 use crate::domain::enrolment::Effect;
+use crate::domain::replay::Replay;
 use crate::domain::snapshot::Change;
 use crate::failpoint::{self, Point};
 use crate::store::attempts;
 use crate::store::command_log::{self, CommandKey, Stored};
 use crate::store::connection::Connection;
+use crate::store::dead_letters::replayed;
 use crate::store::enrolments;
 use crate::store::error::Error;
 use crate::store::fence::{self, DecidedBy, Fence};
@@ -32,6 +34,8 @@ pub struct Window<'a> {
     pub attempts: &'a [Uuid],
     /// The version of the catalogue by which the commands were decided.
     pub catalogue: i64,
+    /// Replays of dead letters that take effect with it.
+    pub replays: &'a [Replay],
     /// Who waits behind dead letters now, and who no longer; in lanes that hold customers.
     pub holds: Option<&'a holds::Changes>,
 }
@@ -54,7 +58,7 @@ pub struct Record {
 /// # Errors
 ///
 /// [`Error::Fenced`] if it is not; [`Error::Conflict`] if the catalogue, an enrolment, a membership
-/// id or a command id is no longer as it was loaded. Either way nothing is stored.
+/// id, a command id or a replayed letter is no longer as it was loaded. Either way nothing is stored.
 pub async fn commit(
     connection: &mut Connection,
     fence: &Fence,
@@ -113,6 +117,9 @@ async fn write(
     history::append(transaction, window.records).await?;
     if !window.attempts.is_empty() {
         attempts::clear(transaction, &fence.lane, window.attempts).await?;
+    }
+    if !window.replays.is_empty() {
+        replayed::mark_applied(transaction, window.replays).await?;
     }
     if let Some(changes) = window.holds {
         holds::write(transaction, &fence.lane, changes).await?;

@@ -1,11 +1,54 @@
 //! The history: append-only, one row for each effect.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 
+use crate::domain::holds::Customer;
+use crate::domain::program::OrgId;
+use crate::store::command_log::CommandKey;
 use crate::store::commit::Record;
 use crate::store::connection::Connection;
 use crate::store::enrolments::States;
 use crate::store::error::Error;
+
+/// Those of these commands that have had effects on their customers, whatever the inbox has forgotten.
+pub async fn commands(
+    connection: &mut Connection,
+    asked: &[(CommandKey, Vec<Customer>)],
+) -> Result<HashSet<CommandKey>, Error> {
+    let mut columns: (Vec<i32>, Vec<String>, Vec<i32>, Vec<i64>) = Default::default();
+    for (key, customers) in asked {
+        for (org_id, customer_id) in customers {
+            columns.0.push(key.org_id.0);
+            columns.1.push(key.command_id.clone());
+            columns.2.push(org_id.0);
+            columns.3.push(customer_id.0);
+        }
+    }
+    let (org_ids, command_ids, customer_orgs, customer_ids) = columns;
+    if org_ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = sqlx::query!(
+        r#"select distinct asked.org_id as "org_id!", asked.command_id as "command_id!"
+        from unnest($1::int[], $2::text[], $3::int[], $4::bigint[])
+            as asked (org_id, command_id, customer_org, customer_id)
+        where exists (select from enrolment_history history
+            where history.org_id = asked.customer_org and history.customer_id = asked.customer_id
+                and history.command_id = asked.command_id)"#,
+        &org_ids,
+        &command_ids,
+        &customer_orgs,
+        &customer_ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    let keys = rows
+        .into_iter()
+        .map(|row| CommandKey { org_id: OrgId(row.org_id), command_id: row.command_id });
+    Ok(keys.collect())
+}
 
 /// Appends a row for each effect, in the order in which they came about.
 pub(super) async fn append(connection: &mut Connection, records: &[Record]) -> Result<(), Error> {

@@ -76,6 +76,8 @@ pub struct Changes {
     pub widened: Vec<Standing>,
     /// Letters whose replays have taken effect.
     pub released: Vec<Uuid>,
+    /// Letters whose parked replays were taken back: those that are open hold their customers again.
+    pub reinstated: Vec<Uuid>,
     /// Parked commands that have taken effect, by their places.
     pub applied: Vec<i64>,
 }
@@ -88,6 +90,7 @@ impl Changes {
             && self.held.is_empty()
             && self.widened.is_empty()
             && self.released.is_empty()
+            && self.reinstated.is_empty()
             && self.applied.is_empty()
     }
 }
@@ -187,6 +190,9 @@ pub(super) async fn write(
     if !changes.released.is_empty() {
         release(connection, &changes.released).await?;
     }
+    if !changes.reinstated.is_empty() {
+        reinstate(connection, &changes.reinstated).await?;
+    }
     if !changes.applied.is_empty() {
         sqlx::query!(
             "update parked_command set applied_at = now() where sequence = any($1)",
@@ -195,6 +201,17 @@ pub(super) async fn write(
         .execute(connection)
         .await?;
     }
+    Ok(())
+}
+
+async fn reinstate(connection: &mut Connection, letters: &[Uuid]) -> Result<(), Error> {
+    sqlx::query!(
+        "update hold set released_at = null from dead_letter letter
+        where letter_id = any($1) and letter.id = letter_id and letter.state = 'open'",
+        letters,
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ pub mod commit;
 mod enrolments;
 pub mod fence;
 pub mod held_letters;
-mod history;
+pub mod history;
 pub mod holds;
 pub mod installation;
 pub mod parked;

@@ -67,7 +67,7 @@ fn address(routing_key: &str) -> Option<(&str, Operation)> {
 }
 
 /// The org of a routing key that may be wrong otherwise.
-pub(super) fn org(routing_key: &str) -> Option<&str> {
+pub(crate) fn org(routing_key: &str) -> Option<&str> {
     let word = routing_key.split('.').next()?;
     let usable =
         !word.is_empty() && word.len() <= ORG_CODE_BYTES_MAX && !word.contains(char::is_control);

@@ -102,7 +102,7 @@ mod tests {
     use chrono::DateTime;
     use serde_json::json;
 
-    use super::super::rejected::{Origin, dead_letter, dead_letter_id};
+    use super::super::rejected::{Origin, PlaceOfDeath, dead_letter, dead_letter_id};
     use super::*;
     use crate::domain::dead_letter::QueuePosition;
     use crate::domain::rejection::{Reason, Rejection};
@@ -172,8 +172,10 @@ mod tests {
             attempts: 50,
             at,
             position: QueuePosition::new(i64::MAX, i64::MAX),
+            worker_user: None,
         };
-        let id = dead_letter_id(&original, rejection.reason);
+        let place = PlaceOfDeath { lane, position: origin.position };
+        let id = dead_letter_id(&original, rejection.reason, place);
         let mut letter = dead_letter("dead", &original, &rejection, id, &origin);
         fit(&mut letter, 4_096);
         let properties = &letter.properties;

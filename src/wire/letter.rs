@@ -12,8 +12,9 @@ use uuid::Uuid;
 use super::customer_keys;
 use super::cut_body;
 use super::envelope;
-use super::own_headers::{self, DELIVERY_TAG, LANE_EPOCH, REPLAY_OF};
-use super::rejected::{DETAIL_BYTES_MAX, content_id, cut, dead_letter_id};
+use super::own_headers::{self, DELIVERY_TAG, LANE_EPOCH};
+use super::rejected::{DETAIL_BYTES_MAX, PlaceOfDeath, content_id, cut, dead_letter_id};
+use super::replay;
 use crate::domain::command::Operation;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::Reason;
@@ -51,12 +52,28 @@ pub struct Letter {
     pub position: Option<QueuePosition>,
     /// The letter that it says to be a replay of.
     pub replay_of: Option<Uuid>,
+    /// Which replay of that letter it says to be.
+    pub replay_number: Option<i32>,
     /// The message as its publisher sent it; `user_id` as the broker authenticated it then.
     pub original: Message,
     /// The headers that were added on the way.
     pub provenance: Map<String, Value>,
     /// See [`customer_keys`].
     pub customer_keys: Vec<i64>,
+}
+
+/// How a letter came to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// Lanes' queues begin with it.
+    pub lane_prefix: &'a str,
+    /// Stands for a time of death that is unknown or impossible.
+    pub now: DateTime<Utc>,
+    /// Tells apart letters without any id that are equal otherwise.
+    pub delivery: Uuid,
+    /// The user that workers publish letters as. Only these say who published a command; without a
+    /// name, all that look like a worker's do.
+    pub worker_user: Option<&'a str>,
 }
 
 /// How a letter came to be one.
@@ -70,28 +87,29 @@ struct Death {
     position: Option<QueuePosition>,
     exchange: String,
     routing_key: String,
+    /// The publisher, as the broker authenticated it.
+    user_id: Option<String>,
 }
 
-/// Reads a letter. Lanes' queues begin with `lane_prefix`; `now` stands for a time of death that
-/// is unknown or impossible. What the broker gave up by itself may have a body of any size: it is cut
-/// as one of a command.
+/// Reads a letter. What the broker gave up by itself may have a body of any size: it is cut as one of a
+/// command.
 #[must_use]
-pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Letter {
-    let death = match by_worker(&message) {
+pub fn read(mut message: Message, reading: Reading<'_>) -> Letter {
+    let now = reading.now;
+    let death = match by_worker(&message, reading) {
         // Its headers say what a worker has cut.
         Some(death) if is_cut(&message) => death,
         by_worker => {
             let death = by_worker
-                .or_else(|| by_broker(&message, lane_prefix))
-                .unwrap_or_else(|| by_nobody(&message));
+                .or_else(|| by_broker(&message, reading))
+                .unwrap_or_else(|| by_nobody(&message, reading));
             cut_body::cut(&mut message);
             death
         }
     };
-    let replay_of = header(&message, REPLAY_OF).and_then(|text| Uuid::parse_str(text).ok());
-    if message.properties.user_id.is_none() {
-        message.properties.user_id = header(&message, "x-user-id").map(str::to_owned);
-    }
+    let replay_of = replay::letter_id(&message);
+    let replay_number = replay::read(&message).map(|replay| replay.number);
+    message.properties.user_id = death.user_id;
     if message.properties.priority.is_none() {
         let said = message.properties.headers.get(PRIORITY).and_then(Value::as_u64);
         message.properties.priority = said.and_then(|priority| u8::try_from(priority).ok());
@@ -117,6 +135,7 @@ pub fn read(mut message: Message, lane_prefix: &str, now: DateTime<Utc>) -> Lett
         died_at: death.died_at.filter(|at| can_be(*at, now)).unwrap_or(now),
         position: death.position,
         replay_of,
+        replay_number,
         customer_keys: customer_keys::of_body(&message.body),
         provenance: provenance.into_iter().collect(),
         original: message,
@@ -133,21 +152,26 @@ fn can_be(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 }
 
 /// A letter that a worker wrote: its id must be that of its content.
-fn by_worker(message: &Message) -> Option<Death> {
+fn by_worker(message: &Message, reading: Reading<'_>) -> Option<Death> {
     let claimed = Uuid::parse_str(header(message, "x-dead-letter-id")?).ok()?;
     let reason = Reason::parse(header(message, "x-reason")?)?;
     let routing_key = header(message, "x-original-routing-key")?;
     let original = Message { routing_key: routing_key.to_owned(), ..message.clone() };
-    let id = dead_letter_id(&original, reason);
+    let lane = header(message, "x-lane");
+    let place = PlaceOfDeath { lane: lane.unwrap_or_default(), position: position(message) };
+    let id = dead_letter_id(&original, reason, place);
     if id != claimed {
         return None;
     }
+    let writer = message.properties.user_id.as_deref();
+    let is_workers = reading.worker_user.is_none_or(|user| writer == Some(user));
+    let user_id = if is_workers { header(message, "x-user-id") } else { None };
     let attempts = message.properties.headers.get("x-attempts").and_then(Value::as_i64);
     let died_at = header(message, "x-dead-lettered-at")
         .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     Some(Death {
         id,
-        lane: header(message, "x-lane").map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
+        lane: lane.map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
         reason: reason.as_str().to_owned(),
         detail: cut(header(message, "x-detail").unwrap_or_default(), DETAIL_BYTES_MAX).to_owned(),
         attempts: attempts.and_then(|count| i32::try_from(count).ok()).unwrap_or(1),
@@ -155,11 +179,12 @@ fn by_worker(message: &Message) -> Option<Death> {
         position: position(message),
         exchange: header(message, "x-original-exchange").unwrap_or_default().to_owned(),
         routing_key: original.routing_key,
+        user_id: user_id.map(str::to_owned),
     })
 }
 
 /// A message that the broker gave up: its latest death is the first in `x-death`.
-fn by_broker(message: &Message, lane_prefix: &str) -> Option<Death> {
+fn by_broker(message: &Message, reading: Reading<'_>) -> Option<Death> {
     let death = message.properties.headers.get("x-death")?.get(0)?;
     let text = |name: &str| death.get(name).and_then(Value::as_str);
     let reason = cut(text("reason")?, WORD_BYTES_MAX).replace('_', "-");
@@ -170,8 +195,10 @@ fn by_broker(message: &Message, lane_prefix: &str) -> Option<Death> {
     let original = Message { routing_key, ..message.clone() };
     let seconds = death.get("time").and_then(Value::as_i64);
     Some(Death {
-        id: content_id(&original, &reason),
-        lane: queue.strip_prefix(lane_prefix).map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
+        id: unwritten_id(&original, &reason, reading),
+        lane: queue
+            .strip_prefix(reading.lane_prefix)
+            .map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
         detail: format!("the broker gave it up in queue `{queue}`: {reason}"),
         reason,
         attempts: i32::try_from(count).unwrap_or(1),
@@ -179,12 +206,21 @@ fn by_broker(message: &Message, lane_prefix: &str) -> Option<Death> {
         position: None,
         exchange: text("exchange").unwrap_or_default().to_owned(),
         routing_key: original.routing_key,
+        user_id: message.properties.user_id.clone(),
     })
 }
 
-fn by_nobody(message: &Message) -> Death {
+/// The id of a letter that no worker has written. One without a message id is a letter of its own each
+/// time that it is read: a crash between its archiving and the ack gives two.
+fn unwritten_id(original: &Message, reason: &str, reading: Reading<'_>) -> Uuid {
+    let id = original.properties.message_id.as_deref().unwrap_or_default();
+    let delivery = id.is_empty().then(|| reading.delivery.to_string());
+    content_id(original, reason, delivery.as_deref())
+}
+
+fn by_nobody(message: &Message, reading: Reading<'_>) -> Death {
     Death {
-        id: content_id(message, "unknown"),
+        id: unwritten_id(message, "unknown", reading),
         lane: None,
         reason: "unknown".to_owned(),
         detail: "neither a worker nor the broker says how it got among the dead letters".to_owned(),
@@ -193,6 +229,7 @@ fn by_nobody(message: &Message) -> Death {
         position: None,
         exchange: message.exchange.clone(),
         routing_key: message.routing_key.clone(),
+        user_id: message.properties.user_id.clone(),
     }
 }
 
@@ -237,10 +274,17 @@ mod tests {
     use crate::message::BODY_LENGTH;
     use crate::wire::rejected::{Origin, dead_letter};
 
-    const PREFIX: &str = "commands.";
-
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_700_000_000, 0).unwrap()
+    }
+
+    fn reading() -> Reading<'static> {
+        let (delivery, worker_user) = (Uuid::nil(), Some("worker"));
+        Reading { lane_prefix: "commands.", now: now(), delivery, worker_user }
+    }
+
+    fn place() -> PlaceOfDeath<'static> {
+        PlaceOfDeath { lane: "main", position: QueuePosition::new(3, 41) }
     }
 
     fn original() -> Message {
@@ -258,8 +302,10 @@ mod tests {
     fn letter(original: &Message, detail: &str) -> Message {
         let rejection = Rejection::new(Reason::WrongType, detail);
         let position = QueuePosition::new(3, 41);
-        let origin = Origin { lane: "main", worker: "w-1", position, attempts: 2, at: now() };
-        let id = dead_letter_id(original, rejection.reason);
+        let worker_user = Some("worker");
+        let origin =
+            Origin { lane: "main", worker: "w-1", position, attempts: 2, at: now(), worker_user };
+        let id = dead_letter_id(original, rejection.reason, place());
         dead_letter("dead", original, &rejection, id, &origin)
     }
 
@@ -270,9 +316,9 @@ mod tests {
         original.properties.priority = Some(9);
         let dead = letter(&original, "/linkCustomers/12/customer/id: expected a number");
         assert_eq!(dead.properties.priority, None, "the dead letters keep their order");
-        let read = read(dead, PREFIX, now());
+        let read = read(dead, reading());
         assert_eq!(read.original, original);
-        assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType));
+        assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType, place()));
         assert_eq!(read.pointer.as_deref(), Some("/linkCustomers/12/customer/id"));
         assert_eq!((read.lane.as_deref(), read.attempts, read.died_at), (Some("main"), 2, now()));
         assert_eq!(read.position, QueuePosition::new(3, 41));
@@ -283,18 +329,47 @@ mod tests {
     fn a_cut_letter_is_the_same_letter() {
         let original = Message { body: vec![b'{'; 10_000], ..original() };
         let whole = letter(&original, "/x: y");
-        let read = read(cut_body::shortened(&whole).unwrap(), PREFIX, now());
-        assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType));
+        let read = read(cut_body::shortened(&whole).unwrap(), reading());
+        assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType, place()));
         assert_eq!(read.reason, Reason::WrongType.as_str());
         assert_eq!(read.provenance[BODY_LENGTH], 10_000);
         assert_eq!(read.original.body.len(), 4_096);
         assert_eq!(read.original.properties, original.properties);
-        assert!(!super::read(whole, PREFIX, now()).provenance.contains_key(BODY_LENGTH));
+        assert!(!super::read(whole, reading()).provenance.contains_key(BODY_LENGTH));
+    }
+
+    #[test]
+    fn only_a_worker_says_who_published_a_command() {
+        let mut original = original();
+        original.properties.user_id = Some("upstream".to_owned());
+        let mut letter = letter(&original, "/x: y");
+        let user = |letter: &Message| read(letter.clone(), reading()).original.properties.user_id;
+        assert_eq!(user(&letter).as_deref(), Some("upstream"));
+        letter.properties.user_id = Some("mallory".to_owned());
+        assert_eq!(user(&letter), None, "a letter that was written by hand");
+        letter.properties.headers.remove("x-dead-letter-id");
+        assert_eq!(user(&letter).as_deref(), Some("mallory"), "as the broker authenticated it");
+        letter.properties.user_id = None;
+        assert_eq!(user(&letter), None, "a header is no proof");
+    }
+
+    #[test]
+    fn equal_commands_without_an_id_are_letters_of_their_own() {
+        let mut nameless = original();
+        nameless.properties.message_id = None;
+        let id = |tag| {
+            let place = PlaceOfDeath { lane: "main", position: QueuePosition::new(3, tag) };
+            dead_letter_id(&nameless, Reason::WrongType, place)
+        };
+        assert_ne!(id(1), id(2));
+        assert_eq!(id(1), id(1));
+        let unwritten = |delivery| read(nameless.clone(), Reading { delivery, ..reading() }).id;
+        assert_ne!(unwritten(Uuid::from_u128(1)), unwritten(Uuid::from_u128(2)));
     }
 
     #[test]
     fn only_numbers_do_not_tell_groups_apart() {
-        let of = |detail| read(letter(&original(), detail), PREFIX, now()).fingerprint;
+        let of = |detail| read(letter(&original(), detail), reading()).fingerprint;
         assert_eq!(of("/a/12/b: line 3"), of("/a/7/b: line 10045"));
         assert_ne!(of("/a/12/b: line 3"), of("/a/12/c: line 3"));
     }
@@ -308,12 +383,12 @@ mod tests {
             "routing-keys": ["acme.update"], "count": 1, "time": 1_600_000_000,
         }]);
         dead.properties.headers.insert("x-death".to_owned(), death);
-        let read = read(dead.clone(), PREFIX, now());
+        let read = read(dead.clone(), reading());
         assert_eq!((read.reason.as_str(), read.lane.as_deref()), ("delivery-limit", Some("main")));
         assert_eq!(read.original.routing_key, "acme.update");
         assert_eq!(read.original.exchange, "commands");
         assert_eq!(read.died_at.timestamp(), 1_600_000_000);
-        assert_eq!(super::read(dead, PREFIX, now()), read, "always the same letter");
+        assert_eq!(super::read(dead, reading()), read, "always the same letter");
     }
 
     #[test]
@@ -322,7 +397,7 @@ mod tests {
             let mut dead = original();
             let death = json!([{ "reason": "expired", "queue": "commands.main", "time": seconds }]);
             dead.properties.headers.insert("x-death".to_owned(), death.clone());
-            let read = read(dead, PREFIX, now());
+            let read = read(dead, reading());
             assert_eq!((read.died_at, read.reason.as_str()), (now(), "expired"), "{seconds}");
             assert_eq!(read.provenance["x-death"], death);
         }
@@ -333,13 +408,13 @@ mod tests {
         let genuine = letter(&original(), "/x: y");
         let mut forged = genuine.clone();
         forged.body = b"other".to_vec();
-        let (genuine, forged) = (read(genuine, PREFIX, now()), read(forged, PREFIX, now()));
+        let (genuine, forged) = (read(genuine, reading()), read(forged, reading()));
         assert_ne!(genuine.id, forged.id);
         assert_eq!(forged.reason, "unknown");
         for headers in [json!([]), json!({}), json!([{}]), json!([{"reason": 1}]), json!(null)] {
             let mut odd = original();
             odd.properties.headers.insert("x-death".to_owned(), headers);
-            assert_eq!(read(odd, PREFIX, now()).reason, "unknown");
+            assert_eq!(read(odd, reading()).reason, "unknown");
         }
     }
 }

@@ -12,7 +12,7 @@ pub mod decode;
 mod json;
 mod reader;
 
-pub mod own_headers;
+mod own_headers;
 
 pub mod customer_keys;
 pub mod cut_body;
@@ -21,5 +21,6 @@ pub mod lane_marker;
 pub mod letter;
 pub mod parked;
 pub mod rejected;
+pub mod replay;
 pub mod result;
 pub mod unavailable;

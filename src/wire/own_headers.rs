@@ -11,7 +11,9 @@ use serde_json::Value;
 use crate::message::{BODY_HASH, BODY_LENGTH, PRIORITY, UNREADABLE_TIMESTAMP};
 
 /// Names the letter that a message is a replay of.
-pub const REPLAY_OF: &str = "replay-of";
+pub(super) const REPLAY_OF: &str = "replay-of";
+/// Which replay of that letter a message is: the letter says whether that one still counts.
+pub(super) const REPLAY_NUMBER: &str = "replay-number";
 /// The trace that a command belongs to; its result carries it on.
 pub(super) const TRACEPARENT: &str = "traceparent";
 /// With [`DELIVERY_TAG`] the place of a dead letter's command in the queue of its lane.
@@ -23,11 +25,12 @@ pub(super) const HEADERS_DROPPED: &str = "x-headers-dropped";
 
 /// Headers that the worker or the broker adds on a message's way, and those that lead a message to
 /// further queues. A replay goes without them.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 28] = [
     "CC",
     "BCC",
     UNREADABLE_TIMESTAMP,
     REPLAY_OF,
+    REPLAY_NUMBER,
     BODY_LENGTH,
     BODY_HASH,
     "x-dead-letter-id",

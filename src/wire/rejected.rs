@@ -36,17 +36,41 @@ pub struct Origin<'a> {
     pub attempts: u32,
     /// When it was rejected.
     pub at: DateTime<Utc>,
+    /// The user that it publishes letters as, where that is looked at.
+    pub worker_user: Option<&'a str>,
+}
+
+/// Where a command died, as far as that is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaceOfDeath<'a> {
+    /// The lane.
+    pub lane: &'a str,
+    /// Where the command stood in the lane's queue.
+    pub position: Option<QueuePosition>,
 }
 
 /// The id of a dead letter, from what was rejected and why: a letter that is published twice,
-/// because its command was delivered again before the ack, has the same id both times.
+/// because its command was delivered again before the ack, has the same id both times. Of commands without
+/// an id each death is a letter of its own, since equal ones are not told apart by anything else: if a
+/// worker dies between letter and ack, the same command gets two.
 #[must_use]
-pub fn dead_letter_id(message: &Message, reason: Reason) -> Uuid {
-    content_id(message, reason.as_str())
+pub fn dead_letter_id(message: &Message, reason: Reason, place: PlaceOfDeath<'_>) -> Uuid {
+    let id = message.properties.message_id.as_deref().unwrap_or_default();
+    let death = place.position.filter(|_| id.is_empty()).map(|position| {
+        let QueuePosition { lane_epoch, delivery_tag } = position;
+        format!("{} {lane_epoch} {delivery_tag}", place.lane)
+    });
+    content_id(message, reason.as_str(), death.as_deref())
 }
 
-/// The id of a letter with the reasons of others.
-pub(super) fn content_id(message: &Message, reason: &str) -> Uuid {
+/// What the attempts of a delivery are counted under, however often it is delivered.
+#[must_use]
+pub fn attempt_id(message: &Message) -> Uuid {
+    content_id(message, Reason::ProcessingFailed.as_str(), None)
+}
+
+/// The id of a letter with the reasons of others; `death` tells apart what is equal otherwise.
+pub(super) fn content_id(message: &Message, reason: &str, death: Option<&str>) -> Uuid {
     // Of a body that was cut, the hash tells what the whole was.
     let body_hash =
         cut_body::whole_hash(message).unwrap_or_else(|| Sha256::digest(&message.body).into());
@@ -61,6 +85,8 @@ pub(super) fn content_id(message: &Message, reason: &str) -> Uuid {
         Some(reason.as_bytes()),
         Some(body_hash.as_slice()),
     ];
+    // Only then: letters of before have ids without it.
+    let parts = parts.into_iter().chain(death.map(|death| Some(death.as_bytes())));
     let mut hash = Sha256::new();
     for part in parts {
         // With its length before it, no part can pass for the end of another.
@@ -143,6 +169,8 @@ pub fn dead_letter(
     if let Some(user_id) = letter.properties.user_id.take() {
         headers.insert("x-user-id".to_owned(), Value::from(user_id));
     }
+    // It proves that a worker wrote the letter: the broker takes no other user's name.
+    letter.properties.user_id = origin.worker_user.map(str::to_owned);
     headers.remove(PRIORITY);
     if let Some(priority) = letter.properties.priority.take() {
         headers.insert(PRIORITY.to_owned(), Value::from(priority));
@@ -214,6 +242,8 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
 mod tests {
     use super::*;
 
+    const NOWHERE: PlaceOfDeath<'_> = PlaceOfDeath { lane: "main", position: None };
+
     fn original() -> Message {
         let headers = [("x-user-id", "forged"), ("x-delivery-count", "3"), ("own", "kept")];
         Message {
@@ -232,7 +262,8 @@ mod tests {
         let rejection = Rejection::new(Reason::NotJson, detail);
         let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let position = QueuePosition::new(3, 41);
-        let origin = Origin { lane: "main", worker: "w-1", position, attempts: 2, at };
+        let origin =
+            Origin { lane: "main", worker: "w-1", position, attempts: 2, at, worker_user: None };
         dead_letter("dead", original, &rejection, Uuid::nil(), &origin)
     }
 
@@ -311,10 +342,10 @@ mod tests {
     #[test]
     fn a_letters_id_depends_on_what_was_rejected_and_why() {
         let message = original();
-        let id = dead_letter_id(&message, Reason::NotJson);
-        assert_eq!(id, dead_letter_id(&message.clone(), Reason::NotJson));
+        let id = dead_letter_id(&message, Reason::NotJson, NOWHERE);
+        assert_eq!(id, dead_letter_id(&message.clone(), Reason::NotJson, NOWHERE));
         assert_eq!(id.get_version_num(), 8);
-        assert_ne!(id, dead_letter_id(&message, Reason::NotUtf8));
+        assert_ne!(id, dead_letter_id(&message, Reason::NotUtf8, NOWHERE));
         let changes: [fn(&mut Message); 5] = [
             |m| m.routing_key.push('x'),
             |m| m.properties.message_id = None,
@@ -327,7 +358,7 @@ mod tests {
         for change in changes {
             let mut other = message.clone();
             change(&mut other);
-            assert_ne!(id, dead_letter_id(&other, Reason::NotJson));
+            assert_ne!(id, dead_letter_id(&other, Reason::NotJson, NOWHERE));
         }
     }
 }

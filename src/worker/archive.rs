@@ -24,6 +24,7 @@ use crate::retry::Backoff;
 use crate::store::dead_letters::archive::{self, NewLetter};
 use crate::store::error::Error as StoreError;
 use crate::store::session::{self, Session};
+use crate::wire::letter::Reading;
 use crate::wire::{decode, letter};
 use crate::worker::fault::Fault;
 use crate::worker::installation;
@@ -84,8 +85,10 @@ async fn generation(
     )
     .await?;
     let acknowledger = consumer.acknowledger();
+    let worker_user = config.letter_user();
+    let reading = (clock, worker_user.as_deref());
     let ended = tokio::select! {
-        ended = batches(&mut consumer, &acknowledger, &mut session, clock, shutdown, archived) => ended,
+        ended = batches(&mut consumer, &acknowledger, &mut session, reading, shutdown, archived) => ended,
         lost = connection.closed() => Err(lost.into()),
     };
     consumer.close().await;
@@ -97,7 +100,7 @@ async fn batches(
     consumer: &mut Consumer,
     acknowledger: &Acknowledger,
     session: &mut Session,
-    clock: &Clock,
+    (clock, worker_user): (&Clock, Option<&str>),
     shutdown: &CancellationToken,
     archived: &mut usize,
 ) -> Result<(), Fault> {
@@ -107,7 +110,7 @@ async fn batches(
             () = shutdown.cancelled() => return Ok(()),
             first = consumer.next() => first?,
         };
-        let batch = gather(consumer, first, clock.now()).await?;
+        let batch = gather(consumer, first, clock.now(), worker_user).await?;
         let count = batch.letters.len();
         for letters in rounds(batch.letters) {
             keep(session, &letters).await?;
@@ -129,16 +132,17 @@ async fn gather(
     consumer: &mut Consumer,
     first: Delivery,
     now: chrono::DateTime<chrono::Utc>,
+    worker_user: Option<&str>,
 ) -> Result<Batch, crate::broker::error::Error> {
     let end = Instant::now() + LINGER;
     let mut ack_through = first.tag;
-    let first = read(first.message, now);
+    let first = read(first.message, now, worker_user);
     let mut bytes = first.body.len();
     let mut letters = vec![first];
     while letters.len() < usize::from(ARCHIVE_PREFETCH) && bytes < ARCHIVE_BATCH_BYTES_MAX {
         let Ok(next) = timeout_at(end, consumer.next()).await else { break };
         let next = next?;
-        let letter = read(next.message, now);
+        let letter = read(next.message, now, worker_user);
         ack_through = next.tag;
         bytes += letter.body.len();
         letters.push(letter);
@@ -203,8 +207,14 @@ async fn add(session: &mut Session, letters: &[NewLetter]) -> Result<(), StoreEr
     .await
 }
 
-fn read(message: Message, now: chrono::DateTime<chrono::Utc>) -> NewLetter {
-    let letter = letter::read(message, &topology::lane_queue(""), now);
+fn read(
+    message: Message,
+    now: chrono::DateTime<chrono::Utc>,
+    worker_user: Option<&str>,
+) -> NewLetter {
+    let lane_prefix = &topology::lane_queue("");
+    let delivery = Uuid::now_v7();
+    let letter = letter::read(message, Reading { lane_prefix, now, delivery, worker_user });
     let Message { exchange, routing_key, properties, body } = letter.original;
     NewLetter {
         id: letter.id,
@@ -236,6 +246,7 @@ fn read(message: Message, now: chrono::DateTime<chrono::Utc>) -> NewLetter {
         died_at: letter.died_at,
         position: letter.position,
         replay_of: letter.replay_of,
+        replay_number: letter.replay_number,
         customer_keys: letter.customer_keys,
     }
 }

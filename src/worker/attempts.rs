@@ -107,5 +107,5 @@ pub(super) async fn take_back(session: &mut Session, lane: &str, process: Uuid) 
 /// What tries of the redelivered among `taken` are recorded under. Nothing is known of the others.
 pub(super) fn redelivered(taken: &[&Taken]) -> Vec<Uuid> {
     let redelivered = taken.iter().filter(|taken| taken.redelivered);
-    redelivered.map(|taken| dead_letter::id(taken)).collect()
+    redelivered.map(|taken| dead_letter::attempt_id(taken)).collect()
 }

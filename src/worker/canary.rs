@@ -104,6 +104,7 @@ async fn rehearse(
         changes: &snapshot.changes(),
         attempts: &[Uuid::nil()],
         catalogue,
+        replays: &[],
         holds: holds.as_ref(),
     };
     commit::rehearse(connection, fence, &window).await?;
@@ -132,6 +133,7 @@ fn wait_queue_changes(keys: &[CommandKey; 2]) -> Changes {
         }],
         widened: Vec::new(),
         released: vec![Uuid::nil()],
+        reinstated: vec![Uuid::nil()],
         applied: vec![-1],
     }
 }

@@ -102,6 +102,8 @@ pub struct Counters {
     pub(super) duplicates: AtomicU64,
     /// Commands that went to the dead letters.
     pub(super) rejected: AtomicU64,
+    /// Replays without effect, since their letters were taken back.
+    pub(super) replays_dropped: AtomicU64,
     /// Commands that were parked behind a dead letter of their customer.
     pub(super) parked: AtomicU64,
     /// Subscriptions to the lane's queue.
@@ -147,11 +149,16 @@ impl Counters {
 
     /// Each counter, its name and what it counts.
     #[must_use]
-    pub fn each(&self) -> [(&'static str, &'static str, u64); 14] {
+    pub fn each(&self) -> [(&'static str, &'static str, u64); 15] {
         [
             ("commands_applied", "Commands whose effects were committed", &self.applied),
             ("commands_duplicate", "Commands answered from the inbox", &self.duplicates),
             ("commands_rejected", "Commands that became dead letters", &self.rejected),
+            (
+                "replays_dropped",
+                "Replays of dead letters without effect: taken back, or applied before",
+                &self.replays_dropped,
+            ),
             ("commands_parked", "Commands parked behind a dead letter", &self.parked),
             ("deliveries_again", "Deliveries that came before", &self.redelivered),
             ("windows_acked", "Windows that were announced and acked", &self.acked_windows),

@@ -4,10 +4,10 @@
 use uuid::Uuid;
 
 use crate::broker::topology;
-use crate::domain::rejection::{Reason, Rejection};
+use crate::domain::rejection::Rejection;
 use crate::message::Message;
 use crate::wire::rejected;
-use crate::wire::rejected::Origin;
+use crate::wire::rejected::{Origin, PlaceOfDeath};
 use crate::worker::intake::Taken;
 
 /// The letter for the dead-letter exchange and the event that tells subscribers.
@@ -16,10 +16,11 @@ pub(super) struct DeadLetter {
     pub(super) event: Message,
 }
 
-/// Writes both. The letter's id follows from its content, so a letter that is published again
-/// after a crash is the same letter.
+/// Writes both. A letter that is published again after a crash is the same letter, see
+/// [`rejected::dead_letter_id`].
 pub(super) fn write(taken: &Taken, rejection: &Rejection, origin: &Origin<'_>) -> DeadLetter {
-    let id = rejected::dead_letter_id(&taken.message, rejection.reason);
+    let place = PlaceOfDeath { lane: origin.lane, position: origin.position };
+    let id = rejected::dead_letter_id(&taken.message, rejection.reason, place);
     DeadLetter {
         letter: rejected::dead_letter(
             topology::DEAD_LETTERS,
@@ -32,8 +33,8 @@ pub(super) fn write(taken: &Taken, rejection: &Rejection, origin: &Origin<'_>) -
     }
 }
 
-/// What a delivery's attempts are counted under: the id that its letter would have.
+/// What a delivery's attempts are counted under.
 #[must_use]
-pub(super) fn id(taken: &Taken) -> Uuid {
-    rejected::dead_letter_id(&taken.message, Reason::ProcessingFailed)
+pub(super) fn attempt_id(taken: &Taken) -> Uuid {
+    rejected::attempt_id(&taken.message)
 }

@@ -75,7 +75,8 @@ impl Executor {
         mut facts: Facts<'_>,
         known: &HashMap<Uuid, Attempts>,
     ) -> Result<Applied, Fault> {
-        let of = |taken: &Taken| known.get(&dead_letter::id(taken)).cloned().unwrap_or_default();
+        let of =
+            |taken: &Taken| known.get(&dead_letter::attempt_id(taken)).cloned().unwrap_or_default();
         let deaths =
             |taken: &&Taken| if known.is_empty() { 0 } else { of(taken).deaths_for_split() };
         let deaths: Vec<u32> = taken.iter().map(deaths).collect();
@@ -156,7 +157,7 @@ impl Executor {
         why: Option<String>,
         facts: Facts<'_>,
     ) -> Result<Applied, Fault> {
-        let id = dead_letter::id(taken);
+        let id = dead_letter::attempt_id(taken);
         let limit = self.config.attempts_limit.unsigned_abs();
         if let Some(why) = why {
             tracing::warn!(lane = self.lane, delivery.id = %id, "a command failed beside others; lane `{}` tries it alone: {why}", self.lane);
@@ -316,7 +317,8 @@ impl Executor {
         facts: Facts<'_>,
         attempts: &[Uuid],
     ) -> Result<Applied, Failure> {
-        let extras = window::Extras { attempts, holds: self.holds };
+        let publishers = &self.config.publishers;
+        let extras = window::Extras { attempts, holds: self.holds, publishers };
         let timeout = self.session.timeout();
         let applying =
             window::apply(&mut self.session, &self.fence, &self.clock, taken, facts, extras);

@@ -25,9 +25,8 @@ use crate::store::fence::Fence;
 use crate::store::held_letters::{HeldLetter, Hold};
 use crate::store::holds::{Changes, Kind, Parking, Question};
 use crate::store::session::Session;
-use crate::wire::own_headers::REPLAY_OF;
-use crate::wire::{parked, rejected};
-use crate::worker::dead_letter;
+use crate::wire::rejected::PlaceOfDeath;
+use crate::wire::{parked, rejected, replay};
 use crate::worker::intake::Taken;
 
 /// What a lane asks about the letters that hold their customers.
@@ -83,11 +82,12 @@ impl HeldLetters {
     /// The letter that a command is the replay of: it says so, or has the same id. What a command of
     /// another org says is believed of the edited copy alone that went there.
     fn replayed_by(&self, message: &Message, key: &CommandKey) -> Option<&HeldLetter> {
-        let named = replay_of(message).and_then(|id| self.by_id.get(&id)).filter(|letter| {
-            let is_copy =
-                letter.replay_org_id == Some(key.org_id) && letter.key.command_id == key.command_id;
-            letter.key.org_id == key.org_id || is_copy
-        });
+        let named =
+            replay::letter_id(message).and_then(|id| self.by_id.get(&id)).filter(|letter| {
+                let is_copy = letter.replay_org_id == Some(key.org_id)
+                    && letter.key.command_id == key.command_id;
+                letter.key.org_id == key.org_id || is_copy
+            });
         named.or_else(|| self.by_command.get(key))
     }
 }
@@ -260,14 +260,28 @@ impl Holding {
         self.changes.applied.extend(taken.parked);
     }
 
+    fn letter_id(&self, taken: &Taken, reason: Reason) -> Uuid {
+        let place = PlaceOfDeath { lane: &self.lane, position: taken.position(self.epoch) };
+        rejected::dead_letter_id(&taken.message, reason, place)
+    }
+
+    /// A parked replay whose letter was taken back, or whose command took effect before, waits no longer.
+    /// Its letter holds the customers again, at the same place, unless it is done with.
+    pub(super) fn is_dropped(&mut self, taken: &Taken) {
+        if taken.parked.is_some() {
+            self.changes.applied.extend(taken.parked);
+            self.changes.reinstated.extend(replay::letter_id(&taken.message));
+        }
+    }
+
     /// The command's letter stands in the line in its stead, so order is kept even so.
     fn refuse(&mut self, asking: &Asking<'_>, customers: Vec<Customer>) -> Rejection {
         let message = &asking.taken.message;
         self.changes.held.push(Hold {
-            letter_id: rejected::dead_letter_id(message, Reason::Held),
+            letter_id: self.letter_id(asking.taken, Reason::Held),
             key: asking.key.clone(),
             customers,
-            replay_of: replay_of(message),
+            replay_of: replay::letter_id(message),
             sequence: None,
         });
         let most = self.parked_max;
@@ -281,12 +295,6 @@ impl Holding {
 async fn replayed(connection: &mut Connection, question: &Question) -> Result<HeldLetters, Error> {
     let Question { letters, keys, .. } = question;
     Ok(HeldLetters::of(store::held_letters::find(connection, letters, keys).await?))
-}
-
-/// The letter that a message says it replays.
-pub(super) fn replay_of(message: &Message) -> Option<Uuid> {
-    let header = message.properties.headers.get(REPLAY_OF)?.as_str()?;
-    Uuid::parse_str(header).ok()
 }
 
 /// Makes the letter of a command that is given up hold the customers that it means, and those that
@@ -306,11 +314,12 @@ pub(super) async fn hold(session: &mut Session, fence: &Fence, taken: &Taken) ->
     if let Some(sequence) = taken.parked {
         customers.extend(store::parked::customers(connection, sequence).await?);
     }
+    let place = PlaceOfDeath { lane: &fence.lane, position: taken.position(fence.epoch) };
     let hold = Hold {
-        letter_id: dead_letter::id(taken),
+        letter_id: rejected::dead_letter_id(&taken.message, Reason::ProcessingFailed, place),
         key: CommandKey { org_id: org.id, command_id: read.command_id.clone() },
         customers,
-        replay_of: replay_of(&taken.message),
+        replay_of: replay::letter_id(&taken.message),
         sequence: taken.parked,
     };
     store::held_letters::hold(connection, fence, &hold).await?;
@@ -332,7 +341,7 @@ pub(super) fn question<'a>(
 ) -> Question {
     let mut question = Question::default();
     for taken in taken {
-        let letter = replay_of(&taken.message);
+        let letter = replay::letter_id(&taken.message);
         if holds == Holds::Nowhere && letter.is_none() {
             continue;
         }

@@ -21,11 +21,11 @@ use crate::domain::command::Command;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::failpoint::{self, Point, Protection};
-use crate::message::{Message, Properties};
+use crate::message::Message;
 use crate::wire::cut_body;
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
-use crate::wire::own_headers::REPLAY_OF;
+use crate::wire::replay;
 use crate::worker::counters::Counters;
 use crate::worker::priority::PriorityCheck;
 use crate::worker::routing::LaneRouting;
@@ -109,7 +109,7 @@ pub(super) async fn run(
             delivery = consumer.next() => delivery?,
         };
         failpoint::reach(Point::Receive);
-        counters.in_hand.add(delivery.tag, waits_since(&delivery.message.properties));
+        counters.in_hand.add(delivery.tag, waits_since(&delivery.message));
         let Delivery { tag, redelivered, mut message } = delivery;
         cut_body::cut(&mut message);
         let waiting = RawDelivery { tag, redelivered, message, arrived_at: Instant::now() };
@@ -129,9 +129,9 @@ pub(super) async fn run(
 }
 
 /// When the command was sent, as its publisher says; a replay waits since it came.
-fn waits_since(properties: &Properties) -> DateTime<Utc> {
-    let is_replay = properties.headers.contains_key(REPLAY_OF);
-    properties.timestamp.filter(|_| !is_replay).unwrap_or_else(Utc::now)
+fn waits_since(message: &Message) -> DateTime<Utc> {
+    let is_replay = replay::letter_id(message).is_some();
+    message.properties.timestamp.filter(|_| !is_replay).unwrap_or_else(Utc::now)
 }
 
 /// Decodes a delivery for its batch.

@@ -84,6 +84,7 @@ impl Lane {
         let speaker = Speaker {
             lane: name.clone(),
             worker: config.worker_id.clone(),
+            letter_user: config.letter_user(),
             clock: clock.clone(),
             counters: Arc::clone(&counters),
         };

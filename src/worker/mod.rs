@@ -36,6 +36,7 @@ mod presence;
 mod priority;
 pub mod priority_counts;
 mod publishing;
+mod replay_check;
 mod replays;
 mod replies;
 mod reply_handover;

@@ -8,10 +8,11 @@ use crate::clock::Clock;
 use crate::domain::rejection::Rejection;
 use crate::message::Message;
 use crate::wire::rejected::Origin;
+use crate::wire::replay;
 use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
 use crate::worker::intake::Taken;
-use crate::worker::window::{Answer, Settled};
+use crate::worker::window::{Answer, DropReason, Settled};
 
 /// A message and how much it matters that it arrives.
 pub(super) struct Outgoing {
@@ -34,6 +35,8 @@ pub(super) enum Need {
 pub(super) struct Speaker {
     pub(super) lane: String,
     pub(super) worker: String,
+    /// See [`Config::letter_user`](crate::config::Config::letter_user).
+    pub(super) letter_user: Option<String>,
     pub(super) clock: Clock,
     pub(super) counters: Arc<Counters>,
 }
@@ -63,6 +66,10 @@ impl Speaker {
                     continue;
                 }
                 Settled::Marker => continue,
+                Settled::Dropped(reason) => {
+                    self.note_drop(taken, reason);
+                    continue;
+                }
                 Settled::Rejected(rejection) => (rejection, 1),
                 Settled::GivenUp { rejection, tries } => (rejection, tries),
             };
@@ -72,6 +79,7 @@ impl Speaker {
                 worker: &self.worker,
                 position: taken.position(lane_epoch),
                 at: died_at,
+                worker_user: self.letter_user.as_deref(),
                 attempts,
             };
             self.dead_letter(taken, &rejection, &origin, &mut outgoing);
@@ -79,6 +87,21 @@ impl Speaker {
             died_at += TimeDelta::microseconds(1);
         }
         outgoing
+    }
+
+    fn note_drop(&self, taken: &Taken, reason: DropReason) {
+        Counters::add(&self.counters.replays_dropped, 1);
+        let letter = replay::letter_id(&taken.message).map(|id| id.to_string()).unwrap_or_default();
+        let why = match reason {
+            DropReason::TakenBack => "the letter was taken back or replayed again since",
+            DropReason::AlreadyApplied => "its command took effect before, as the history says",
+        };
+        tracing::info!(
+            lane = self.lane,
+            dead_letter.id = letter,
+            "lane `{}` drops a replay of dead letter {letter} without effect: {why}",
+            self.lane,
+        );
     }
 
     fn answer(&self, answer: Answer, outgoing: &mut Vec<Outgoing>) {

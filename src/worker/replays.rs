@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::store::dead_letters::archive;
+use crate::store::dead_letters::applied;
 use crate::store::error::Error as StoreError;
 use crate::store::session::{self, Session};
 use crate::worker::{Error, Parts};
@@ -44,7 +44,7 @@ async fn follow(session: &mut Session, since: DateTime<Utc>) -> Result<(), Store
     let mut after = None;
     loop {
         let looked = session::bounded(session.timeout(), async {
-            archive::follow(session.connection().await?, since, after, LETTERS_MAX).await
+            applied::follow(session.connection().await?, since, after, LETTERS_MAX).await
         });
         after = looked.await?;
         if after.is_none() {

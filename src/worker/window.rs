@@ -19,6 +19,7 @@ use crate::domain::groups::Membership;
 use crate::domain::identity::CustomerId;
 use crate::domain::program::{Catalogue, Org};
 use crate::domain::rejection::{Reason, Rejection};
+use crate::domain::replay::Replay;
 use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::Status;
@@ -34,6 +35,7 @@ use crate::worker::evaluation_deadline::Deadline;
 use crate::worker::facts::Facts;
 use crate::worker::holding::{self, Asking, Holding, Holds, Leave};
 use crate::worker::intake::{Read, Taken};
+use crate::worker::replay_check::{Publishers, ReplayCheck, Verdict};
 
 /// What came of one delivery.
 pub(super) enum Settled {
@@ -48,6 +50,17 @@ pub(super) enum Settled {
     Parked,
     /// It ends a move of the routing map, and is no command.
     Marker,
+    /// A replay without effect; its letter says what becomes of the command.
+    Dropped(DropReason),
+}
+
+/// Why a replay has no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DropReason {
+    /// Its letter was taken back, or replayed again.
+    TakenBack,
+    /// Its command took effect before, and the inbox has forgotten it.
+    AlreadyApplied,
 }
 
 /// The result of a command, ready to announce.
@@ -107,6 +120,8 @@ pub(super) struct Extras<'a> {
     pub(super) attempts: &'a [Uuid],
     /// Where dead letters hold their customers.
     pub(super) holds: Holds,
+    /// Who may publish for which orgs.
+    pub(super) publishers: &'a Publishers,
 }
 
 /// Applies `taken` by these facts.
@@ -118,7 +133,7 @@ pub(super) async fn apply(
     facts: Facts<'_>,
     extras: Extras<'_>,
 ) -> Result<Applied, Failure> {
-    let Extras { attempts, holds } = extras;
+    let Extras { attempts, holds, publishers } = extras;
     let catalogue = facts.catalogue(session).await?;
     let connection = session.connection().await?;
 
@@ -135,7 +150,9 @@ pub(super) async fn apply(
         Plan::Reject(_) | Plan::Marker => None,
     });
     let new: Vec<(&Org, &Read)> = new.collect();
+    let mut replay_check = ReplayCheck::load(connection, taken).await?;
     let snapshot = facts.load(connection, &new).await?;
+    replay_check.load_history(connection, &snapshot, new.iter().copied()).await?;
     let question = holding::question(&catalogue, &snapshot, holds, taken.iter().copied());
     let holding = Holding::load(connection, fence, holds, &question).await?;
     failpoint::reach(Point::AfterLoad);
@@ -147,15 +164,18 @@ pub(super) async fn apply(
         fresh: HashMap::new(),
         now: clock.now(),
         holding,
+        replay_check,
+        publishers,
+        replays: Vec::new(),
     };
     let settled = evaluation.run(plans, taken)?;
 
-    let Evaluation { records, snapshot, holding, .. } = &evaluation;
+    let Evaluation { records, snapshot, holding, replays, .. } = &evaluation;
     let changes = snapshot.changes();
     let holds = holding.as_ref().map(|holding| &holding.changes).filter(|held| !held.is_empty());
-    if !records.is_empty() || !attempts.is_empty() || holds.is_some() {
-        let window =
-            Window { records, changes: &changes, attempts, catalogue: catalogue.version, holds };
+    if !records.is_empty() || !attempts.is_empty() || holds.is_some() || !replays.is_empty() {
+        let catalogue = catalogue.version;
+        let window = Window { records, changes: &changes, attempts, catalogue, replays, holds };
         store::commit::commit(connection, fence, &window).await?;
     } else if !evaluation.inbox.is_empty() {
         // Announcing a stored result once more harms nobody, once it is sure to stay stored.
@@ -217,7 +237,7 @@ fn plan<'a>(catalogue: &'a Catalogue, taken: &'a Taken) -> Plan<'a> {
     }
 }
 
-struct Evaluation {
+struct Evaluation<'a> {
     inbox: HashMap<CommandKey, Stored>,
     snapshot: Snapshot,
     records: Vec<Record>,
@@ -225,9 +245,13 @@ struct Evaluation {
     fresh: HashMap<CommandKey, usize>,
     now: DateTime<Utc>,
     holding: Option<Holding>,
+    replay_check: ReplayCheck,
+    publishers: &'a Publishers,
+    /// Replays that take effect with the window.
+    replays: Vec<Replay>,
 }
 
-impl Evaluation {
+impl Evaluation<'_> {
     /// Settles each delivery, in order. A panic leaves no trace but the evaluation, which is dropped.
     fn run(&mut self, plans: Vec<Plan<'_>>, taken: &[&Taken]) -> Result<Vec<Settled>, Failure> {
         let _deadline = Deadline::start();
@@ -241,7 +265,13 @@ impl Evaluation {
     fn settle(&mut self, plan: Plan<'_>, taken: &Taken, index: usize) -> Settled {
         let (org, read, key) = match plan {
             Plan::Command { org, read, key } => (org, read, key),
-            Plan::Reject(rejection) => return Settled::Rejected(rejection),
+            Plan::Reject(rejection) => {
+                let verdict = self.replay_check.judge(taken, None, self.publishers);
+                if matches!(verdict, Some(Verdict::TakenBack)) {
+                    return self.drop_replay(taken, DropReason::TakenBack);
+                }
+                return Settled::Rejected(rejection);
+            }
             Plan::Marker => return Settled::Marker,
         };
         let known = self
@@ -260,6 +290,18 @@ impl Evaluation {
                 detail: "this message_id came before with another body: give each command an id of its own".into(),
             }),
             None => {
+                let replay = match self.replay_check.judge(taken, Some(&key), self.publishers) {
+                    Some(Verdict::TakenBack) => {
+                        return self.drop_replay(taken, DropReason::TakenBack);
+                    }
+                    Some(Verdict::AlreadyApplied(replay)) => {
+                        self.replays.push(replay);
+                        return self.drop_replay(taken, DropReason::AlreadyApplied);
+                    }
+                    Some(Verdict::Refused(rejection)) => return Settled::Rejected(rejection),
+                    Some(Verdict::Counts(replay)) => Some(replay),
+                    None => None,
+                };
                 if let Some(rejection) = &taken.moved {
                     return Settled::Rejected(rejection.clone());
                 }
@@ -276,6 +318,7 @@ impl Evaluation {
                         Leave::Refused(rejection) => return Settled::Rejected(rejection),
                     }
                 }
+                self.replays.extend(replay);
                 let record = self.decide(org, read, key);
                 let answer = answer(&record.key, &record.stored, read, false);
                 self.fresh.insert(record.key.clone(), self.records.len());
@@ -283,6 +326,13 @@ impl Evaluation {
                 Settled::Answered(Box::new(answer))
             }
         }
+    }
+
+    fn drop_replay(&mut self, taken: &Taken, reason: DropReason) -> Settled {
+        if let Some(holding) = &mut self.holding {
+            holding.is_dropped(taken);
+        }
+        Settled::Dropped(reason)
     }
 
     fn decide(&mut self, org: &Org, read: &Read, key: CommandKey) -> Record {

@@ -100,6 +100,7 @@ impl Scene {
             changes: &snapshot.changes(),
             attempts: &[],
             catalogue: self.catalogue.version,
+            replays: &[],
             holds: None,
         };
         commit::commit(&mut self.connection, &self.fence, &window).await

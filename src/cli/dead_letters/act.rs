@@ -16,7 +16,7 @@ use crate::cli::{Context, Exit, Refusal};
 use crate::config::Config;
 use crate::domain::dead_letter::State;
 use crate::ops::dead_letters::run::{self, Outcome};
-use crate::ops::dead_letters::selection::{self, Forecast};
+use crate::ops::dead_letters::selection::{self, Bounds, Forecast};
 use crate::store::connection::{self, Connection};
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
@@ -48,6 +48,10 @@ pub(in crate::cli) struct ReplayArgs {
     /// At most so many a second
     #[arg(long, value_name = "COUNT")]
     rate: Option<NonZeroU32>,
+    /// Replay the one letter that is named although its publisher may not act for its org; the audit
+    /// keeps that
+    #[arg(long)]
+    override_publisher: bool,
     /// Wait for what comes of them, so many seconds at most
     #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run")]
     wait: Option<u64>,
@@ -119,13 +123,18 @@ pub(super) async fn replay(
     context: &mut Context,
 ) -> anyhow::Result<Exit> {
     let filter = args.what.filter(connection).await?;
+    if args.override_publisher && filter.ids.len() != 1 {
+        let text = "--override-publisher: name one letter by its id, since each is to be looked at";
+        return Err(Refusal::Usage(text.to_owned()).into());
+    }
     if args.dry_run {
         return dry_run(args, filter, connection, context).await;
     }
     // Asked before anything is begun.
     context.config.amqp_url()?;
     let rate = args.rate.map(|rate| i32::try_from(rate.get()).unwrap_or(i32::MAX));
-    let acted = act(Kind::Replay, &args.what, filter, rate, connection, context).await?;
+    let how = How { letters_per_second: rate, overrides_publisher: args.override_publisher };
+    let acted = act(Kind::Replay, &args.what, filter, how, connection, context).await?;
     let Some((outcome, mut report)) = acted else { return Ok(Exit::Success) };
     if let Some(seconds) = args.wait {
         let end = Instant::now() + Duration::from_secs(seconds);
@@ -167,10 +176,17 @@ async fn simple(
         let eligible = what.limit.map_or(letters, |limit| letters.min(limit.into()));
         return ForecastView::new(u64::try_from(eligible)?, BTreeMap::new()).print(context);
     }
-    match act(kind, what, filter, None, connection, context).await? {
+    match act(kind, what, filter, How::default(), connection, context).await? {
         Some((_, report)) => report.print(context),
         None => Ok(Exit::Success),
     }
+}
+
+/// What is special about a replay.
+#[derive(Default)]
+struct How {
+    letters_per_second: Option<i32>,
+    overrides_publisher: bool,
 }
 
 /// Asks, begins and runs an operation; `None` if the answer was no.
@@ -178,7 +194,7 @@ async fn act(
     kind: Kind,
     what: &WhatArgs,
     filter: Filter,
-    letters_per_second: Option<i32>,
+    how: How,
     connection: &mut Connection,
     context: &mut Context,
 ) -> anyhow::Result<Option<(Outcome, Report)>> {
@@ -197,7 +213,9 @@ async fn act(
     if kind == Kind::Replay {
         run::check_broker(connection, &context.config).await?;
     }
-    let plan = Plan { kind, filter, actor, letters_max: limit, letters_per_second };
+    let How { letters_per_second, overrides_publisher } = how;
+    let letters_max = limit;
+    let plan = Plan { kind, filter, actor, letters_max, letters_per_second, overrides_publisher };
     let runner = format!("cli {}", Uuid::now_v7());
     let operation = run::begin(connection, plan, Some(&runner)).await?;
     let id = operation.id;
@@ -248,8 +266,10 @@ async fn dry_run(
     let total = selection::count(connection, Kind::Replay, &filter).await?;
     let mut progress = Progress::new("looking", u64::try_from(total.letters).ok());
     let limit = args.what.limit.map(i64::from);
-    let forecast =
-        selection::forecast(connection, &context.config, &filter, limit, |some| progress.add(some));
+    let bounds = Bounds { letters_max: limit, overrides_publisher: args.override_publisher };
+    let forecast = selection::forecast(connection, &context.config, &filter, bounds, |some| {
+        progress.add(some);
+    });
     let Forecast { eligible, skipped } = forecast.await?;
     progress.finish();
     ForecastView::new(eligible, skipped).print(context)

@@ -90,6 +90,7 @@ pub(super) async fn run(
             actor,
             letters_max: None,
             letters_per_second: None,
+            overrides_publisher: false,
         };
         let runner = format!("cli {}", Uuid::now_v7());
         let operation = run::begin(connection, plan, Some(&runner)).await?;

@@ -57,7 +57,14 @@ pub(super) async fn run(
     };
     let filter = args.filter.filter(&args.ids, connection).await?;
     let letters_max = args.limit.map(i64::from);
-    let plan = Plan { kind: Kind::Export, filter, actor, letters_max, letters_per_second: None };
+    let plan = Plan {
+        kind: Kind::Export,
+        filter,
+        actor,
+        letters_max,
+        letters_per_second: None,
+        overrides_publisher: false,
+    };
     let runner = format!("cli {}", Uuid::now_v7());
     let operation = run::begin(connection, plan, Some(&runner)).await?;
     let mut progress = Progress::new("export", u64::try_from(operation.matched).ok());

@@ -18,7 +18,7 @@ use crate::console::moment::grouped;
 use crate::console::who::Identity;
 use crate::ops::dead_letters::export as exporting;
 use crate::ops::dead_letters::run;
-use crate::ops::dead_letters::selection::{self, Forecast};
+use crate::ops::dead_letters::selection::{self, Bounds, Forecast};
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::list::Count;
 use crate::store::dead_letters::operations::{Kind, Plan};
@@ -156,7 +156,10 @@ async fn foresee(
     let mut connection = app.database.lend().await?;
     let count = selection::count(&mut connection, deed, filter).await?;
     let forecast = if deed == Kind::Replay && count.letters <= FORECAST_MAX {
-        Some(selection::forecast(&mut connection, &app.config, filter, None, |_| {}).await?)
+        Some(
+            selection::forecast(&mut connection, &app.config, filter, Bounds::default(), |_| {})
+                .await?,
+        )
     } else {
         None
     };
@@ -176,7 +179,8 @@ fn planned(fields: &Fields, who: &Identity) -> Result<Plan, Failure> {
     }
     let letters_max = fields.number::<i64>("limit")?.filter(|most| *most > 0);
     let letters_per_second = fields.number::<i32>("rate")?.filter(|rate| *rate > 0);
-    Ok(Plan { kind, filter, actor, letters_max, letters_per_second })
+    let overrides_publisher = false;
+    Ok(Plan { kind, filter, actor, letters_max, letters_per_second, overrides_publisher })
 }
 
 /// Begins the operation; a worker takes it within a second or so.

@@ -6,6 +6,7 @@ use crate::domain::dead_letter::State;
 use crate::message::Message;
 use crate::ops::dead_letters::eligible;
 use crate::ops::dead_letters::error::Error;
+use crate::ops::dead_letters::history_check;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::Actor;
 use crate::store::dead_letters::edit::{self, Copy};
@@ -32,6 +33,9 @@ pub async fn edit(
 ) -> Result<Uuid, Error> {
     let letter = show::show(connection, id).await?.ok_or(Error::NotFound(id))?;
     check_has_its_body(&letter)?;
+    if !history_check::note_applied(connection, std::slice::from_ref(&letter)).await?.is_empty() {
+        return Err(took_effect(id));
+    }
     let routing_key = routing_key.unwrap_or(&letter.routing_key);
     let envelope = envelope(&letter, routing_key, body)?;
     let copy = Copy {
@@ -44,11 +48,24 @@ pub async fn edit(
         customer_keys: customer_keys::of_body(body),
     };
     let copied = edit::supersede(connection, &copy, actor).await?;
+    if copied.is_none() && state(connection, id).await? == Some(State::Applied) {
+        return Err(took_effect(id));
+    }
     copied.ok_or_else(|| {
         let state =
             if letter.state == State::Open { "not open any more" } else { letter.state.as_str() };
         Error::Conflict(format!("letter {id} is {state}: only an open one can be edited"))
     })
+}
+
+async fn state(connection: &mut Connection, id: Uuid) -> Result<Option<State>, Error> {
+    Ok(show::show(connection, id).await?.map(|letter| letter.state))
+}
+
+fn took_effect(id: Uuid) -> Error {
+    Error::Conflict(format!(
+        "letter {id} is applied: its command took effect already. Publish a new command instead"
+    ))
 }
 
 /// Whether there is anything to edit a copy of.

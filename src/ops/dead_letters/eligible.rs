@@ -17,7 +17,6 @@ use crate::store::dead_letters::show::Letter;
 use crate::wire::cut_body;
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
-use crate::wire::own_headers::REPLAY_OF;
 
 /// What is known beside the letter.
 pub struct Rules<'a> {
@@ -27,6 +26,8 @@ pub struct Rules<'a> {
     pub user: Option<String>,
     /// The orgs of the catalogue.
     pub orgs: BTreeSet<String>,
+    /// Whether it has effect although the publisher may not act for the org.
+    pub overrides_publisher: bool,
 }
 
 /// The message to publish, or why not. The reasons name no values, so that alike ones count alike.
@@ -34,7 +35,7 @@ pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
     if let Some(why) = unready(letter.state) {
         return Err(why.to_owned());
     }
-    if letter.reason == Reason::MessageIdReused.as_str() {
+    if !has_own_id(letter) {
         return Err("its id belongs to another command: edit a copy, which gets its own".to_owned());
     }
     if let Some(why) = lacks_its_body(letter) {
@@ -52,7 +53,17 @@ pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
         let user = rules.user.as_deref().unwrap_or("the user of amqp_url");
         return Err(format!("{user} may not publish for its org: see the setting `publishers`"));
     }
+    if !rules.overrides_publisher
+        && !rules.config.may_publish(letter.user_id.as_deref(), &envelope.org_code)
+    {
+        return Err("its publisher may not act for its org, or is not known: list it under [publishers], or replay the letter alone with --override-publisher".to_owned());
+    }
     Ok(message)
+}
+
+/// Whether no other command has its id, as far as is known.
+pub(super) fn has_own_id(letter: &Letter) -> bool {
+    letter.reason != Reason::MessageIdReused.as_str()
 }
 
 /// How many bytes the body of a letter had before it was cut, and the hash of them; nothing if the
@@ -80,7 +91,9 @@ const fn unready(state: State) -> Option<&'static str> {
     match state {
         State::Open => None,
         State::Replaying => Some("another operation is replaying it"),
-        State::Replayed => Some("replayed, outcome awaited: restore it to replay it again"),
+        State::Replayed => {
+            Some("its replay waits in a lane: restore it, which takes that one back")
+        }
         State::Applied => Some("its command took effect already"),
         State::FailedAgain => Some("its replay died: replay that letter"),
         State::Discarded => Some("discarded: restore it first"),
@@ -88,7 +101,7 @@ const fn unready(state: State) -> Option<&'static str> {
     }
 }
 
-/// What the publisher sent, marked as a replay, with the priority of its lane. A command without an id gets the letter's, so
+/// What the publisher sent, with the priority of its lane. A command without an id gets the letter's, so
 /// that replays of it count once as well.
 fn replay(letter: &Letter, config: &Config) -> Message {
     let id = letter.id.to_string();
@@ -96,8 +109,7 @@ fn replay(letter: &Letter, config: &Config) -> Message {
     let place = priority::in_lane(config, &message.routing_key, message.properties.priority);
     let properties = &mut message.properties;
     properties.priority = place;
-    properties.message_id.get_or_insert_with(|| id.clone());
-    properties.headers.insert(REPLAY_OF.to_owned(), id.into());
+    properties.message_id.get_or_insert(id);
     message
 }
 

@@ -9,6 +9,7 @@
 pub mod error;
 
 pub mod eligible;
+mod history_check;
 pub mod selection;
 
 pub mod edit;

@@ -4,7 +4,7 @@
 //! and not settled; whoever takes the operation over publishes those first, for nobody knows
 //! whether they were sent, and a command that comes twice counts once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::broker::publisher::Receipt;
 use crate::config::Config;
 use crate::domain::dead_letter::State;
+use crate::domain::replay::Replay;
 use crate::message::Message;
 use crate::ops::dead_letters::eligible::{Rules, judge};
 use crate::ops::dead_letters::error::Error;
@@ -21,13 +22,14 @@ use crate::ops::dead_letters::sender::Sender;
 use crate::ops::dead_letters::steps::{portions, unloadable};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::Deed;
-use crate::store::dead_letters::claims::{self, Change, Key};
+use crate::store::dead_letters::claims::{self, By, Change, Key};
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::operations::{self, End, Kind, Operation, Order, Plan, Tally};
 use crate::store::dead_letters::show;
 use crate::store::error::Error as StoreError;
 use crate::store::installation;
 use crate::store::session::answered;
+use crate::wire::replay;
 
 /// Letters that are gone through together.
 const BATCH: i64 = 100;
@@ -35,7 +37,7 @@ const BATCH: i64 = 100;
 const BATCHES_PER_SECOND: i64 = 10;
 
 const DISCARD: Change = Change { from: &[State::Open], to: State::Discarded, deed: Deed::Discard };
-/// Replayed ones, too: should their outcome never come, they can be replayed again.
+/// Replayed ones, too: that takes their replay back, which has no effect if it arrives yet.
 const RESTORE: Change =
     Change { from: &[State::Discarded, State::Replayed], to: State::Open, deed: Deed::Restore };
 
@@ -90,7 +92,7 @@ pub async fn run(
             .await?;
         return Err(Error::Conflict(format!("operation {}: {problem}", operation.id)));
     };
-    let rules = selection::rules(connection, config).await?;
+    let rules = selection::rules(connection, config, operation.overrides_publisher).await?;
     let installation = answered(installation::id(connection)).await?;
     let mut sender = Sender::new(config, installation, rules.user.clone());
     if kind == Kind::Replay {
@@ -177,7 +179,13 @@ impl Running<'_> {
             let Some(mut letter) = answered(show::show(connection, id)).await? else { continue };
             letter.state = State::Open;
             match judge(&letter, &self.rules) {
-                Ok(message) => self.publish(connection, &[id], &[message]).await?,
+                Ok(mut message) => {
+                    replay::mark(
+                        &mut message,
+                        Replay { letter_id: id, number: letter.replay_number },
+                    );
+                    self.publish(connection, &[id], &[message]).await?;
+                }
                 Err(why) => {
                     self.skip(why, 1);
                     answered(claims::settle(connection, self.operation.id, &[], &[id])).await?;
@@ -204,19 +212,16 @@ impl Running<'_> {
                 }
             }
             let ids: Vec<Uuid> = messages.iter().map(|(id, _)| *id).collect();
-            let actor = &self.operation.actor;
-            let claimed: HashSet<Uuid> = answered(claims::change(
-                connection,
-                &ids,
-                &claims::CLAIM,
-                self.operation.id,
-                actor,
-            ))
-            .await?
-            .into_iter()
-            .collect();
+            let claiming = claims::change(connection, &ids, &claims::CLAIM, self.by());
+            let claimed = answered(claiming).await?.into_iter();
+            let claimed: HashMap<Uuid, i32> =
+                claimed.map(|letter| (letter.id, letter.replay_number)).collect();
             self.skip(FASTER.to_owned(), ids.len() - claimed.len());
-            messages.retain(|(id, _)| claimed.contains(id));
+            messages.retain_mut(|(letter_id, message)| {
+                let Some(number) = claimed.get(letter_id) else { return false };
+                replay::mark(message, Replay { letter_id: *letter_id, number: *number });
+                true
+            });
             let (ids, messages): (Vec<Uuid>, Vec<Message>) = messages.into_iter().unzip();
             self.publish(connection, &ids, &messages).await?;
         }
@@ -251,12 +256,16 @@ impl Running<'_> {
         change: &Change,
     ) -> Result<(), Error> {
         let ids: Vec<Uuid> = page.iter().map(|key| key.id).collect();
-        let Operation { id, actor, .. } = &self.operation;
-        let changed = answered(claims::change(connection, &ids, change, *id, actor)).await?;
+        let changed = answered(claims::change(connection, &ids, change, self.by())).await?;
         self.tally.done += count(changed.len());
         let from: Vec<&str> = change.from.iter().map(|state| state.as_str()).collect();
         self.skip(format!("it is not {}", from.join(" or ")), ids.len() - changed.len());
         Ok(())
+    }
+
+    fn by(&self) -> By<'_> {
+        let Operation { id, actor, overrides_publisher, .. } = &self.operation;
+        By { operation_id: *id, actor, overrides_publisher: *overrides_publisher }
     }
 
     fn skip(&mut self, why: String, letters: usize) {
@@ -282,7 +291,7 @@ impl Running<'_> {
 }
 
 /// Why a letter that was open a moment ago is not any more.
-const FASTER: &str = "another operation was faster";
+const FASTER: &str = "another operation was faster, or its command took effect already";
 
 fn count(letters: usize) -> i64 {
     i64::try_from(letters).unwrap_or(i64::MAX)

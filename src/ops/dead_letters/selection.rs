@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::config::Config;
-use crate::config::hosts::each_host;
 use crate::domain::dead_letter::State;
 use crate::ops::dead_letters::eligible::{Rules, judge};
 use crate::ops::dead_letters::error::Error;
@@ -36,6 +35,15 @@ impl Forecast {
     pub fn total(&self) -> u64 {
         self.eligible + self.skipped.values().sum::<u64>()
     }
+}
+
+/// What bounds a replay beside its filter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    /// Stop after so many.
+    pub letters_max: Option<i64>,
+    /// Whether it has effect although the publisher may not act for the org.
+    pub overrides_publisher: bool,
 }
 
 /// The filter as an operation of that kind means it: without a state or ids in it, a replay or a
@@ -77,15 +85,15 @@ pub async fn forecast(
     connection: &mut Connection,
     config: &Config,
     filter: &Filter,
-    letters_max: Option<i64>,
+    bounds: Bounds,
     mut observe: impl FnMut(u64),
 ) -> Result<Forecast, Error> {
     let filter = meant(Kind::Replay, filter.clone());
-    let rules = rules(connection, config).await?;
+    let rules = rules(connection, config, bounds.overrides_publisher).await?;
     let mut forecast = Forecast::default();
     let before = claims::now(connection).await?;
     let mut after = None;
-    let mut left = letters_max.unwrap_or(i64::MAX);
+    let mut left = bounds.letters_max.unwrap_or(i64::MAX);
     while left > 0 {
         let page = claims::page(connection, &filter, before, after, PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -116,14 +124,8 @@ pub async fn forecast(
 pub(super) async fn rules<'a>(
     connection: &mut Connection,
     config: &'a Config,
+    overrides_publisher: bool,
 ) -> Result<Rules<'a>, Error> {
     let orgs = answered(lookup::org_codes(connection)).await?.into_iter().collect();
-    Ok(Rules { config, user: user(config), orgs })
-}
-
-/// The user that publishes, as the broker's address has it.
-fn user(config: &Config) -> Option<String> {
-    let urls = each_host(config.amqp_url().ok()?);
-    let url = url::Url::parse(urls.first()?).ok()?;
-    Some(if url.username().is_empty() { "guest".to_owned() } else { url.username().to_owned() })
+    Ok(Rules { config, user: config.amqp_user(), orgs, overrides_publisher })
 }

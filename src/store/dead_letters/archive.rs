@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::domain::dead_letter::QueuePosition;
 use crate::message::{BODY_HASH, BODY_LENGTH};
 use crate::store::connection::Connection;
+use crate::store::dead_letters::applied;
 use crate::store::dead_letters::filter::storable;
 use crate::store::dead_letters::order::{self, Death, Placed};
 use crate::store::error::Error;
@@ -65,6 +66,8 @@ pub struct NewLetter {
     /// The letter that it says to be a replay of; believed if that one was replayed and has the
     /// same command id.
     pub replay_of: Option<Uuid>,
+    /// Which replay of that letter it says to be.
+    pub replay_number: Option<i32>,
     /// Hashes of customers' identifiers.
     pub customer_keys: Vec<i64>,
 }
@@ -123,6 +126,7 @@ impl NewLetter {
             attempts: 1,
             position: None,
             replay_of: None,
+            replay_number: None,
             body: self.body.clone(),
             died_at: self.died_at,
             ..self.stripped()
@@ -157,6 +161,9 @@ pub async fn add(connection: &mut Connection, letters: &[NewLetter]) -> Result<(
     let deaths: Vec<Death<'_>> = letters.iter().map(NewLetter::death).collect();
     let placed = order::place(&mut transaction, &deaths).await?;
     insert(&mut transaction, letters, &placed).await?;
+    supersede_taken_back(&mut transaction, letters).await?;
+    let ids: Vec<Uuid> = letters.iter().map(|letter| letter.id).collect();
+    applied::mark(&mut transaction, &ids).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -201,6 +208,53 @@ async fn mark_failed_again(
     let (letters, came_back_as): (Vec<Uuid>, Vec<Uuid>) =
         believed.into_iter().map(|row| (row.id, row.came_back_as)).unzip();
     held_letters::came_back(connection, &letters, &came_back_as).await
+}
+
+/// A replay that died before its letter was taken back is no letter to act on: the one that was taken back
+/// stands for the command.
+async fn supersede_taken_back(
+    connection: &mut Connection,
+    letters: &[NewLetter],
+) -> Result<(), Error> {
+    let mut replays: (Vec<Uuid>, Vec<Uuid>, Vec<i32>, Vec<String>) = Default::default();
+    for letter in letters {
+        let (Some(command), Some(replay_of), Some(number)) =
+            (&letter.command_id, letter.replay_of, letter.replay_number)
+        else {
+            continue;
+        };
+        replays.0.push(letter.id);
+        replays.1.push(replay_of);
+        replays.2.push(number);
+        replays.3.push(storable(command));
+    }
+    let (ids, replays_of, numbers, commands) = replays;
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "with superseded as (
+            update dead_letter letter
+            set state = 'superseded', superseded_by = standing.id, changed_at = now()
+            from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[])
+                    as replay (id, replay_of, number, command_id)
+                join dead_letter standing on standing.id = replay.replay_of
+            where letter.id = replay.id and letter.state = 'open'
+                and coalesce(standing.command_id, standing.id::text) = replay.command_id
+                and (standing.state in ('open', 'discarded', 'superseded')
+                    or standing.replay_number <> replay.number)
+            returning letter.id)
+        insert into dead_letter_action (dead_letter_id, action, actor, reason, source)
+        select id, 'superseded', 'worker', 'the letter that it replays was taken back', 'worker'
+        from superseded",
+        &ids,
+        &replays_of,
+        &numbers,
+        &commands,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 async fn insert(
@@ -293,48 +347,6 @@ async fn insert(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Looks whether the next `limit` letters behind `after` that were replayed `since` have taken
-/// effect, notes it of those that have, and returns the last one, if there may be more.
-pub async fn follow(
-    connection: &mut Connection,
-    since: DateTime<Utc>,
-    after: Option<Uuid>,
-    limit: i64,
-) -> Result<Option<Uuid>, Error> {
-    let looked_at = sqlx::query!(
-        r#"with awaited as materialized (
-            select letter.id, org.id as org_id, coalesce(command_id, letter.id::text) as command_id,
-                sha256(body) as body_hash
-            from dead_letter letter join org on org.code = letter.org_code
-            where state = 'replayed' and changed_at >= $1 and ($2::uuid is null or letter.id > $2)
-            order by letter.id limit $3),
-        -- One look by the key for each: the inbox is far too large for anything else.
-        settled as (
-            select awaited.id from awaited cross join lateral (
-                select from command_log command
-                where command.org_id = awaited.org_id and command.command_id = awaited.command_id
-                    and command.body_hash = awaited.body_hash
-                limit 1) command),
-        applied as (
-            update dead_letter letter set state = 'applied', changed_at = now()
-            where id in (select id from dead_letter where id in (select id from settled)
-                and state = 'replayed' order by id for update skip locked)
-            returning letter.id, operation_id),
-        noted as (
-            insert into dead_letter_action
-                (dead_letter_id, action, actor, reason, source, operation_id)
-            select id, 'applied', 'worker', 'its command took effect', 'worker', operation_id
-            from applied)
-        select count(*) as "letters!", (array_agg(id order by id desc))[1] as last from awaited"#,
-        since,
-        after,
-        limit,
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(looked_at.last.filter(|_| looked_at.letters == limit))
 }
 
 /// An array literal: arrays of arrays can't be told apart once they are unnested.

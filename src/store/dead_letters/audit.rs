@@ -12,6 +12,8 @@ use crate::store::error::Error;
 pub enum Deed {
     /// Published again.
     Replay,
+    /// Published again although its publisher may not act for the org.
+    OverridePublisher,
     /// A copy was made of it, with other contents.
     Edit,
     /// Put aside.
@@ -36,6 +38,7 @@ impl Deed {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Replay => "replay",
+            Self::OverridePublisher => "override_publisher",
             Self::Edit => "edit",
             Self::Discard => "discard",
             Self::Restore => "restore",

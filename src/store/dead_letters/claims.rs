@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
+use crate::store::dead_letters::applied;
 use crate::store::dead_letters::audit::{self, Actor, Deed};
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::order::DeathOrder;
@@ -84,34 +85,61 @@ pub struct Change {
 /// A claim: its letters are published by this operation and by no other.
 pub const CLAIM: Change = Change { from: &[State::Open], to: State::Replaying, deed: Deed::Replay };
 
-/// Changes those of `ids` that nobody else is changing at this moment, notes who does so, and
-/// returns them. A second operator finds none of them in the old state. Whoever waits behind a
-/// letter that is discarded waits no longer.
+/// A letter that was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The letter.
+    pub id: Uuid,
+    /// The number of its latest replay: of the one that is to be published, if it was claimed.
+    pub replay_number: i32,
+}
+
+/// Who changes letters.
+#[derive(Clone, Copy, Debug)]
+pub struct By<'a> {
+    /// The operation.
+    pub operation_id: Uuid,
+    /// The person.
+    pub actor: &'a Actor,
+    /// Whether a replay has effect although its publisher may not act for the org.
+    pub overrides_publisher: bool,
+}
+
+/// Changes those of `ids` that no other operation is changing at this moment, notes who does so, and
+/// returns them. A second operator finds none of them in the old state. One whose command has taken
+/// effect is applied instead. What waits behind a letter that is discarded waits no longer.
 pub async fn change(
     connection: &mut Connection,
     ids: &[Uuid],
     change: &Change,
-    operation_id: Uuid,
-    actor: &Actor,
-) -> Result<Vec<Uuid>, Error> {
+    by: By<'_>,
+) -> Result<Vec<Changed>, Error> {
+    let By { operation_id, actor, overrides_publisher } = by;
     let from: Vec<String> = change.from.iter().map(|state| state.as_str().to_owned()).collect();
     let mut transaction = connection.begin().await?;
-    let changed = sqlx::query_scalar!(
-        "update dead_letter set state = $3, operation_id = $4, changed_at = now()
+    applied::mark(&mut transaction, ids).await?;
+    let changed = sqlx::query_as!(
+        Changed,
+        "update dead_letter set state = $3, operation_id = $4, changed_at = now(),
+            replay_number = replay_number + case when $3 = 'replaying' then 1 else 0 end,
+            publisher_overridden = $3 = 'replaying' and $5
         where id in (select id from dead_letter where id = any($1) and state = any($2)
             order by last_died_at, sequence for update skip locked)
-        returning id",
+        returning id, replay_number",
         ids,
         &from,
         change.to.as_str(),
         operation_id,
+        overrides_publisher,
     )
     .fetch_all(&mut *transaction)
     .await?;
+    let changed_ids: Vec<Uuid> = changed.iter().map(|letter| letter.id).collect();
     if change.to == State::Discarded {
-        holds::release(&mut transaction, &changed).await?;
+        holds::release(&mut transaction, &changed_ids).await?;
     }
-    audit::note(&mut transaction, &changed, change.deed, actor, Some(operation_id)).await?;
+    let deed = if overrides_publisher { Deed::OverridePublisher } else { change.deed };
+    audit::note(&mut transaction, &changed_ids, deed, actor, Some(operation_id)).await?;
     transaction.commit().await?;
     Ok(changed)
 }

@@ -4,6 +4,7 @@ use sqlx::Connection as _;
 use uuid::Uuid;
 
 use crate::store::connection::Connection;
+use crate::store::dead_letters::applied;
 use crate::store::dead_letters::audit::{self, Actor, Deed};
 use crate::store::error::Error;
 use crate::store::holds;
@@ -36,6 +37,10 @@ pub async fn supersede(
 ) -> Result<Option<Uuid>, Error> {
     let id = Uuid::now_v7();
     let mut transaction = connection.begin().await?;
+    if !applied::mark(&mut transaction, &[copy.original]).await?.is_empty() {
+        transaction.commit().await?;
+        return Ok(None);
+    }
     let superseded = sqlx::query!(
         "update dead_letter set state = 'superseded', superseded_by = $2, changed_at = now()
         where id = $1 and state = 'open'",
@@ -49,10 +54,11 @@ pub async fn supersede(
     }
     sqlx::query!(
         "insert into dead_letter (id, org_code, lane, reason, operation, detail, fingerprint,
-            command_id, correlation_id, app_id, sent_at, exchange, routing_key, properties, headers,
+            command_id, correlation_id, app_id, user_id, sent_at, exchange, routing_key, properties, headers,
             body, first_died_at, last_died_at, customer_keys, edited_from, lane_epoch, delivery_tag,
             last_lane_epoch, last_delivery_tag, ordered_at)
-        select $2, $3, lane, reason, $4, detail, fingerprint, $5, correlation_id, app_id, sent_at,
+        select $2, $3, lane, reason, $4, detail, fingerprint, $5, correlation_id, app_id, user_id,
+            sent_at,
             exchange, $6, properties, headers, $7, first_died_at, last_died_at, $8, id, lane_epoch,
             delivery_tag, last_lane_epoch, last_delivery_tag, ordered_at
         from dead_letter where id = $1",

@@ -12,6 +12,7 @@ pub mod groups;
 pub mod list;
 pub mod show;
 
+pub mod applied;
 pub mod archive;
 pub mod order;
 
@@ -19,3 +20,4 @@ pub mod audit;
 pub mod claims;
 pub mod edit;
 pub mod operations;
+pub mod replayed;

@@ -72,6 +72,8 @@ pub struct Plan {
     pub letters_max: Option<i64>,
     /// At most so many a second.
     pub letters_per_second: Option<i32>,
+    /// Whether a replay has effect although the publisher may not act for the org: of one letter alone.
+    pub overrides_publisher: bool,
 }
 
 /// How far an operation is.
@@ -102,6 +104,8 @@ pub struct Operation {
     pub letters_max: Option<i64>,
     /// At most so many a second.
     pub letters_per_second: Option<i32>,
+    /// Whether a replay has effect although the publisher may not act for the org: of one letter alone.
+    pub overrides_publisher: bool,
     /// `running`, `done`, `cancelled` or `failed`.
     pub state: String,
     /// How many letters the filter meant when it began.
@@ -145,6 +149,7 @@ struct Row {
     source: String,
     letters_max: Option<i64>,
     letters_per_second: Option<i32>,
+    overrides_publisher: bool,
     state: String,
     matched: i64,
     done: i64,
@@ -172,6 +177,7 @@ impl From<Row> for Operation {
             actor: Actor { name: row.actor, reason: row.reason, source: row.source },
             letters_max: row.letters_max,
             letters_per_second: row.letters_per_second,
+            overrides_publisher: row.overrides_publisher,
             state: row.state,
             matched: row.matched,
             tally: Tally {
@@ -205,9 +211,9 @@ pub async fn create(
     let id = Uuid::now_v7();
     sqlx::query!(
         "insert into dead_letter_operation (id, kind, filter, actor, reason, source, letters_max,
-            letters_per_second, matched, runner, beat_at)
+            letters_per_second, matched, runner, beat_at, overrides_publisher)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-            case when $10::text is not null then now() end)",
+            case when $10::text is not null then now() end, $11)",
         id,
         plan.kind.as_str(),
         plan.filter.to_json(),
@@ -218,6 +224,7 @@ pub async fn create(
         plan.letters_per_second,
         matched,
         runner,
+        plan.overrides_publisher,
     )
     .execute(connection)
     .await?;
@@ -228,8 +235,8 @@ pub async fn create(
 pub async fn find(connection: &mut Connection, id: Uuid) -> Result<Option<Operation>, Error> {
     let row = sqlx::query_as!(
         Row,
-        "select id, kind, filter, actor, reason, source, letters_max, letters_per_second, state,
-            matched, done, skipped, failed, problem, cancel_requested, cursor_died_at,
+        "select id, kind, filter, actor, reason, source, letters_max, letters_per_second,
+            overrides_publisher, state, matched, done, skipped, failed, problem, cancel_requested, cursor_died_at,
             cursor_sequence, cursor_lane_epoch, cursor_delivery_tag, runner, beat_at, started_at, ended_at
         from dead_letter_operation where id = $1",
         id
@@ -243,8 +250,8 @@ pub async fn find(connection: &mut Connection, id: Uuid) -> Result<Option<Operat
 pub async fn list(connection: &mut Connection, limit: i64) -> Result<Vec<Operation>, Error> {
     let rows = sqlx::query_as!(
         Row,
-        "select id, kind, filter, actor, reason, source, letters_max, letters_per_second, state,
-            matched, done, skipped, failed, problem, cancel_requested, cursor_died_at,
+        "select id, kind, filter, actor, reason, source, letters_max, letters_per_second,
+            overrides_publisher, state, matched, done, skipped, failed, problem, cancel_requested, cursor_died_at,
             cursor_sequence, cursor_lane_epoch, cursor_delivery_tag, runner, beat_at, started_at, ended_at
         from dead_letter_operation order by started_at desc, id limit $1",
         limit
@@ -284,8 +291,8 @@ pub async fn take(
                 and (beat_at is null or beat_at < now() - make_interval(secs => $2::int))
                 and ($3::uuid is null or id = $3)
             order by started_at limit 1 for update skip locked)
-        returning id, kind, filter, actor, reason, source, letters_max, letters_per_second, state,
-            matched, done, skipped, failed, problem, cancel_requested, cursor_died_at,
+        returning id, kind, filter, actor, reason, source, letters_max, letters_per_second,
+            overrides_publisher, state, matched, done, skipped, failed, problem, cancel_requested, cursor_died_at,
             cursor_sequence, cursor_lane_epoch, cursor_delivery_tag, runner, beat_at, started_at, ended_at",
         runner,
         silent_s,

@@ -70,6 +70,8 @@ pub struct Letter {
     pub changed_at: DateTime<Utc>,
     /// The letter that it came back from.
     pub replay_of: Option<Uuid>,
+    /// The number of its latest replay; 0: there was none.
+    pub replay_number: i32,
     /// The letters that its replays came back as.
     pub came_back_as: Vec<Uuid>,
     /// The letter that it is an edited copy of.
@@ -96,6 +98,7 @@ pub async fn letters(connection: &mut Connection, ids: &[Uuid]) -> Result<Vec<Le
             exchange, routing_key, properties, headers, provenance, body, attempts, deaths,
             first_died_at, last_died_at, nullif(lane_epoch, 0) as lane_epoch,
             nullif(delivery_tag, 0) as delivery_tag, recorded_at, changed_at, replay_of,
+            replay_number,
             array(select back.id from dead_letter back where back.replay_of = letter.id
                 order by back.sequence) as "came_back_as!",
             edited_from, superseded_by, operation_id, sequence

@@ -29,8 +29,12 @@ async fn act(scene: &Scene, action: &str, id: &str) {
     dead_letters(&scene.settings, &[action, id, "--reason", "test"]).await.expect(0);
 }
 
-/// Lets a worker process all that waits in the lane.
-async fn drain(scene: &Scene) {
+/// Lets a worker process the messages that wait in the lane.
+async fn drain(scene: &Scene, messages: u64) {
+    eventually(DEADLINE, "the messages wait in the lane", async || {
+        scene.place.broker.depth(LANE_QUEUE).filter(|depth| depth.ready == messages)
+    })
+    .await;
     let mut worker = Process::start(&scene.settings, "worker");
     eventually(DEADLINE, "the lane is empty", async || {
         is_empty(&scene.place, LANE_QUEUE).then_some(())
@@ -47,10 +51,6 @@ async fn replayed_and_taken_back(name: &str) -> (Scene, String) {
     found_the_org(&mut scene).await;
     let id = only_letter(&scene).await;
     act(&scene, "replay", &id).await;
-    eventually(DEADLINE, "the replay waits in the lane", async || {
-        scene.place.broker.depth(LANE_QUEUE).filter(|depth| depth.ready == 1)
-    })
-    .await;
     act(&scene, "restore", &id).await;
     (scene, id)
 }
@@ -59,7 +59,7 @@ async fn replayed_and_taken_back(name: &str) -> (Scene, String) {
 async fn a_letter_that_was_discarded_after_its_replay_was_taken_back_has_no_effect() {
     let (mut scene, id) = replayed_and_taken_back("taken back, discarded").await;
     act(&scene, "discard", &id).await;
-    drain(&scene).await;
+    drain(&scene, 1).await;
     assert_eq!(scene.rows.history_count().await, 0, "effects");
     assert_eq!(show(&scene, &id).await["state"], "discarded");
 }
@@ -74,7 +74,7 @@ async fn an_edited_copy_has_the_only_effect_after_a_replay_was_taken_back() {
     let edit = ["edit", &id, "--file", path, "--reason", "another customer"];
     let copy = dead_letters(&scene.settings, &edit).await.expect(0).json();
     let copy = copy["copy"].as_str().expect("an id").to_owned();
-    drain(&scene).await;
+    drain(&scene, 2).await;
     assert_eq!(scene.rows.history_count().await, 1, "effects");
     assert_eq!(show(&scene, &id).await["state"], "superseded");
     assert_eq!(show(&scene, &copy).await["state"], "applied");
@@ -84,7 +84,7 @@ async fn an_edited_copy_has_the_only_effect_after_a_replay_was_taken_back() {
 async fn the_latest_replay_counts_and_no_earlier_one() {
     let (mut scene, id) = replayed_and_taken_back("taken back, replayed").await;
     act(&scene, "replay", &id).await;
-    drain(&scene).await;
+    drain(&scene, 2).await;
     assert_eq!(scene.rows.history_count().await, 1, "effects");
     assert_eq!(show(&scene, &id).await["state"], "applied");
     let restored = dead_letters(&scene.settings, &["restore", &id, "--reason", "test"]).await;
@@ -102,7 +102,7 @@ async fn a_replay_that_was_taken_back_does_not_die() {
     act(&scene, "replay", &id).await;
     act(&scene, "restore", &id).await;
     scene.rows.execute("update org set code = 'gone' where code = 'acme'").await;
-    drain(&scene).await;
+    drain(&scene, 1).await;
     assert_eq!(only_letter(&scene).await, id);
     assert_eq!(show(&scene, &id).await["state"], "open");
 }
@@ -111,7 +111,7 @@ async fn a_replay_that_was_taken_back_does_not_die() {
 async fn given_up_by_the_broker_after_its_effect(name: &str, message: &Message) -> Scene {
     let scene = scene(name).await;
     scene.publisher.publish(std::slice::from_ref(message)).await;
-    drain(&scene).await;
+    drain(&scene, 1).await;
     scene.publisher.publish(std::slice::from_ref(message)).await;
     let (connection, mut consumer) =
         try_subscribe(&scene.place.amqp_url, LANE_QUEUE).await.expect("the broker answers");

@@ -109,7 +109,7 @@ async fn replays_are_in_the_order_of_death_and_without_what_was_added() {
     assert!(got == sent, "other commands, or in another order");
     let first = &replayed[0];
     let names: Vec<String> = first.headers.inner().keys().map(ToString::to_string).collect();
-    assert_eq!(names, ["own", "replay-of"]);
+    assert_eq!(names, ["own", "replay-number", "replay-of"]);
     assert_eq!(first.correlation_id.as_deref(), Some("c"));
     assert_eq!(first.routing_key, steps[0].routing_key);
 }
@@ -149,9 +149,11 @@ async fn where_publishers_are_bound_to_orgs_replays_go_out_as_the_user_of_the_br
     scene.settings = ours;
     // It says nobody's name.
     bury(&mut scene, &[link("c-1", 1, "m-1")]).await;
-    dead_letters(&others, &["replay", "--all", "--yes", "--reason", "test"]).await.expect(5);
+    let letters = rows(&dead_letters(&scene.settings, &["list"]).await.expect(0));
+    let id = letters[0]["id"].as_str().expect("an id");
+    let replay = ["replay", id, "--override-publisher", "--reason", "by us", "--wait", "100"];
+    dead_letters(&others, &replay).await.expect(5);
     let worker = Process::start(&scene.settings, "worker");
-    let replay = ["replay", "--all", "--yes", "--reason", "by us", "--wait", "100"];
     let report = dead_letters(&scene.settings, &replay).await.expect(0).json();
     assert_eq!(report["applied"], json!(1));
     drop(worker);

@@ -9,7 +9,7 @@ use partner_program_worker::domain::rejection::{Reason, Rejection};
 use partner_program_worker::message::Message;
 use partner_program_worker::wire::decode::{body_hash, decode};
 use partner_program_worker::wire::envelope::Envelope;
-use partner_program_worker::wire::rejected::{self, Origin};
+use partner_program_worker::wire::rejected::{self, Origin, PlaceOfDeath};
 use partner_program_worker::wire::result::{self, ResultHeader};
 use serde_json::Value;
 
@@ -119,8 +119,9 @@ fn check_rejection(message: &Message, rejection: &Rejection) {
         assert!(!detail.contains(value), "{reason}: {detail:?} quotes {value:?}");
     }
 
-    let id = rejected::dead_letter_id(message, *reason);
-    assert_eq!(id, rejected::dead_letter_id(message, *reason));
+    let place = PlaceOfDeath { lane: "main", position: None };
+    let id = rejected::dead_letter_id(message, *reason, place);
+    assert_eq!(id, rejected::dead_letter_id(message, *reason, place));
     let event = rejected::event("results", message, rejection, id);
     check_sendable(&event);
     assert!(event.routing_key.ends_with(".rejected"), "{}", event.routing_key);
@@ -130,7 +131,8 @@ fn check_rejection(message: &Message, rejection: &Rejection) {
     assert_eq!(body["deadLetterId"], id.to_string());
 
     let at: DateTime<Utc> = DateTime::UNIX_EPOCH;
-    let origin = Origin { lane: "main", worker: "w", position: None, attempts: 1, at };
+    let origin =
+        Origin { lane: "main", worker: "w", position: None, attempts: 1, at, worker_user: None };
     let letter = rejected::dead_letter("dead", message, rejection, id, &origin);
     check_sendable(&letter);
     assert_eq!(letter.body, message.body, "a letter keeps the body");

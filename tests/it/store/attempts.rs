@@ -55,7 +55,14 @@ async fn a_try_counts_as_a_death_only_if_its_process_did_not_survive_it() {
     assert_eq!(found[&third].last_error.as_deref(), Some("53100"));
 
     // A commit forgets them, and a worker that has lost the lane has no say in what is given up.
-    let window = Window { records: &[], changes: &[], attempts: &[one], catalogue, holds: None };
+    let window = Window {
+        records: &[],
+        changes: &[],
+        attempts: &[one],
+        catalogue,
+        replays: &[],
+        holds: None,
+    };
     commit::commit(connection, fence, &window).await.unwrap();
     let found = attempts::find(connection, fence, next, &ids).await.unwrap();
     assert_eq!(counts(&found, one), None);
