@@ -1,9 +1,10 @@
 //! Finds out what came of replayed dead letters: a replay is done when its command took effect,
-//! not when it was sent. That it died again the archive sees by itself.
+//! not when it was sent. That it died again the archive sees by itself. Opens letters that an ended
+//! operation has left claimed.
 
 use std::time::Duration;
 
-use crate::store::dead_letters::applied;
+use crate::store::dead_letters::{applied, claims};
 use crate::store::error::Error as StoreError;
 use crate::store::session::{self, Session};
 use crate::worker::{Error, Parts};
@@ -41,6 +42,10 @@ pub(super) async fn run(parts: Parts) -> Result<(), Error> {
 }
 
 async fn follow(session: &mut Session, since: DateTime<Utc>) -> Result<(), StoreError> {
+    let releasing = session::bounded(session.timeout(), async {
+        claims::release_of_ended(session.connection().await?).await
+    });
+    releasing.await?;
     let mut after = None;
     loop {
         let looked = session::bounded(session.timeout(), async {

@@ -12,6 +12,7 @@ mod publishers;
 mod replay;
 mod retention;
 mod search;
+mod states;
 
 use std::time::Duration;
 

@@ -235,7 +235,8 @@ async fn supersede_taken_back(
     sqlx::query!(
         "with superseded as (
             update dead_letter letter
-            set state = 'superseded', superseded_by = standing.id, changed_at = now()
+            set state = 'superseded', superseded_by = standing.id, replay_of = standing.id,
+                changed_at = now()
             from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[])
                     as replay (id, replay_of, number, command_id)
                 join dead_letter standing on standing.id = replay.replay_of

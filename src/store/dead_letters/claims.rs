@@ -195,6 +195,26 @@ pub async fn settle(
     Ok(())
 }
 
+/// Opens the letters that an operation has claimed and neither settled nor can settle any more, as it has
+/// ended. Should their messages have been sent, these count as taken back.
+pub async fn release_of_ended(connection: &mut Connection) -> Result<(), Error> {
+    sqlx::query!(
+        "with released as (
+            update dead_letter letter set state = 'open', changed_at = now()
+            where id in (select id from dead_letter
+                where state = 'replaying' and not exists (select from dead_letter_operation operation
+                    where operation.id = operation_id and operation.state = 'running')
+                order by id for update skip locked)
+            returning letter.id, operation_id)
+        insert into dead_letter_action (dead_letter_id, action, actor, reason, source, operation_id)
+        select id, 'restore', 'worker', 'its operation ended before it was sent', 'worker', operation_id
+        from released",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// The database's clock, which says what was archived before an operation.
 pub async fn now(connection: &mut Connection) -> Result<DateTime<Utc>, Error> {
     Ok(sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(connection).await?)
