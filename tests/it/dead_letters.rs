@@ -13,6 +13,7 @@ mod replay;
 mod retention;
 mod search;
 mod states;
+mod strangers;
 
 use std::time::Duration;
 

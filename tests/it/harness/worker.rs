@@ -219,6 +219,15 @@ impl Process {
         .expect("the probe does not panic")
     }
 
+    /// What a worker with a console says under this path.
+    pub(crate) async fn text(&self, path: &str) -> Option<String> {
+        let words = self.words();
+        let address = words.split("the console is at ").nth(1)?.split_whitespace().next()?;
+        let url = format!("{address}{path}");
+        let get = move || ureq::get(&url).call().ok()?.body_mut().read_to_string().ok();
+        tokio::task::spawn_blocking(get).await.expect("the call does not panic")
+    }
+
     pub(crate) fn words(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
