@@ -77,6 +77,11 @@ pub struct Config {
     /// Whether workers move the dead letters from their queue into the database, where they can be
     /// found, replayed and discarded.
     pub archive_dead_letters: bool,
+    /// How many bytes the archived letters of a user that may not publish here, and of a reason, take
+    /// before further ones are kept in part.
+    pub stranger_letters_max_bytes: i64,
+    /// How many bytes all archived dead letters take before further ones stay in their queue.
+    pub dead_letters_max_bytes: i64,
     /// How long dead letters are kept once they are settled, in days.
     pub dead_letter_retention_days: i32,
     /// What is logged, in the syntax of `RUST_LOG`.

@@ -32,7 +32,7 @@ const fn key(name: &'static str, variable: &'static str) -> Key {
     Key { name, variable, customary: None, secret: false }
 }
 
-const KEYS: [Key; 24] = [
+const KEYS: [Key; 26] = [
     Key { customary: Some("DATABASE_URL"), secret: true, ..key("database_url", "DATABASE_URL") },
     Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     Key { secret: true, ..key("management_url", "MANAGEMENT_URL") },
@@ -50,6 +50,8 @@ const KEYS: [Key; 24] = [
     key("outage_grace_ms", "OUTAGE_GRACE_MS"),
     key("retention_days", "RETENTION_DAYS"),
     key("archive_dead_letters", "ARCHIVE_DEAD_LETTERS"),
+    key("stranger_letters_max_bytes", "STRANGER_LETTERS_MAX_BYTES"),
+    key("dead_letters_max_bytes", "DEAD_LETTERS_MAX_BYTES"),
     key("dead_letter_retention_days", "DEAD_LETTER_RETENTION_DAYS"),
     Key { customary: Some("RUST_LOG"), ..key("log", "LOG") },
     key("log_format", "LOG_FORMAT"),
@@ -111,6 +113,8 @@ impl Config {
             outage_grace_ms: 600_000,
             retention_days: 30,
             archive_dead_letters: true,
+            stranger_letters_max_bytes: 16_777_216,
+            dead_letters_max_bytes: 10_737_418_240,
             dead_letter_retention_days: 90,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
@@ -260,6 +264,12 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
         "outage_grace_ms" => config.outage_grace_ms = integer(given, 1_000..=1_500_000)?,
         "retention_days" => config.retention_days = integer(given, 1..=3_650)?,
         "archive_dead_letters" => config.archive_dead_letters = values::boolean(given)?,
+        "stranger_letters_max_bytes" => {
+            config.stranger_letters_max_bytes = integer(given, 0..=1_099_511_627_776)?;
+        }
+        "dead_letters_max_bytes" => {
+            config.dead_letters_max_bytes = integer(given, 1_000_000..=1_099_511_627_776)?;
+        }
         "dead_letter_retention_days" => {
             config.dead_letter_retention_days = integer(given, 1..=3_650)?;
         }

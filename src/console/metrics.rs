@@ -26,6 +26,7 @@ pub(super) async fn metrics(State(app): State<Shared>) -> Result<impl IntoRespon
     registry.register_collector(Box::new(Seen {
         beat: app.pulse.beat(),
         process: app.counters.process(),
+        dead_letters_max_bytes: app.config.dead_letters_max_bytes,
     }));
     registry.register_collector(Box::new(Counted(app.counters.clone())));
     let mut page = String::new();
@@ -40,6 +41,7 @@ struct Seen {
     beat: Beat,
     /// Of this worker; another may have its id.
     process: Uuid,
+    dead_letters_max_bytes: i64,
 }
 
 impl Collector for Seen {
@@ -63,6 +65,10 @@ impl Collector for Seen {
             "Dead letters that nobody has dealt with",
             letters.open,
         )?;
+        let what = "Bytes that all archived dead letters take";
+        gauge(&mut to, "dead_letters_bytes", what, letters.bytes)?;
+        let what = "Bytes from which on further letters stay in their queue";
+        gauge(&mut to, "dead_letters_max_bytes", what, self.dead_letters_max_bytes)?;
         let new = letters.new_within_an_hour;
         gauge(&mut to, "dead_letters_new", "Dead letters of the last hour, up to 10,000", new)?;
         if let Some(waiting) = *letters_waiting {

@@ -115,6 +115,12 @@ impl Reason {
         }
     }
 
+    /// Whether it befalls those who may not publish here, whatever they send.
+    #[must_use]
+    pub const fn is_of_stranger(self) -> bool {
+        matches!(self, Self::UnknownOrg | Self::PublisherNotAllowed)
+    }
+
     /// The inverse of [`as_str`](Self::as_str).
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {

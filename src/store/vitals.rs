@@ -55,6 +55,8 @@ pub async fn last_command(connection: &mut Connection) -> Result<i64, Error> {
 pub struct Letters {
     /// Nobody has done anything about these.
     pub open: i64,
+    /// What all archived letters take, nearly.
+    pub bytes: i64,
     /// Died within the last hour, whatever became of them; not counted beyond 10,000.
     pub new_within_an_hour: i64,
 }
@@ -66,6 +68,7 @@ pub async fn letters(connection: &mut Connection) -> Result<Letters, Error> {
         r#"select
             (select coalesce(sum(letters), 0)::bigint from dead_letter_group
                 where state = 'open') as "open!",
+            (select coalesce(sum(bytes), 0)::bigint from dead_letter_volume) as "bytes!",
             (select count(*) from (select from dead_letter
                 where last_died_at >= now() - interval '1 hour' limit $1) new)
                 as "new_within_an_hour!""#,

@@ -199,7 +199,8 @@ fn by_broker(message: &Message, reading: Reading<'_>) -> Option<Death> {
         lane: queue
             .strip_prefix(reading.lane_prefix)
             .map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
-        detail: format!("the broker gave it up in queue `{queue}`: {reason}"),
+        // Without the queue, which may be made up: such letters are one group.
+        detail: format!("the broker gave it up: {reason}"),
         reason,
         attempts: i32::try_from(count).unwrap_or(1),
         died_at: seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0)),

@@ -26,6 +26,7 @@ use crate::store::error::Error as StoreError;
 use crate::store::session::{self, Session};
 use crate::wire::letter::Reading;
 use crate::wire::{decode, letter};
+use crate::worker::archive_limits;
 use crate::worker::fault::Fault;
 use crate::worker::installation;
 use crate::worker::{Error, Parts, Places};
@@ -43,7 +44,7 @@ pub(super) async fn run(parts: Parts) -> Result<(), Error> {
         let mut archived = 0;
         let Err(fault) = generation(&config, &places, &clock, &shutdown, &mut archived).await
         else {
-            break;
+            continue;
         };
         if archived > 0 {
             pause.reset();
@@ -57,7 +58,7 @@ pub(super) async fn run(parts: Parts) -> Result<(), Error> {
     Ok(())
 }
 
-/// One connection to each server, until the first fault.
+/// One connection to each server, until the first fault, or until the archive is full.
 async fn generation(
     config: &Config,
     places: &Places,
@@ -70,6 +71,7 @@ async fn generation(
         Session::new(places.database_url.clone(), name.clone(), config.database_timeout());
     // First: each closed channel counts a delivery for all that it held.
     session::bounded(session.timeout(), async { session.connection().await.map(drop) }).await?;
+    archive_limits::wait_for_room(&mut session, config, shutdown).await?;
     let connection = tokio::select! {
         opened = Connection::open(&places.amqp_url, &name) => opened?,
         () = shutdown.cancelled() => return Ok(()),
@@ -85,10 +87,9 @@ async fn generation(
     )
     .await?;
     let acknowledger = consumer.acknowledger();
-    let worker_user = config.letter_user();
-    let reading = (clock, worker_user.as_deref());
+    let archiving = Archiving { config, clock, worker_user: config.letter_user() };
     let ended = tokio::select! {
-        ended = batches(&mut consumer, &acknowledger, &mut session, reading, shutdown, archived) => ended,
+        ended = archiving.batches(&mut consumer, &acknowledger, &mut session, shutdown, archived) => ended,
         lost = connection.closed() => Err(lost.into()),
     };
     consumer.close().await;
@@ -96,27 +97,42 @@ async fn generation(
     ended
 }
 
-async fn batches(
-    consumer: &mut Consumer,
-    acknowledger: &Acknowledger,
-    session: &mut Session,
-    (clock, worker_user): (&Clock, Option<&str>),
-    shutdown: &CancellationToken,
-    archived: &mut usize,
-) -> Result<(), Fault> {
-    loop {
-        let first = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(()),
-            first = consumer.next() => first?,
-        };
-        let batch = gather(consumer, first, clock.now(), worker_user).await?;
-        let count = batch.letters.len();
-        for letters in rounds(batch.letters) {
-            keep(session, &letters).await?;
+/// How letters are read and bounded.
+struct Archiving<'a> {
+    config: &'a Config,
+    clock: &'a Clock,
+    /// The user that workers publish letters as.
+    worker_user: Option<String>,
+}
+
+impl Archiving<'_> {
+    /// Archives until `shutdown`, or until the archive is full.
+    async fn batches(
+        &self,
+        consumer: &mut Consumer,
+        acknowledger: &Acknowledger,
+        session: &mut Session,
+        shutdown: &CancellationToken,
+        archived: &mut usize,
+    ) -> Result<(), Fault> {
+        while !archive_limits::is_full(session, self.config).await? {
+            let first = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                first = consumer.next() => first?,
+            };
+            let worker_user = self.worker_user.as_deref();
+            let mut batch = gather(consumer, first, self.clock.now(), worker_user).await?;
+            let count = batch.letters.len();
+            let quota = self.config.stranger_letters_max_bytes;
+            archive_limits::apply_quota(session, &mut batch.letters, quota).await?;
+            for letters in rounds(batch.letters) {
+                keep(session, &letters).await?;
+            }
+            acknowledger.ack_through(batch.ack_through).await?;
+            *archived += count;
         }
-        acknowledger.ack_through(batch.ack_through).await?;
-        *archived += count;
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use histogram::{AtomicHistogram, Histogram};
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::worker::event_summary::EventSummary;
 use crate::worker::health::{Bindings, Health, Report};
 use crate::worker::in_hand::InHand;
 use crate::worker::priority_counts::OtherPriorities;
@@ -102,6 +103,8 @@ pub struct Counters {
     pub(super) duplicates: AtomicU64,
     /// Commands that went to the dead letters.
     pub(super) rejected: AtomicU64,
+    /// What is logged of dead letters.
+    pub(super) events: EventSummary,
     /// Replays without effect, since their letters were taken back.
     pub(super) replays_dropped: AtomicU64,
     /// Commands that were parked behind a dead letter of their customer.

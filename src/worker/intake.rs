@@ -210,7 +210,7 @@ fn check_publisher(
         return Ok(());
     }
     let detail = match &envelope.user_id {
-        Some(user) => format!("user `{user}` may not act for org `{}`", envelope.org_code),
+        Some(user) => format!("user `{user}` may not act for the org of the routing key"),
         None => {
             "the message names no user_id, and the configuration maps publishers to orgs".into()
         }

@@ -7,6 +7,7 @@
 
 mod announce;
 mod archive;
+mod archive_limits;
 mod attempts;
 mod bindings;
 mod canary;
@@ -15,6 +16,7 @@ pub mod counters;
 mod dead_letter;
 mod drain;
 mod evaluation_deadline;
+mod event_summary;
 mod executor;
 mod facts;
 mod fault;

@@ -86,22 +86,20 @@ impl Speaker {
             // Each after the one before it, for those who read times only.
             died_at += TimeDelta::microseconds(1);
         }
+        self.counters.events.log_if_due(&self.lane);
         outgoing
     }
 
     fn note_drop(&self, taken: &Taken, reason: DropReason) {
         Counters::add(&self.counters.replays_dropped, 1);
-        let letter = replay::letter_id(&taken.message).map(|id| id.to_string()).unwrap_or_default();
         let why = match reason {
             DropReason::TakenBack => "the letter was taken back or replayed again since",
-            DropReason::AlreadyApplied => "its command took effect before, as the history says",
+            DropReason::AlreadyApplied => "the history has its command already",
         };
-        tracing::info!(
-            lane = self.lane,
-            dead_letter.id = letter,
-            "lane `{}` drops a replay of dead letter {letter} without effect: {why}",
-            self.lane,
-        );
+        self.counters.events.add_dropped_replay(why);
+        if let Some(letter) = replay::letter_id(&taken.message) {
+            tracing::debug!(lane = self.lane, dead_letter.id = %letter, "a replay has no effect: {why}");
+        }
     }
 
     fn answer(&self, answer: Answer, outgoing: &mut Vec<Outgoing>) {
@@ -118,14 +116,15 @@ impl Speaker {
         origin: &Origin<'_>,
         outgoing: &mut Vec<Outgoing>,
     ) {
-        tracing::warn!(
-            lane = self.lane,
-            reason = rejection.reason.as_str(),
-            "a message goes to the dead letters: {}",
-            rejection.reason.as_str()
-        );
+        self.counters.events.add_dead_letter(rejection.reason.as_str());
         let dead = dead_letter::write(taken, rejection, origin);
         outgoing.push(Outgoing { message: dead.letter, need: Need::Queued });
         outgoing.push(Outgoing { message: dead.event, need: Need::Confirmed });
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        self.counters.events.log(&self.lane);
     }
 }

@@ -40,6 +40,9 @@ pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Erro
             }
         }
         failpoint::reach(Point::BackgroundTask);
+        for (lane, counters) in counters.iter() {
+            counters.events.log_if_due(lane);
+        }
         let now = Reading::of(&counters);
         let samples: Vec<Sample> = now.since(&before).collect();
         let over = now.at - before.at;

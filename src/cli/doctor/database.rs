@@ -6,6 +6,7 @@ use super::{Check, clocks};
 use crate::cli::one_line;
 use crate::config::Config;
 use crate::store::connection::{self, Connection};
+use crate::store::dead_letters::volume;
 use crate::store::doctor::{self, Partitions, Rights, Server};
 use crate::store::error::Error;
 use crate::store::worker_processes::{self, REMEDY, SharedId};
@@ -34,7 +35,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
         }
     };
     let mut checks = vec![Check::ok("database", shown)];
-    let examined = examine(&mut connection, &mut checks).await;
+    let examined = examine(&mut connection, config, &mut checks).await;
     if let Err(error) = examined {
         let remedy =
             "on 42501 grant partner_program_worker to this user, else see the server's log";
@@ -43,7 +44,26 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     checks
 }
 
-async fn examine(connection: &mut Connection, checks: &mut Vec<Check>) -> Result<(), Error> {
+/// Whether there is room for dead letters.
+fn archive(bytes: i64, bytes_max: i64) -> Check {
+    let detail = format!("dead letters take {bytes} of {bytes_max} bytes");
+    let remedy =
+        "discard letters that nobody needs, and let them expire, or raise dead_letters_max_bytes";
+    if bytes >= bytes_max {
+        let detail = format!("{detail}: new ones stay in their queue");
+        Check::fail("dead letters", detail, remedy)
+    } else if bytes / 4 * 5 >= bytes_max {
+        Check::warn("dead letters", detail, remedy)
+    } else {
+        Check::ok("dead letters", detail)
+    }
+}
+
+async fn examine(
+    connection: &mut Connection,
+    config: &Config,
+    checks: &mut Vec<Check>,
+) -> Result<(), Error> {
     checks.extend(server(&doctor::server(connection).await?));
     let before = Utc::now();
     let theirs = doctor::now(connection).await?;
@@ -68,6 +88,8 @@ async fn examine(connection: &mut Connection, checks: &mut Vec<Check>) -> Result
     ));
     checks.extend(doctor::partitions(connection).await?.iter().map(partitions));
     checks.push(rights(&doctor::rights(connection).await?));
+    let bytes = volume::total(connection).await?;
+    checks.push(archive(bytes, config.dead_letters_max_bytes));
     let live = worker_processes::count(connection).await?;
     checks.extend(workers(live, &worker_processes::shared_ids(connection).await?));
     Ok(())

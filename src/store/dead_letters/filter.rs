@@ -64,11 +64,24 @@ impl Filter {
     }
 
     /// Whether the kept counts of groups can answer.
-    pub(super) fn is_of_groups(&self) -> bool {
+    fn is_of_groups(&self) -> bool {
         let Self { org, operation, reason, fingerprint, state, text, .. } = self.clone();
         // The groups have no numbers.
         let text = text.filter(|text| !text.contains(|c: char| c.is_ascii_digit()));
         *self == Self { org, operation, reason, fingerprint, state, text, ..Self::default() }
+    }
+
+    /// Whether they do: letters of an org that the catalogue does not have are counted under none.
+    pub(super) async fn is_counted(&self, connection: &mut Connection) -> Result<bool, Error> {
+        if !self.is_of_groups() {
+            return Ok(false);
+        }
+        let Some(org) = &self.org else { return Ok(true) };
+        let is_known = sqlx::query_scalar!(
+            r#"select exists (select from org where code = $1) as "is_known!""#,
+            storable(org)
+        );
+        Ok(is_known.fetch_one(connection).await?)
     }
 
     /// As the database's function wants it: with the groups that the letters can be of.

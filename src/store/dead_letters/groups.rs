@@ -94,7 +94,7 @@ pub async fn groups(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<Group>, Error> {
-    let rows = if filter.is_of_groups() {
+    let rows = if filter.is_counted(connection).await? {
         counted(connection, filter, limit).await?
     } else {
         looked_at(connection, filter, limit).await?

@@ -108,7 +108,7 @@ pub async fn list(
 
 /// How many letters the filter means.
 pub async fn count(connection: &mut Connection, filter: &Filter) -> Result<Count, Error> {
-    if filter.is_of_groups() {
+    if filter.is_counted(connection).await? {
         let letters = sqlx::query_scalar!(
             r#"select coalesce(sum(letters), 0)::bigint as "letters!" from dead_letter_group
             where ($1::text is null or org_code = $1) and ($2::text is null or operation = $2)

@@ -21,3 +21,4 @@ pub mod claims;
 pub mod edit;
 pub mod operations;
 pub mod replayed;
+pub mod volume;
