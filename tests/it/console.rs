@@ -1,6 +1,7 @@
 //! The console as people use it: in a real browser, and by the requests that no browser sends.
 
 mod browser;
+mod exports;
 mod stage;
 
 mod access;

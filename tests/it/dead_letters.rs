@@ -7,6 +7,7 @@ mod cut;
 mod edit;
 mod hostile;
 mod one_effect;
+mod operations;
 mod order;
 mod publishers;
 mod replay;

@@ -59,7 +59,9 @@ impl Settings {
     /// Another command of the program with these settings; killed when dropped.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_partner-program"));
-        command.args(arguments).env_clear().envs(&self.0).stdin(Stdio::null()).kill_on_drop(true);
+        // Who acts, for the audit.
+        command.args(arguments).env_clear().env("USER", "olivia").envs(&self.0);
+        command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 
