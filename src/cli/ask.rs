@@ -1,6 +1,7 @@
 //! Who acts, and whether they mean it.
 
 use std::io::{BufRead, IsTerminal};
+use std::num::NonZeroU32;
 
 use crate::cli::output::note;
 use crate::cli::{Context, Refusal};
@@ -25,9 +26,15 @@ pub(super) struct ByArgs {
 }
 
 impl ByArgs {
-    pub(super) fn name(&self) -> String {
+    /// The name, for the audit: as it is given, or that of the machine's user.
+    pub(super) fn name(&self) -> Result<String, Refusal> {
+        let given = self.actor.as_deref().map(str::trim).filter(|name| !name.is_empty());
         let user = || set("SUDO_USER").or_else(|| set("USER")).or_else(|| set("LOGNAME"));
-        self.actor.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned())
+        given.map(str::to_owned).or_else(user).ok_or_else(|| {
+            let text =
+                "say who acts, as the audit keeps it: --actor NAME, or set the variable USER";
+            Refusal::Usage(text.to_owned())
+        })
     }
 }
 
@@ -35,24 +42,39 @@ impl WhoArgs {
     /// Everything that changes something needs a reason.
     pub(super) fn with_reason(&self) -> Result<Actor, Refusal> {
         match self.reason.as_deref().map(str::trim) {
-            Some(reason) if !reason.is_empty() => Ok(self.actor(reason)),
+            Some(reason) if !reason.is_empty() => self.actor(reason),
             _ => Err(Refusal::Usage("say why: --reason 'OPS-12: the tier was missing'".to_owned())),
         }
     }
 
-    pub(super) fn with_reason_or(&self, otherwise: &str) -> Actor {
+    pub(super) fn with_reason_or(&self, otherwise: &str) -> Result<Actor, Refusal> {
         self.actor(self.reason.as_deref().unwrap_or(otherwise))
     }
 
-    fn actor(&self, reason: &str) -> Actor {
-        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-        let host = set("HOSTNAME").or_else(host).unwrap_or_default();
-        Actor {
-            name: self.by.name(),
-            reason: reason.to_owned(),
-            source: format!("cli {}", host.trim()).trim().to_owned(),
-        }
+    /// For what a deployment runs without a person: `program` stands for one that is not known.
+    pub(super) fn of_program(&self, reason: &str, program: &str) -> Actor {
+        let name = self.by.name().unwrap_or_else(|_unknown| program.to_owned());
+        let reason = self.reason.as_deref().unwrap_or(reason).to_owned();
+        Actor { name, reason, source: source() }
     }
+
+    fn actor(&self, reason: &str) -> Result<Actor, Refusal> {
+        Ok(Actor { name: self.by.name()?, reason: reason.to_owned(), source: source() })
+    }
+}
+
+/// The command line of this machine.
+fn source() -> String {
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = set("HOSTNAME").or_else(host).unwrap_or_default();
+    format!("cli {}", host.trim()).trim().to_owned()
+}
+
+/// A rate, or another count that is above zero.
+pub(super) fn positive(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| {
+        "write a whole number from 1 on, or leave the option out for no bound".to_owned()
+    })
 }
 
 /// A variable of the environment that says something.

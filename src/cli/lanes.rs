@@ -139,7 +139,7 @@ async fn resume(
     context: &Context,
 ) -> anyhow::Result<()> {
     let lane = &args.lane;
-    if !lane_pauses::resume(connection, lane, &args.by.name()).await? {
+    if !lane_pauses::resume(connection, lane, &args.by.name()?).await? {
         let known = names(&vitals::lanes(connection).await?, context);
         let pauses = lane_pauses::paused(connection).await?;
         return Err(if let Some(held) = pauses.iter().find(|pause| pause.lane == *lane) {

@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
+use super::ask::positive;
 use super::output::{Output, Progress, Row, note, or_dash};
 use super::results::ResultEvent;
 use super::{Context, Exit, Refusal};
@@ -72,10 +73,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "QUEUE")]
     reply_to: Option<String>,
     /// At most so many a second
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = positive)]
     rate: Option<NonZeroU32>,
     /// Stop after so many
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Publish nothing, print what would be
     #[arg(long, conflicts_with = "wait")]

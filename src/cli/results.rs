@@ -41,7 +41,7 @@ pub(super) struct FollowArgs {
     #[arg(long, value_enum)]
     verdict: Vec<VerdictFilter>,
     /// Stop after so many
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
 

@@ -68,7 +68,7 @@ pub(super) struct HistoryArgs {
     #[command(flatten)]
     who: Who,
     /// At most so many
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 

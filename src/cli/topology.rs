@@ -91,7 +91,7 @@ async fn apply(args: &ApplyArgs, map: &RoutingMap, context: &Context) -> anyhow:
     let actor = if args.adopt || args.new_installation {
         args.who.with_reason()?
     } else {
-        args.who.with_reason_or("topology apply")
+        args.who.of_program("topology apply", &context.config.worker_id)
     };
     let config = &context.config;
     let mut database = connection::connect(config.database_url()?, &config.worker_id).await?;

@@ -131,9 +131,10 @@ impl From<LetterError> for Failure {
             LetterError::NotFound(_) => Self::NotFound(error.to_string()),
             LetterError::Conflict(text) => Self::Conflict(text),
             LetterError::TakenOver(_) => Self::Conflict(error.to_string()),
-            LetterError::StillBroken(_) | LetterError::Output(_) => {
-                Self::BadInput(error.to_string())
-            }
+            LetterError::StillBroken(_)
+            | LetterError::Output(_)
+            | LetterError::Meaningless(_)
+            | LetterError::Unknown(_) => Self::BadInput(error.to_string()),
             LetterError::Config(_) => Self::Broken(error.to_string()),
         }
     }

@@ -12,9 +12,10 @@ use crate::console::frame::{Frame, Here};
 use crate::console::moment::{grouped, span};
 use crate::console::who::Identity;
 use crate::domain::dead_letter::State;
+use crate::ops::dead_letters::keeper::SILENT_S;
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
-use crate::store::dead_letters::operations::{self, Kind, Operation};
+use crate::store::dead_letters::operations::{self, Cancellation, Kind, Operation};
 
 const LIST: i64 = 100;
 
@@ -141,9 +142,10 @@ pub(super) async fn cancel(
 ) -> Result<Redirect, Failure> {
     who.must_be(Role::Operator)?;
     let mut connection = app.database.lend().await?;
-    let asked = operations::request_cancel(&mut connection, id).await?;
+    let cancelled = operations::cancel(&mut connection, id, SILENT_S).await?;
+    claims::release_of_ended(&mut connection).await?;
     connection.give_back();
-    if !asked {
+    if cancelled == Cancellation::NotRunning {
         return Err(Failure::Conflict("It has ended already.".to_owned()));
     }
     tracing::info!(operation.id = %id, "{} cancels operation {id}", who.name);

@@ -10,11 +10,12 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::filter::FilterArgs;
-use crate::cli::ask::{WhoArgs, confirm};
+use crate::cli::ask::{WhoArgs, confirm, positive};
 use crate::cli::output::{Progress, Row, note};
 use crate::cli::{Context, Exit, Refusal};
 use crate::config::Config;
 use crate::domain::dead_letter::State;
+use crate::ops::dead_letters::keeper::SILENT_S;
 use crate::ops::dead_letters::run::{self, Outcome};
 use crate::ops::dead_letters::selection::{self, Bounds, Forecast};
 use crate::store::connection::{self, Connection};
@@ -46,7 +47,7 @@ pub(in crate::cli) struct ReplayArgs {
     #[arg(long)]
     dry_run: bool,
     /// At most so many a second
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = positive)]
     rate: Option<NonZeroU32>,
     /// Replay the one letter that is named although its publisher may not act for its org; the audit
     /// keeps that
@@ -97,7 +98,7 @@ struct WhatArgs {
     #[arg(long)]
     all: bool,
     /// Stop after so many
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     #[command(flatten)]
     who: WhoArgs,
@@ -107,8 +108,8 @@ struct WhatArgs {
 }
 
 impl WhatArgs {
-    async fn filter(&self, connection: &mut Connection) -> anyhow::Result<Filter> {
-        let filter = self.filter.filter(&self.ids, connection).await?;
+    async fn filter(&self, connection: &mut Connection, config: &Config) -> anyhow::Result<Filter> {
+        let filter = self.filter.filter(&self.ids, connection, config).await?;
         if filter == Filter::default() && !self.all {
             let text = "name letters by their ids or by a filter such as --group, or say --all";
             return Err(Refusal::Usage(text.to_owned()).into());
@@ -122,7 +123,7 @@ pub(super) async fn replay(
     connection: &mut Connection,
     context: &mut Context,
 ) -> anyhow::Result<Exit> {
-    let filter = args.what.filter(connection).await?;
+    let filter = args.what.filter(connection, &context.config).await?;
     if args.override_publisher && filter.ids.len() != 1 {
         let text = "--override-publisher: name one letter by its id, since each is to be looked at";
         return Err(Refusal::Usage(text.to_owned()).into());
@@ -170,7 +171,7 @@ async fn simple(
     connection: &mut Connection,
     context: &mut Context,
 ) -> anyhow::Result<Exit> {
-    let filter = what.filter(connection).await?;
+    let filter = what.filter(connection, &context.config).await?;
     if dry_run {
         let letters = selection::count(connection, kind, &filter).await?.letters;
         let eligible = what.limit.map_or(letters, |limit| letters.min(limit.into()));
@@ -242,14 +243,14 @@ async fn act(
 }
 
 /// Asks for the operation's end when somebody interrupts it.
-async fn cancel_on_interrupt(config: Config, id: Uuid) {
+pub(super) async fn cancel_on_interrupt(config: Config, id: Uuid) {
     if tokio::signal::ctrl_c().await.is_err() {
         return;
     }
     note("cancelling: it stops after the letters that it has in hand");
     let cancelled = async {
         let mut connection = connection::connect(config.database_url()?, &config.worker_id).await?;
-        operations::request_cancel(&mut connection, id).await?;
+        operations::cancel(&mut connection, id, SILENT_S).await?;
         anyhow::Ok(())
     };
     if let Err(error) = cancelled.await {

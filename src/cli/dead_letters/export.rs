@@ -1,21 +1,23 @@
 //! `dead-letters export`
 
-use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use tokio::fs::OpenOptions;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use super::act::cancel_on_interrupt;
 use super::filter::FilterArgs;
 use crate::cli::ask::WhoArgs;
 use crate::cli::output::{Progress, note};
 use crate::cli::{Context, Exit, Refusal};
-use crate::ops::dead_letters::export::{export, line};
-use crate::ops::dead_letters::run;
+use crate::ops::dead_letters::export::{Destination, export};
+use crate::ops::dead_letters::run::{self, Outcome};
 use crate::store::connection::Connection;
-use crate::store::dead_letters::operations::{Kind, Plan, Tally};
+use crate::store::dead_letters::operations::{End, Kind, Plan, Tally};
 
 /// Write letters whole, one JSON document a line, in the order in which they died
 #[derive(clap::Args)]
@@ -33,7 +35,7 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
     /// Stop after so many
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// Write there, readable for this user only; without it to standard output
     #[arg(long, value_name = "FILE")]
@@ -45,17 +47,10 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(
     args: &Args,
     connection: &mut Connection,
-    _context: &mut Context,
+    context: &mut Context,
 ) -> anyhow::Result<Exit> {
     let actor = args.who.with_reason()?;
-    let mut out: Box<dyn Write> = match &args.file {
-        Some(path) => {
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-            Box::new(file.with_context(|| format!("can't make {}", path.display()))?)
-        }
-        None => Box::new(io::stdout().lock()),
-    };
-    let filter = args.filter.filter(&args.ids, connection).await?;
+    let filter = args.filter.filter(&args.ids, connection, &context.config).await?;
     let letters_max = args.limit.map(i64::from);
     let plan = Plan {
         kind: Kind::Export,
@@ -65,25 +60,52 @@ pub(super) async fn run(
         letters_per_second: None,
         overrides_publisher: false,
     };
+    let mut file = match &args.file {
+        Some(path) => {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await;
+            File(Box::new(file.with_context(|| format!("can't make {}", path.display()))?))
+        }
+        None => File(Box::new(tokio::io::stdout())),
+    };
     let runner = format!("cli {}", Uuid::now_v7());
     let operation = run::begin(connection, plan, Some(&runner)).await?;
+    let cancelling = cancel_on_interrupt(context.config.clone(), operation.id);
+    let cancelling = AbortOnDropHandle::new(tokio::spawn(cancelling));
     let mut progress = Progress::new("export", u64::try_from(operation.matched).ok());
     let mut told = 0;
-    let mut buffered = BufWriter::new(&mut out);
-    let write = |letter: &crate::store::dead_letters::show::Letter| {
-        serde_json::to_writer(&mut buffered, &line(letter))?;
-        buffered.write_all(b"\n")
-    };
     let observe = |tally: &Tally| {
         progress.add(u64::try_from(tally.done - told).unwrap_or_default());
         told = tally.done;
     };
-    let tally = export(connection, &operation, &runner, write, observe).await?;
-    buffered.flush()?;
+    let config = &context.config;
+    let exported = export(connection, config, &operation, &runner, &mut file, observe).await;
+    drop(cancelling);
     progress.finish();
+    // Without its cause: a closed pipe is no success here, for the operation has failed.
+    let Outcome { end, tally, .. } = exported.map_err(|error| {
+        anyhow::anyhow!("export {} failed: {error}; begin a new one", operation.id)
+    })?;
+    if end == End::Cancelled {
+        return Err(Refusal::Conflict(format!("cancelled after {} letter(s)", tally.done)).into());
+    }
     if tally.done == 0 {
         return Err(Refusal::NotFound("no dead letter matches".to_owned()).into());
     }
     note(&format!("exported {} letter(s)", tally.done));
     Ok(Exit::Success)
+}
+
+/// A file or standard output.
+struct File(Box<dyn AsyncWrite + Send + Unpin>);
+
+impl Destination for File {
+    async fn write(&mut self, lines: Vec<u8>) -> io::Result<()> {
+        self.0.write_all(&lines).await?;
+        // What the system refuses is known then.
+        self.0.flush().await
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        self.0.flush().await
+    }
 }

@@ -4,8 +4,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::ValueEnum;
 use uuid::Uuid;
 
+use crate::config::Config;
 use crate::domain::dead_letter::State;
-use crate::ops::dead_letters::selection;
+use crate::ops::dead_letters::{filter_check, selection};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::filter::Filter;
 
@@ -81,6 +82,7 @@ impl FilterArgs {
         &self,
         ids: &[Uuid],
         connection: &mut Connection,
+        config: &Config,
     ) -> anyhow::Result<Filter> {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
@@ -100,6 +102,7 @@ impl FilterArgs {
             correlation_id: self.correlation_id.clone(),
             customer_keys: Vec::new(),
         };
+        filter_check::check(connection, config, &filter).await?;
         Ok(match &self.customer {
             Some(customer) => selection::with_customer(connection, filter, customer).await?,
             None => filter,

@@ -21,7 +21,7 @@ pub(in crate::cli) struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// At most so many
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Go on behind this letter: the `cursor` of the last one
     #[arg(long, value_name = "CURSOR")]
@@ -39,7 +39,7 @@ pub(in crate::cli) struct GroupsArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// At most so many
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn list(
     connection: &mut Connection,
     context: &mut Context,
 ) -> anyhow::Result<Exit> {
-    let filter = args.filter.filter(&[], connection).await?;
+    let filter = args.filter.filter(&[], connection, &context.config).await?;
     let unreadable = || Refusal::Usage("--after: give the `cursor` of a letter".to_owned());
     let after = args.after.as_deref();
     let after = after.map(|text| Cursor::parse(text).ok_or_else(unreadable)).transpose()?;
@@ -66,7 +66,7 @@ pub(super) async fn groups(
     connection: &mut Connection,
     context: &mut Context,
 ) -> anyhow::Result<Exit> {
-    let filter = args.filter.filter(&[], connection).await?;
+    let filter = args.filter.filter(&[], connection, &context.config).await?;
     let groups = groups::groups(connection, &filter, args.limit.into()).await?;
     let rows: Vec<GroupRow> = groups.into_iter().map(GroupRow::of).collect();
     context.output.rows(&rows)?;

@@ -72,6 +72,8 @@ async fn dispatch(
 fn refusal(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref() {
         Some(Error::NotFound(_)) => Refusal::NotFound(error.to_string()).into(),
+        Some(Error::Meaningless(text)) => Refusal::Usage(text.clone()).into(),
+        Some(Error::Unknown(text)) => Refusal::NotFound(text.clone()).into(),
         Some(Error::Conflict(_) | Error::StillBroken(_) | Error::TakenOver(_)) => {
             Refusal::Conflict(error.to_string()).into()
         }

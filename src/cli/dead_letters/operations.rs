@@ -10,7 +10,7 @@ use crate::ops::dead_letters::keeper::SILENT_S;
 use crate::ops::dead_letters::run;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::claims;
-use crate::store::dead_letters::operations;
+use crate::store::dead_letters::operations::{self, Cancellation, Kind};
 
 /// What was done to many letters at once: how far it is, who wanted it
 #[derive(Subcommand)]
@@ -25,7 +25,7 @@ pub(in crate::cli) enum Action {
 #[derive(clap::Args)]
 pub(in crate::cli) struct ListArgs {
     /// At most so many
-    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -68,12 +68,16 @@ pub(super) async fn run(
             }
         }
         Action::Show(args) => show(args.id, connection, context).await?,
-        Action::Cancel(args) => {
-            if !operations::request_cancel(connection, args.id).await? {
+        Action::Cancel(args) => match operations::cancel(connection, args.id, SILENT_S).await? {
+            Cancellation::Ended => {
+                claims::release_of_ended(connection).await?;
+                note("it has ended; its runner was not heard of any more");
+            }
+            Cancellation::Requested => note("it stops after the letters that it has in hand"),
+            Cancellation::NotRunning => {
                 return Err(not_running(connection, args.id).await?.into());
             }
-            note("it stops after the letters that it has in hand");
-        }
+        },
         Action::Resume(args) => {
             let runner = format!("cli {}", Uuid::now_v7());
             let taken = operations::take(connection, &runner, SILENT_S, Some(args.id)).await?;
@@ -105,6 +109,12 @@ async fn show(id: Uuid, connection: &mut Connection, context: &mut Context) -> a
 async fn not_running(connection: &mut Connection, id: Uuid) -> anyhow::Result<Refusal> {
     Ok(match operations::find(connection, id).await? {
         None => Refusal::NotFound(format!("no operation `{id}`")),
+        Some(operation) if operation.kind() == Some(Kind::Export) && operation.is_running() => {
+            let text = format!(
+                "operation {id} is an export, which its own program alone can go on with: cancel it and begin a new one"
+            );
+            Refusal::Conflict(text)
+        }
         Some(operation) if operation.is_running() => {
             let runner = operation.runner.unwrap_or_default();
             Refusal::Conflict(format!("operation {id} is being run by {runner}"))

@@ -42,7 +42,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Exit> {
     let letter = show::show(connection, args.id).await?.ok_or(Error::NotFound(args.id))?;
     if args.unmask {
-        let actor = args.who.with_reason_or("no reason given");
+        let actor = args.who.with_reason_or("no reason given")?;
         audit::note(connection, &[args.id], Deed::Unmask, &actor, None).await?;
     }
     let timeline = audit::timeline(connection, args.id).await?;

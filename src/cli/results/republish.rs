@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::broker;
 use crate::broker::error::Error;
 use crate::broker::publisher::{Alone, Publisher, Receipt};
+use crate::cli::ask::positive;
 use crate::cli::output::{Progress, Row, note, or_dash};
 use crate::cli::topology::of_installation;
 use crate::cli::{Context, Exit, Refusal};
@@ -58,10 +59,10 @@ pub(in crate::cli) struct RepublishArgs {
     #[arg(long, value_name = "TIME", requires = "since")]
     until: Option<DateTime<Utc>>,
     /// Stop after so many
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// At most so many a second
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = positive)]
     rate: Option<NonZeroU32>,
     /// Announce nothing, print what would be
     #[arg(long)]

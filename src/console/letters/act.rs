@@ -3,10 +3,15 @@
 //! A deed is an operation that a worker runs, so a page that is closed stops nothing. Only an
 //! export is done here, for it goes to the browser.
 
+use std::io;
+
 use askama::Template;
+use axum::body::Body;
 use axum::extract::{RawForm, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use futures_util::stream::unfold;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::config::console::Role;
@@ -16,17 +21,18 @@ use crate::console::frame::{Frame, Here};
 use crate::console::letters::asked::Asked;
 use crate::console::moment::grouped;
 use crate::console::who::Identity;
-use crate::ops::dead_letters::export as exporting;
-use crate::ops::dead_letters::run;
+use crate::ops::dead_letters::error::Error as LetterError;
+use crate::ops::dead_letters::export::{self as exporting, Destination};
+use crate::ops::dead_letters::run::{self, Outcome};
 use crate::ops::dead_letters::selection::{self, Bounds, Forecast};
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::list::Count;
-use crate::store::dead_letters::operations::{Kind, Plan};
+use crate::store::dead_letters::operations::{End, Kind, Operation, Plan};
 
 /// Letters that are looked at one by one beforehand.
 const FORECAST_MAX: i64 = 20_000;
-/// Largest export to a browser; the command line has no such bound.
-const EXPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Portions of an export that wait for the browser.
+const PORTIONS_AHEAD: usize = 1;
 /// Longest reason, in characters.
 const REASON_CHARS_MAX: usize = 500;
 
@@ -203,7 +209,7 @@ pub(in crate::console) async fn act(
     Ok(Redirect::to(&format!("/operations/{}", operation.id)))
 }
 
-/// Sends the letters as lines of JSON.
+/// Sends the letters as lines of JSON, as they are read.
 pub(in crate::console) async fn export(
     State(app): State<Shared>,
     who: Identity,
@@ -215,20 +221,59 @@ pub(in crate::console) async fn export(
     let plan = Plan { kind: Kind::Export, ..plan };
     let mut connection = app.database.lend().await?;
     let operation = run::begin(&mut connection, plan, Some(&runner)).await?;
-    let mut lines = Vec::new();
-    let write = |letter: &_| {
-        serde_json::to_writer(&mut lines, &exporting::line(letter))?;
-        lines.push(b'\n');
-        if lines.len() > EXPORT_BYTES_MAX {
-            return Err(std::io::Error::other(
-                "this is too much for a browser: partner-program dead-letters export",
-            ));
-        }
-        Ok(())
-    };
-    exporting::export(&mut connection, &operation, &runner, write, |_| {}).await?;
-    connection.give_back();
     let name = format!("attachment; filename=\"dead-letters-{}.ndjson\"", operation.id);
     let headers = [(CONTENT_TYPE, "application/x-ndjson".to_owned()), (CONTENT_DISPOSITION, name)];
-    Ok((headers, lines).into_response())
+    connection.give_back();
+    let (lines, sent) = mpsc::channel(PORTIONS_AHEAD);
+    tokio::spawn(send_export(app, operation, runner, lines));
+    let stream = unfold(sent, async |mut sent| Some((sent.recv().await?, sent)));
+    Ok((headers, Body::from_stream(stream)).into_response())
+}
+
+/// Sends the lines. If it can't send all, the browser is to see that its file is not whole.
+async fn send_export(
+    app: Shared,
+    operation: Operation,
+    runner: String,
+    lines: mpsc::Sender<io::Result<Vec<u8>>>,
+) {
+    let id = operation.id;
+    let exported = async {
+        let mut connection = app.database.lend().await.map_err(|_away| {
+            LetterError::Conflict("the database does not answer; try again".to_owned())
+        })?;
+        let (config, mut browser) = (&app.config, Browser(lines.clone()));
+        let exporting =
+            exporting::export(&mut connection, config, &operation, &runner, &mut browser, |_| {});
+        let exported = exporting.await?;
+        connection.give_back();
+        Ok::<Outcome, LetterError>(exported)
+    };
+    match exported.await {
+        Ok(Outcome { end: End::Done, .. }) => {}
+        Ok(_cancelled) => break_off(&lines, "the export was cancelled").await,
+        Err(error) => {
+            tracing::warn!(operation.id = %id, "export {id} failed: {error}");
+            break_off(&lines, &error.to_string()).await;
+        }
+    }
+}
+
+async fn break_off(lines: &mpsc::Sender<io::Result<Vec<u8>>>, why: &str) {
+    // If it is gone there is nothing to tell it.
+    drop(lines.send(Err(io::Error::other(why.to_owned()))).await);
+}
+
+/// A download.
+struct Browser(mpsc::Sender<io::Result<Vec<u8>>>);
+
+impl Destination for Browser {
+    async fn write(&mut self, lines: Vec<u8>) -> io::Result<()> {
+        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the download was broken off");
+        self.0.send(Ok(lines)).await.map_err(gone)
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -13,6 +13,7 @@ use crate::domain::dead_letter::State;
 use crate::domain::rejection::Reason;
 use crate::message::{BODY_HASH, BODY_LENGTH, Message, Properties};
 use crate::ops::priority;
+use crate::store::dead_letters::operations::Kind;
 use crate::store::dead_letters::show::Letter;
 use crate::wire::cut_body;
 use crate::wire::decode;
@@ -98,6 +99,22 @@ const fn unready(state: State) -> Option<&'static str> {
         State::FailedAgain => Some("its replay died: replay that letter"),
         State::Discarded => Some("discarded: restore it first"),
         State::Superseded => Some("an edited copy stands for it"),
+    }
+}
+
+/// Why a discard or a restore leaves a letter of that state as it is.
+pub(super) const fn why_unchanged(kind: Kind, state: State) -> &'static str {
+    match state {
+        State::Replaying => "a running operation is replaying it: cancel that one first",
+        State::Applied => "its command took effect, which no operation takes back",
+        State::FailedAgain => "its replay died: the letter that this became stands for it",
+        State::Superseded => "an edited copy stands for it: act on that one",
+        State::Open if matches!(kind, Kind::Restore) => "it is open already",
+        State::Discarded if matches!(kind, Kind::Discard) => "it is discarded already",
+        State::Replayed => {
+            "its replay waits in a lane: restore it first, which takes that one back"
+        }
+        State::Open | State::Discarded => "another operation is changing it: try again",
     }
 }
 

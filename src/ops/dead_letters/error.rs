@@ -22,6 +22,12 @@ pub enum Error {
     /// There is no such letter.
     #[error("no dead letter `{0}`")]
     NotFound(Uuid),
+    /// A filter has a word that no letter can have.
+    #[error("{0}")]
+    Meaningless(String),
+    /// A filter names what there is not.
+    #[error("{0}")]
+    Unknown(String),
     /// It is in no state for this.
     #[error("{0}")]
     Conflict(String),

@@ -1,11 +1,17 @@
 //! Letters as lines of JSON, whole: for a ticket, another system, or a publisher to look into.
 
+use std::collections::BTreeMap;
+use std::io;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::config::Config;
 use crate::ops::dead_letters::error::Error;
+use crate::ops::dead_letters::heartbeat::Heartbeat;
+use crate::ops::dead_letters::run::Outcome;
 use crate::ops::dead_letters::steps::portions;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, Deed};
@@ -60,24 +66,60 @@ pub fn line(letter: &Letter) -> Value {
     line
 }
 
-/// Writes the operation's letters, in the order of death.
+/// Where an export goes.
+pub trait Destination: Send {
+    /// Takes lines; returns once there is room for more.
+    fn write(&mut self, lines: Vec<u8>) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Returns once all of it is where it belongs.
+    fn finish(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// Writes the operation's letters, in the order of death, and ends the operation whatever comes of it. No
+/// more than a portion of them is in memory at a time.
 pub async fn export(
+    connection: &mut Connection,
+    config: &Config,
+    operation: &Operation,
+    runner: &str,
+    destination: &mut impl Destination,
+    observe: impl FnMut(&Tally) + Send,
+) -> Result<Outcome, Error> {
+    let mut tally = Tally::default();
+    // Its reader may take any time for a portion.
+    let heartbeat = Heartbeat::start(config, operation.id, runner);
+    let exported = all(connection, operation, runner, (destination, &mut tally), observe).await;
+    drop(heartbeat);
+    let (end, problem) = match &exported {
+        Ok(end) => (*end, None),
+        Err(error) => (End::Failed, Some(error.to_string())),
+    };
+    let ended = operations::end(connection, operation.id, runner, end, problem.as_deref()).await;
+    if exported.is_ok() {
+        ended?;
+    } else if let Err(error) = ended {
+        tracing::warn!(operation.id = %operation.id, "export {} failed, which can't be noted now: a worker notes it later: {error}", operation.id);
+    }
+    Ok(Outcome { operation_id: operation.id, end: exported?, tally, skipped: BTreeMap::new() })
+}
+
+async fn all(
     connection: &mut Connection,
     operation: &Operation,
     runner: &str,
-    mut write: impl FnMut(&Letter) -> std::io::Result<()>,
-    mut observe: impl FnMut(&Tally),
-) -> Result<Tally, Error> {
+    (destination, tally): (&mut impl Destination, &mut Tally),
+    mut observe: impl FnMut(&Tally) + Send,
+) -> Result<End, Error> {
     let Some(filter) = &operation.filter else {
         return Err(Error::Conflict("another version of the program began it".to_owned()));
     };
-    let mut tally = Tally::default();
     loop {
-        if operations::beat(connection, operation.id, runner, &tally).await? != Order::GoOn {
-            operations::end(connection, operation.id, runner, End::Cancelled, None).await?;
-            return Ok(tally);
+        match operations::beat(connection, operation.id, runner, tally).await? {
+            Order::GoOn => {}
+            Order::Stop => return Ok(End::Cancelled),
+            Order::GivenAway => return Err(Error::TakenOver(operation.id)),
         }
-        observe(&tally);
+        observe(tally);
         let limit = operation.letters_max.map_or(PAGE, |max| PAGE.min(max - tally.done));
         let before = operation.started_at;
         let page = claims::page(connection, filter, before, tally.cursor, limit.max(0)).await?;
@@ -85,14 +127,20 @@ pub async fn export(
         for portion in portions(&page) {
             let letters = show::letters(connection, &portion).await?;
             let ids: Vec<Uuid> = letters.iter().map(|letter| letter.id).collect();
-            // Noted first: what somebody may have seen stands in the audit.
+            // Noted first: what may have been seen stands in the audit.
             audit::note(connection, &ids, Deed::Export, &operation.actor, Some(operation.id))
                 .await?;
-            letters.iter().try_for_each(&mut write)?;
+            let mut lines = Vec::new();
+            for letter in &letters {
+                serde_json::to_writer(&mut lines, &line(letter)).map_err(io::Error::from)?;
+                lines.push(b'\n');
+            }
+            destination.write(lines).await?;
             tally.done += i64::try_from(letters.len()).unwrap_or(i64::MAX);
         }
         tally.cursor = Some(last.order);
     }
-    operations::end(connection, operation.id, runner, End::Done, None).await?;
-    Ok(tally)
+    destination.finish().await?;
+    operations::beat(connection, operation.id, runner, tally).await?;
+    Ok(End::Done)
 }

@@ -69,11 +69,24 @@ async fn keep_one(
         let connecting = connection::connect_to_search(config.database_url()?, &name);
         open.insert(answered(connecting).await?)
     };
+    let ending = operations::end_silent_exports(connection, SILENT_S);
+    bounded(config.database_timeout(), ending).await?;
     let taking = operations::take(connection, runner, SILENT_S, None);
     let taken = bounded(config.database_timeout(), taking).await?;
     let Some(operation) = taken else { return Ok(false) };
     tracing::info!(operation.id = %operation.id, "running operation {} on dead letters", operation.id);
-    let outcome = run::run(connection, config, operation, runner, |_| {}).await?;
+    let id = operation.id;
+    let outcome = match run::run(connection, config, operation, runner, |_| {}).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let text = error.to_string();
+            let noting = operations::note_problem(connection, id, runner, &text);
+            if let Err(unnoted) = bounded(config.database_timeout(), noting).await {
+                tracing::debug!("why operation {id} does not get on is not noted: {unnoted}");
+            }
+            return Err(error);
+        }
+    };
     tracing::info!(
         operation.id = %outcome.operation_id,
         done = outcome.tally.done,

@@ -9,11 +9,13 @@
 pub mod error;
 
 pub mod eligible;
+pub mod filter_check;
 mod history_check;
 pub mod selection;
 
 pub mod edit;
 pub mod export;
+mod heartbeat;
 pub mod mask;
 pub mod rejections;
 pub mod run;

@@ -4,7 +4,7 @@
 //! and not settled; whoever takes the operation over publishes those first, for nobody knows
 //! whether they were sent, and a command that comes twice counts once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::domain::dead_letter::State;
 use crate::domain::replay::Replay;
 use crate::message::Message;
-use crate::ops::dead_letters::eligible::{Rules, judge};
+use crate::ops::dead_letters::eligible::{self, Rules, judge};
 use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::selection;
 use crate::ops::dead_letters::sender::Sender;
@@ -62,6 +62,7 @@ pub async fn begin(
     runner: Option<&str>,
 ) -> Result<Operation, Error> {
     let plan = Plan { filter: selection::meant(plan.kind, plan.filter), ..plan };
+    claims::release_of_ended(connection).await?;
     let matched = selection::count(connection, plan.kind, &plan.filter).await?.letters;
     let id = operations::create(connection, &plan, matched, runner).await?;
     let created = operations::find(connection, id).await?;
@@ -258,8 +259,12 @@ impl Running<'_> {
         let ids: Vec<Uuid> = page.iter().map(|key| key.id).collect();
         let changed = answered(claims::change(connection, &ids, change, self.by())).await?;
         self.tally.done += count(changed.len());
-        let from: Vec<&str> = change.from.iter().map(|state| state.as_str()).collect();
-        self.skip(format!("it is not {}", from.join(" or ")), ids.len() - changed.len());
+        let changed: HashSet<Uuid> = changed.iter().map(|letter| letter.id).collect();
+        let left: Vec<Uuid> = ids.into_iter().filter(|id| !changed.contains(id)).collect();
+        for (state, letters) in answered(claims::count_by_state(connection, &left)).await? {
+            let why = eligible::why_unchanged(self.kind, state);
+            self.skip(why.to_owned(), usize::try_from(letters).unwrap_or_default());
+        }
         Ok(())
     }
 

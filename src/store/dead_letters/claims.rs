@@ -144,6 +144,21 @@ pub async fn change(
     Ok(changed)
 }
 
+/// How many of these letters are in which state.
+pub async fn count_by_state(
+    connection: &mut Connection,
+    ids: &[Uuid],
+) -> Result<Vec<(State, i64)>, Error> {
+    let rows = sqlx::query!(
+        r#"select state as "state: State", count(*) as "letters!" from dead_letter
+        where id = any($1) group by state order by state"#,
+        ids
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.state, row.letters)).collect())
+}
+
 /// Where the letters stand that the operation touched last.
 pub async fn states(
     connection: &mut Connection,

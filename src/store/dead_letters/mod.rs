@@ -9,6 +9,7 @@ pub mod filter;
 mod state;
 
 pub mod groups;
+pub mod known;
 pub mod list;
 pub mod show;
 
