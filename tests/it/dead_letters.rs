@@ -2,6 +2,7 @@
 
 mod archive;
 mod bulk;
+mod bytes;
 mod commands;
 mod cut;
 mod edit;
