@@ -16,7 +16,9 @@ pub const BODY_HASH: &str = "x-body-sha256";
 /// The header with the priority that a dead letter's command came with. The letter has none itself: a
 /// broker would deliver it before others.
 pub const PRIORITY: &str = "x-priority";
-/// The header that keeps a `timestamp` which is no time of the calendar, in seconds.
+/// The header with the expiration that a dead letter's command came with. The letter itself does not expire.
+pub const EXPIRATION: &str = "x-expiration";
+/// The header that keeps a `timestamp` which can't be when its message was sent, as it came.
 pub const UNREADABLE_TIMESTAMP: &str = "x-unreadable-timestamp";
 
 /// A message to publish, or one that was delivered.
@@ -56,8 +58,22 @@ pub struct Properties {
     pub user_id: Option<String>,
     /// On a delivery: as its publisher set it; brokers from 4.0 on deliver by it.
     pub priority: Option<u8>,
+    /// On a delivery: after how many milliseconds it would have expired, as its publisher set it. Never
+    /// sent on.
+    pub expiration: Option<String>,
     /// Whole seconds, as AMQP has it.
     pub timestamp: Option<DateTime<Utc>>,
     /// Field tables, arrays and scalars as the JSON values nearest to them.
     pub headers: BTreeMap<String, serde_json::Value>,
+}
+
+/// The seconds of the years 2000 to 2099. AMQP has seconds: a publisher that writes milliseconds or zero
+/// does not say when it sent a message.
+const SENT_SECONDS: std::ops::Range<i64> = 946_684_800..4_102_444_800;
+
+/// When a message was sent, by its `timestamp`; nothing if that can't be.
+#[must_use]
+pub fn sent_at(timestamp: u64) -> Option<DateTime<Utc>> {
+    let seconds = i64::try_from(timestamp).ok().filter(|seconds| SENT_SECONDS.contains(seconds))?;
+    DateTime::from_timestamp(seconds, 0)
 }

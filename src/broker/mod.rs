@@ -19,4 +19,5 @@ pub mod probe;
 pub mod publisher;
 
 mod greeting;
+mod header_values;
 mod properties;

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use chrono::DateTime;
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use serde_json::{Map, Number, Value};
+use lapin::types::{FieldTable, ShortString};
+use serde_json::Value;
 
-use crate::message::{Message, Properties, UNREADABLE_TIMESTAMP};
+use super::header_values::{amqp, json};
+use crate::message::{Message, Properties, UNREADABLE_TIMESTAMP, sent_at};
 
 /// AMQP's delivery mode of a message that survives a restart.
 const PERSISTENT: u8 = 2;
-/// Deeper tables are cut: no publisher of ours nests, and a hostile one may not overflow us.
-const DEPTH_MAX: usize = 8;
 
 /// A delivery as plain data.
 pub(super) fn message(
@@ -23,13 +21,10 @@ pub(super) fn message(
 ) -> Message {
     let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
     let headers = properties.headers().as_ref().map(|table| {
-        table.inner().iter().map(|(key, value)| (key.to_string(), json(value, 0))).collect()
+        table.inner().iter().map(|(key, value)| (key.to_string(), json(value))).collect()
     });
     let mut headers: BTreeMap<String, Value> = headers.unwrap_or_default();
-    let timestamp = properties
-        .timestamp()
-        .and_then(|seconds| i64::try_from(seconds).ok())
-        .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    let timestamp = properties.timestamp().and_then(sent_at);
     if let (Some(seconds), None) = (properties.timestamp(), timestamp) {
         headers.insert(UNREADABLE_TIMESTAMP.to_owned(), Value::from(*seconds));
     }
@@ -46,6 +41,7 @@ pub(super) fn message(
             app_id: text(properties.app_id()),
             user_id: text(properties.user_id()),
             priority: *properties.priority(),
+            expiration: text(properties.expiration()),
             timestamp,
             headers,
         },
@@ -53,7 +49,8 @@ pub(super) fn message(
     }
 }
 
-/// The properties to publish with. The broker refuses any `user_id` but the connection's own.
+/// The properties to publish with; without an expiration, as a message that expires leaves its place in the
+/// queue. The broker refuses any `user_id` but the connection's own.
 pub(super) fn of(properties: &Properties) -> BasicProperties {
     let mut out = BasicProperties::default().with_delivery_mode(PERSISTENT);
     if let Some(user) = &properties.user_id {
@@ -83,90 +80,27 @@ pub(super) fn of(properties: &Properties) -> BasicProperties {
     if let Some(priority) = properties.priority {
         out = out.with_priority(priority);
     }
-    if let Some(seconds) = properties.timestamp.and_then(|at| u64::try_from(at.timestamp()).ok()) {
+    let as_it_came = properties.headers.get(UNREADABLE_TIMESTAMP).and_then(Value::as_u64);
+    let timestamp = properties.timestamp.and_then(|at| u64::try_from(at.timestamp()).ok());
+    if let Some(seconds) = timestamp.or(as_it_came) {
         out = out.with_timestamp(seconds);
     }
-    if !properties.headers.is_empty() {
-        let mut table = FieldTable::default();
-        for (key, value) in &properties.headers {
+    let mut table = FieldTable::default();
+    for (key, value) in &properties.headers {
+        if key != UNREADABLE_TIMESTAMP {
             table.insert(key.as_str().into(), amqp(value));
         }
+    }
+    if !table.inner().is_empty() {
         out = out.with_headers(table);
     }
     out
 }
 
-/// The JSON value nearest to an AMQP one.
-fn json(value: &AMQPValue, depth: usize) -> Value {
-    if depth >= DEPTH_MAX {
-        return Value::Null;
-    }
-    match value {
-        AMQPValue::Boolean(value) => Value::Bool(*value),
-        AMQPValue::ShortShortInt(value) => Value::from(*value),
-        AMQPValue::ShortShortUInt(value) => Value::from(*value),
-        AMQPValue::ShortInt(value) => Value::from(*value),
-        AMQPValue::ShortUInt(value) => Value::from(*value),
-        AMQPValue::LongInt(value) => Value::from(*value),
-        AMQPValue::LongUInt(value) => Value::from(*value),
-        AMQPValue::LongLongInt(value) => Value::from(*value),
-        AMQPValue::Float(value) => number(f64::from(*value)),
-        AMQPValue::Double(value) => number(*value),
-        AMQPValue::DecimalValue(value) => {
-            Value::String(format!("{}e-{}", value.value, value.scale))
-        }
-        AMQPValue::ShortString(value) => Value::String(value.to_string()),
-        AMQPValue::LongString(value) => {
-            Value::String(String::from_utf8_lossy(value.as_bytes()).into_owned())
-        }
-        AMQPValue::Timestamp(value) => Value::from(*value),
-        AMQPValue::ByteArray(value) => {
-            Value::String(String::from_utf8_lossy(value.as_slice()).into_owned())
-        }
-        AMQPValue::FieldArray(values) => {
-            Value::Array(values.as_slice().iter().map(|value| json(value, depth + 1)).collect())
-        }
-        AMQPValue::FieldTable(table) => {
-            let pairs = table.inner().iter();
-            Value::Object(
-                pairs
-                    .map(|(key, value)| (key.to_string(), json(value, depth + 1)))
-                    .collect::<Map<_, _>>(),
-            )
-        }
-        AMQPValue::Void => Value::Null,
-    }
-}
-
-fn number(value: f64) -> Value {
-    Number::from_f64(value).map_or(Value::Null, Value::Number)
-}
-
-/// The AMQP value nearest to a JSON one.
-fn amqp(value: &Value) -> AMQPValue {
-    match value {
-        Value::Null => AMQPValue::Void,
-        Value::Bool(value) => AMQPValue::Boolean(*value),
-        Value::Number(value) => match value.as_i64() {
-            Some(integer) => AMQPValue::LongLongInt(integer),
-            None => AMQPValue::Double(value.as_f64().unwrap_or_default()),
-        },
-        Value::String(text) => AMQPValue::LongString(LongString::from(text.as_str())),
-        Value::Array(values) => {
-            AMQPValue::FieldArray(values.iter().map(amqp).collect::<Vec<_>>().into())
-        }
-        Value::Object(pairs) => {
-            let mut table = FieldTable::default();
-            for (key, value) in pairs {
-                table.insert(key.as_str().into(), amqp(value));
-            }
-            AMQPValue::FieldTable(table)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+    use lapin::types::AMQPValue;
     use lapin::types::parsing::{parse_short_string, parse_value};
 
     use super::*;
@@ -183,6 +117,7 @@ mod tests {
             app_id: Some("a".into()),
             user_id: None,
             priority: Some(9),
+            expiration: None,
             timestamp: DateTime::from_timestamp(1_700_000_000, 0),
             headers: [
                 ("n".to_owned(), Value::from(3)),
@@ -195,14 +130,22 @@ mod tests {
 
     #[test]
     fn a_timestamp_that_is_no_time_is_kept_among_the_headers() {
-        for (seconds, is_time) in
-            [(0, true), (8_210_266_876_799, true), (8_210_266_876_800, false), (u64::MAX, false)]
-        {
+        for (seconds, is_time) in [
+            (0, false),
+            (946_684_799, false),
+            (946_684_800, true),
+            (4_102_444_799, true),
+            (4_102_444_800, false),
+            // Milliseconds.
+            (1_790_000_000_000, false),
+            (u64::MAX, false),
+        ] {
             let properties = BasicProperties::default().with_timestamp(seconds);
             let read = message("e", "k", &properties, vec![]).properties;
             assert_eq!(read.timestamp.is_some(), is_time, "{seconds}");
             let kept = read.headers.get(UNREADABLE_TIMESTAMP).and_then(Value::as_u64);
             assert_eq!(kept, (!is_time).then_some(seconds));
+            assert_eq!(*of(&read).timestamp(), Some(seconds), "it goes back as it came");
         }
     }
 
@@ -212,7 +155,7 @@ mod tests {
         for _ in 0..1000 {
             value = AMQPValue::FieldArray(vec![value].into());
         }
-        assert_eq!(json(&value, 0).to_string(), "[[[[[[[[null]]]]]]]]");
+        assert_eq!(json(&value).to_string(), "[[[[[[[[null]]]]]]]]");
     }
 
     /// Upstream fails at the first and never returns from the second: see `vendor/README.md`.
@@ -229,6 +172,6 @@ mod tests {
         value.reverse();
         let (rest, value) = parse_value(&value[..]).unwrap();
         assert!(rest.is_empty());
-        assert_eq!(json(&value, 0).to_string(), "[[[[[[[[null]]]]]]]]");
+        assert_eq!(json(&value).to_string(), "[[[[[[[[null]]]]]]]]");
     }
 }

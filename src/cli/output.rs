@@ -100,6 +100,14 @@ impl Output {
         self.out.flush()
     }
 
+    /// Prints lines for people: a publisher's text can't command the terminal.
+    pub(super) fn text(&mut self, text: &str) -> io::Result<()> {
+        for line in text.lines() {
+            writeln!(self.out, "{}", printable(line))?;
+        }
+        self.out.flush()
+    }
+
     /// Prints bytes as they are.
     pub(super) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)?;

@@ -3,8 +3,7 @@
 //! What is masked is decided the safe way round: everything but the words that are known to be
 //! nobody's own. A body that is no JSON is shown as text, or not at all where it has to be masked.
 
-use serde_json::Value;
-
+use crate::ops::dead_letters::json_text::{self, Node};
 use crate::ops::dead_letters::mask;
 
 /// Stands for a value that is not shown.
@@ -67,63 +66,85 @@ pub(super) struct Line {
     pub(super) is_marked: bool,
 }
 
-/// The body, with the place marked that the JSON pointer names, or the nearest one around it.
+/// The body in its own words, with the place marked that the JSON pointer names, or the nearest one around
+/// it.
 pub(super) fn document(body: &[u8], pointer: Option<&str>, masking: Masking) -> Document {
     let is_masked = masking != Masking::Open;
-    match serde_json::from_slice::<Value>(body) {
-        Ok(value) => {
-            let marked = pointer.map(|pointer| nearest(&value, pointer));
+    let parsed = match str::from_utf8(body) {
+        Ok(text) => json_text::parsed(text),
+        Err(_) => None,
+    };
+    match parsed {
+        Some(node) => {
+            let marked = pointer.map(|pointer| nearest(&node, pointer));
             let document = Document { is_masked, ..Document::default() };
             let mut writer = Writer { document, marked, masking };
             let root = Place { path: String::new(), key: None, indent: 0, comma: "" };
-            writer.value(&value, &root);
+            writer.value(&node, &root);
             writer.document
         }
-        Err(error) if is_masked => {
-            Document { problem: Some(not_json(&error)), is_masked, ..Document::default() }
+        None if is_masked => {
+            Document { problem: Some(problem(body).0), is_masked, ..Document::default() }
         }
-        Err(error) => text(body, &error),
+        None => text(body),
     }
 }
 
-/// The body as it may be edited.
-pub(super) fn editable(body: &[u8]) -> String {
-    match serde_json::from_slice::<Value>(body) {
-        Ok(value) => serde_json::to_string_pretty(&value).unwrap_or_default(),
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
+/// Why a body is not shown as JSON, and in which line of it.
+fn problem(body: &[u8]) -> (String, usize) {
+    if let Err(error) = str::from_utf8(body) {
+        let at = error.valid_up_to();
+        let line = 1 + body[..at].iter().filter(|byte| **byte == b'\n').count();
+        return (format!("Byte {at} is no UTF-8: `\\x` stands before such bytes."), line);
+    }
+    match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+        Err(error) if error.line() > 0 => {
+            let (line, column) = (error.line(), error.column());
+            (format!("No JSON: it breaks off at line {line}, column {column}."), line)
+        }
+        Ok(_) | Err(_) => ("The body can't be read as JSON.".to_owned(), 0),
     }
 }
 
-fn not_json(error: &serde_json::Error) -> String {
-    match error.line() {
-        0 => "The body can't be read as JSON.".to_owned(),
-        line => format!("No JSON: it breaks off at line {line}, column {}.", error.column()),
-    }
-}
-
-fn text(body: &[u8], error: &serde_json::Error) -> Document {
+fn text(body: &[u8]) -> Document {
+    let (problem, marked) = problem(body);
     let shown = &body[..body.len().min(TEXT_BYTES_MAX)];
-    let lines = String::from_utf8_lossy(shown);
+    let (lines, _not_utf8) = json_text::escaped(shown);
     let lines = lines.lines().take(LINES_MAX).enumerate().map(|(place, text)| Line {
         value: text.to_owned(),
-        is_marked: place + 1 == error.line(),
+        is_marked: place + 1 == marked,
         ..Line::default()
     });
     Document {
         lines: lines.collect(),
-        problem: Some(not_json(error)),
+        problem: Some(problem),
         is_cut: shown.len() < body.len(),
         is_masked: false,
     }
 }
 
-/// The pointer, or the longest part of it that leads somewhere.
-fn nearest(value: &Value, pointer: &str) -> String {
-    let mut end = pointer.len();
-    while value.pointer(&pointer[..end]).is_none() {
-        end = pointer[..end].rfind('/').unwrap_or_default();
+/// The longest part of the pointer that leads somewhere.
+fn nearest(root: &Node<'_>, pointer: &str) -> String {
+    let mut path = String::new();
+    let mut node = root;
+    for step in pointer.split('/').skip(1) {
+        let inner = match node {
+            Node::Object(fields) => {
+                let key = step.replace("~1", "/").replace("~0", "~");
+                fields
+                    .iter()
+                    .find(|(name, _)| json_text::unquoted(name) == key)
+                    .map(|(_, node)| node)
+            }
+            Node::Array(values) => step.parse::<usize>().ok().and_then(|place| values.get(place)),
+            Node::Scalar(_) => None,
+        };
+        let Some(inner) = inner else { break };
+        node = inner;
+        path.push('/');
+        path.push_str(step);
     }
-    pointer[..end].to_owned()
+    path
 }
 
 struct Writer {
@@ -134,24 +155,26 @@ struct Writer {
 
 struct Place<'a> {
     path: String,
-    key: Option<&'a str>,
+    /// In its quotes, and as it is meant.
+    key: Option<(&'a str, &'a str)>,
     indent: usize,
     comma: &'static str,
 }
 
 impl Writer {
-    fn value(&mut self, value: &Value, place: &Place<'_>) {
-        match value {
-            Value::Object(fields) if !fields.is_empty() => {
+    fn value(&mut self, node: &Node<'_>, place: &Place<'_>) {
+        match node {
+            Node::Object(fields) if !fields.is_empty() => {
                 self.line(place, "{".to_owned(), "", "");
                 let last = fields.len() - 1;
                 for (number, (key, value)) in fields.iter().enumerate() {
-                    let escaped = key.replace('~', "~0").replace('/', "~1");
-                    self.value(value, &place.inner(&escaped, Some(key), number == last));
+                    let name = json_text::unquoted(key);
+                    let escaped = name.replace('~', "~0").replace('/', "~1");
+                    self.value(value, &place.inner(&escaped, Some((key, &name)), number == last));
                 }
                 self.close(place, "}");
             }
-            Value::Array(elements) if !elements.is_empty() => {
+            Node::Array(elements) if !elements.is_empty() => {
                 self.line(place, "[".to_owned(), "", "");
                 let last = elements.len() - 1;
                 for (number, value) in elements.iter().enumerate() {
@@ -160,18 +183,18 @@ impl Writer {
                 }
                 self.close(place, "]");
             }
-            Value::Object(_) => self.line(place, "{}".to_owned(), "", place.comma),
-            Value::Array(_) => self.line(place, "[]".to_owned(), "", place.comma),
-            Value::Null | Value::Bool(_) => {
-                self.line(place, value.to_string(), "word", place.comma);
+            Node::Object(_) => self.line(place, "{}".to_owned(), "", place.comma),
+            Node::Array(_) => self.line(place, "[]".to_owned(), "", place.comma),
+            Node::Scalar(text @ ("null" | "true" | "false")) => {
+                self.line(place, (*text).to_owned(), "word", place.comma);
             }
-            Value::Number(_) | Value::String(_) if self.masking.hides(place.key) => {
-                let quote = if value.is_string() { "\"" } else { "" };
+            Node::Scalar(text) if self.masking.hides(place.name()) => {
+                let quote = if text.starts_with('"') { "\"" } else { "" };
                 self.line(place, format!("{quote}{MASK}{quote}"), "mask", place.comma);
             }
-            Value::Number(number) => self.line(place, number.to_string(), "number", place.comma),
-            Value::String(_) => {
-                self.line(place, shortened(&value.to_string()), "string", place.comma);
+            Node::Scalar(text) => {
+                let class = if text.starts_with('"') { "string" } else { "number" };
+                self.line(place, shortened(text), class, place.comma);
             }
         }
     }
@@ -181,9 +204,7 @@ impl Writer {
             self.document.is_cut = true;
             return;
         }
-        let key = place.key.map_or_else(String::new, |key| {
-            format!("{}: ", shortened(&Value::from(key).to_string()))
-        });
+        let key = place.key.map_or_else(String::new, |(key, _)| format!("{}: ", shortened(key)));
         self.document.lines.push(Line {
             indent: "  ".repeat(place.indent),
             key,
@@ -210,7 +231,11 @@ impl Writer {
 }
 
 impl Place<'_> {
-    fn inner<'a>(&self, step: &str, key: Option<&'a str>, is_last: bool) -> Place<'a> {
+    fn name(&self) -> Option<&str> {
+        self.key.map(|(_, name)| name)
+    }
+
+    fn inner<'a>(&self, step: &str, key: Option<(&'a str, &'a str)>, is_last: bool) -> Place<'a> {
         Place {
             path: format!("{}/{step}", self.path),
             key,
@@ -231,6 +256,8 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn text_of(document: &Document) -> String {
@@ -271,6 +298,20 @@ mod tests {
             assert_eq!(lines.len(), 1, "{pointer}");
             assert_eq!(format!("{}{}", lines[0].key, lines[0].value), marked, "{pointer}");
         }
+    }
+
+    #[test]
+    fn what_is_there_is_shown_as_it_is() {
+        let body = br#"{"a":1.10,"a":123456789012345678901234,"b":"\u00e9"}"#;
+        let shown = text_of(&document(body, None, Masking::Open));
+        assert_eq!(
+            shown,
+            "{\n  \"a\": 1.10,\n  \"a\": 123456789012345678901234,\n  \"b\": \"\\u00e9\"\n}\n"
+        );
+        let latin = document(b"{\n\"name\":\"caf\xe9\"}", None, Masking::Open);
+        assert!(latin.problem.is_some_and(|text| text.contains("Byte 13")));
+        assert_eq!(latin.lines[1].value, "\"name\":\"caf\\xE9\"}");
+        assert!(latin.lines[1].is_marked);
     }
 
     #[test]

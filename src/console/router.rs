@@ -36,6 +36,7 @@ pub(super) fn of(app: Shared) -> Router {
         }
     }
     let edit = post(letters::edit::save).get(letters::edit::form);
+    let upload = post(letters::edit::upload);
     let pages = Router::new()
         .route("/", get(|| async { Redirect::to("/letters") }))
         .route("/letters", get(letters::page::list))
@@ -46,6 +47,8 @@ pub(super) fn of(app: Shared) -> Router {
         .route("/letters/{id}", get(letters::page::show))
         .route("/letters/{id}/unmask", post(letters::page::unmask))
         .route("/letters/{id}/edit", edit.layer(DefaultBodyLimit::max(LETTER_FORM_BYTES_MAX)))
+        .route("/letters/{id}/body", get(letters::edit::download))
+        .route("/letters/{id}/upload", upload.layer(DefaultBodyLimit::max(LETTER_FORM_BYTES_MAX)))
         .route("/operations", get(operations::list))
         .route("/operations/{id}", get(operations::show))
         .route("/operations/{id}/cancel", post(operations::cancel))

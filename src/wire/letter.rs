@@ -18,7 +18,7 @@ use super::replay;
 use crate::domain::command::Operation;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::Reason;
-use crate::message::{BODY_BYTES_MAX, Message, PRIORITY};
+use crate::message::{BODY_BYTES_MAX, EXPIRATION, Message, PRIORITY};
 
 /// Longest word that is taken over from a header.
 const WORD_BYTES_MAX: usize = 64;
@@ -114,6 +114,9 @@ pub fn read(mut message: Message, reading: Reading<'_>) -> Letter {
         let said = message.properties.headers.get(PRIORITY).and_then(Value::as_u64);
         message.properties.priority = said.and_then(|priority| u8::try_from(priority).ok());
     }
+    if message.properties.expiration.is_none() {
+        message.properties.expiration = header(&message, EXPIRATION).map(str::to_owned);
+    }
     let headers = std::mem::take(&mut message.properties.headers);
     let (provenance, headers) =
         headers.into_iter().partition(|(name, _)| own_headers::is_own(name));
@@ -193,7 +196,7 @@ fn by_broker(message: &Message, reading: Reading<'_>) -> Option<Death> {
     let routing_key = death.get("routing-keys").and_then(|keys| keys.get(0)?.as_str());
     let routing_key = routing_key.unwrap_or(&message.routing_key).to_owned();
     let original = Message { routing_key, ..message.clone() };
-    let seconds = death.get("time").and_then(Value::as_i64);
+    let seconds = death.get("time").and_then(seconds);
     Some(Death {
         id: unwritten_id(&original, &reason, reading),
         lane: queue
@@ -232,6 +235,11 @@ fn by_nobody(message: &Message, reading: Reading<'_>) -> Death {
         routing_key: message.routing_key.clone(),
         user_id: message.properties.user_id.clone(),
     }
+}
+
+/// A time of the broker, in seconds: of AMQP's own type, which stands as text.
+fn seconds(time: &Value) -> Option<i64> {
+    time.as_i64().or_else(|| time.get("amqp:timestamp")?.as_str()?.parse().ok())
 }
 
 fn position(message: &Message) -> Option<QueuePosition> {
@@ -315,6 +323,7 @@ mod tests {
         let mut original = original();
         original.properties.user_id = Some("upstream".to_owned());
         original.properties.priority = Some(9);
+        original.properties.expiration = Some("60000".to_owned());
         let dead = letter(&original, "/linkCustomers/12/customer/id: expected a number");
         assert_eq!(dead.properties.priority, None, "the dead letters keep their order");
         let read = read(dead, reading());
@@ -381,7 +390,7 @@ mod tests {
         dead.exchange = "dead".to_owned();
         let death = json!([{
             "reason": "delivery_limit", "queue": "commands.main", "exchange": "commands",
-            "routing-keys": ["acme.update"], "count": 1, "time": 1_600_000_000,
+            "routing-keys": ["acme.update"], "count": 1, "time": { "amqp:timestamp": "1600000000" },
         }]);
         dead.properties.headers.insert("x-death".to_owned(), death);
         let read = read(dead.clone(), reading());

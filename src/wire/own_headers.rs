@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
-use crate::message::{BODY_HASH, BODY_LENGTH, PRIORITY, UNREADABLE_TIMESTAMP};
+use crate::message::{BODY_HASH, BODY_LENGTH, EXPIRATION, PRIORITY, UNREADABLE_TIMESTAMP};
 
 /// Names the letter that a message is a replay of.
 pub(super) const REPLAY_OF: &str = "replay-of";
@@ -25,7 +25,7 @@ pub(super) const HEADERS_DROPPED: &str = "x-headers-dropped";
 
 /// Headers that the worker or the broker adds on a message's way, and those that lead a message to
 /// further queues. A replay goes without them.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
     "CC",
     "BCC",
     UNREADABLE_TIMESTAMP,
@@ -47,6 +47,7 @@ const NAMES: [&str; 28] = [
     HEADERS_DROPPED,
     "x-user-id",
     PRIORITY,
+    EXPIRATION,
     "x-delivery-count",
     "x-acquired-count",
     "x-death",

@@ -22,6 +22,8 @@ struct Parked {
     user_id: Option<String>,
     /// Not in the documents of earlier releases.
     priority: Option<u8>,
+    /// Not in the documents of earlier releases.
+    expiration: Option<String>,
     timestamp: Option<DateTime<Utc>>,
     headers: BTreeMap<String, Value>,
 }
@@ -42,6 +44,7 @@ pub fn encode(message: &Message) -> String {
         app_id: properties.app_id,
         user_id: properties.user_id,
         priority: properties.priority,
+        expiration: properties.expiration,
         timestamp: properties.timestamp,
         headers: properties.headers,
     };
@@ -63,6 +66,7 @@ pub fn decode(document: &str, body: Vec<u8>) -> Option<Message> {
         app_id: parked.app_id,
         user_id: parked.user_id,
         priority: parked.priority,
+        expiration: parked.expiration,
         timestamp: parked.timestamp,
         headers: parked.headers,
     };
@@ -90,6 +94,7 @@ mod tests {
                 app_id: text("a"),
                 user_id: text("u"),
                 priority: Some(9),
+                expiration: Some("1000".to_owned()),
                 timestamp: DateTime::from_timestamp(1_700_000_000, 0),
                 headers: serde_json::from_value(headers).unwrap(),
             },

@@ -14,7 +14,7 @@ use super::result::json;
 use crate::domain::command::Operation;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::{Reason, Rejection};
-use crate::message::{Message, PRIORITY, Properties};
+use crate::message::{EXPIRATION, Message, PRIORITY, Properties};
 
 /// Longest detail that is said, in bytes.
 pub(super) const DETAIL_BYTES_MAX: usize = 1024;
@@ -175,6 +175,10 @@ pub fn dead_letter(
     if let Some(priority) = letter.properties.priority.take() {
         headers.insert(PRIORITY.to_owned(), Value::from(priority));
     }
+    headers.remove(EXPIRATION);
+    if let Some(expiration) = letter.properties.expiration.take() {
+        headers.insert(EXPIRATION.to_owned(), Value::from(expiration));
+    }
     let said = [
         ("x-dead-letter-id", Value::from(id.to_string())),
         ("x-reason", Value::from(rejection.reason.as_str())),
@@ -231,7 +235,7 @@ fn value_bytes(value: &Value) -> usize {
 /// Bytes as hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The text's beginning, of at most so many bytes.

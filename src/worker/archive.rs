@@ -247,6 +247,7 @@ fn read(
             "content_type": properties.content_type,
             "content_encoding": properties.content_encoding,
             "priority": properties.priority,
+            "expiration": properties.expiration,
         }),
         command_id: properties.message_id.filter(|id| !id.is_empty()),
         correlation_id: properties.correlation_id,

@@ -14,9 +14,9 @@ use crate::cli::ask::WhoArgs;
 use crate::cli::output::note;
 use crate::cli::{Context, Exit, Refusal};
 use crate::domain::dead_letter::State;
-use crate::ops::dead_letters::edit;
 use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::run;
+use crate::ops::dead_letters::{edit, json_text};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, Deed};
 use crate::store::dead_letters::filter::Filter;
@@ -122,17 +122,26 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// The body as somebody has corrected it; `None` if nothing was changed.
 fn in_editor(letter: &Letter, routing_key: &str) -> anyhow::Result<Option<Vec<u8>>> {
-    let formatted = serde_json::from_slice::<serde_json::Value>(&letter.body)
-        .and_then(|body| serde_json::to_vec_pretty(&body));
-    let given = formatted.unwrap_or_else(|_| letter.body.clone());
-    let file = Scratch::with(&given)?;
+    let original = json_text::text(&letter.body).map_err(|why| {
+        let id = letter.id;
+        Refusal::Conflict(format!(
+            "{why}: get it with `dead-letters download {id} --file F`, change it there, and use --file F"
+        ))
+    })?;
+    let given = json_text::indented(original).unwrap_or_else(|| original.to_owned());
+    let file = Scratch::with(given.as_bytes())?;
     note(&format!("{}: {}", letter.reason, letter.detail));
     loop {
         file.open_editor()?;
-        let body = fs::read(&file.0).context("the edited file is gone")?;
-        if body == given {
+        let edited = fs::read(&file.0).context("the edited file is gone")?;
+        // An editor may end the last line.
+        if edited.trim_ascii_end() == given.trim_ascii_end().as_bytes() {
             return Ok(None);
         }
+        let body = match str::from_utf8(&edited) {
+            Ok(edited) => json_text::merged(original, edited).into_bytes(),
+            Err(_) => edited,
+        };
         match edit::check(letter, routing_key, &body) {
             Ok(()) => return Ok(Some(body)),
             Err(error) => note(&format!("{error}; Enter opens it again, Ctrl-C gives up")),

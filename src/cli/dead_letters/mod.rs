@@ -1,6 +1,7 @@
 //! `partner-program dead-letters`
 
 mod act;
+mod download;
 mod edit;
 mod export;
 mod filter;
@@ -34,6 +35,7 @@ pub(super) enum Action {
     Groups(list::GroupsArgs),
     Show(show::Args),
     Replay(act::ReplayArgs),
+    Download(download::Args),
     Edit(edit::Args),
     Discard(act::DiscardArgs),
     Restore(act::RestoreArgs),
@@ -60,6 +62,7 @@ async fn dispatch(
         Action::Groups(args) => list::groups(&args, connection, context).await,
         Action::Show(args) => show::run(&args, connection, context).await,
         Action::Replay(args) => act::replay(&args, connection, context).await,
+        Action::Download(args) => download::run(&args, connection, context).await,
         Action::Edit(args) => edit::run(&args, connection, context).await,
         Action::Discard(args) => act::discard(&args, connection, context).await,
         Action::Restore(args) => act::restore(&args, connection, context).await,

@@ -9,8 +9,8 @@ use crate::cli::output::{moment, note, or_dash};
 use crate::cli::{Context, Exit};
 use crate::ops::dead_letters::eligible;
 use crate::ops::dead_letters::error::Error;
-use crate::ops::dead_letters::export;
 use crate::ops::dead_letters::mask::masked;
+use crate::ops::dead_letters::{export, json_text};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, Deed};
 use crate::store::dead_letters::show::{self, Letter};
@@ -56,11 +56,15 @@ pub(super) async fn run(
     if context.output.is_for_people() {
         context.output.rows(&timeline)?;
         match (view.get("body"), view.get("body_base64")) {
-            (Some(Value::String(text)), _) if args.unmask => {
-                match serde_json::from_str::<Value>(text) {
-                    Ok(body) => context.output.document(&body)?,
-                    Err(_) => context.output.document(&text)?,
+            _ if args.unmask => {
+                let (text, not_utf8) = json_text::escaped(&letter.body);
+                if let Some(at) = not_utf8 {
+                    note(&format!(
+                        "byte {at} of the body is no UTF-8: `\\x` stands before such bytes"
+                    ));
                 }
+                let text = json_text::indented(&text).unwrap_or(text);
+                context.output.text(&text)?;
             }
             (Some(Value::Null) | None, None) => {
                 note(&format!(

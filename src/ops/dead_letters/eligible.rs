@@ -3,7 +3,7 @@
 //! What a worker would refuse again without looking at its data is not worth a replay: it needs an
 //! edited copy. Everything else is for the worker to decide anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::broker::topology;
 use crate::config::Config;
 use crate::domain::dead_letter::State;
 use crate::domain::rejection::Reason;
-use crate::message::{BODY_HASH, BODY_LENGTH, Message, Properties};
+use crate::message::{BODY_HASH, BODY_LENGTH, Message, Properties, UNREADABLE_TIMESTAMP};
 use crate::ops::priority;
 use crate::store::dead_letters::operations::Kind;
 use crate::store::dead_letters::show::Letter;
@@ -134,6 +134,11 @@ fn replay(letter: &Letter, config: &Config) -> Message {
 pub(super) fn original(letter: &Letter, exchange: &str) -> Message {
     let property =
         |name: &str| letter.properties.get(name).and_then(Value::as_str).map(str::to_owned);
+    let mut headers: BTreeMap<String, Value> =
+        letter.headers.as_object().into_iter().flatten().map(owned).collect();
+    // Goes back into the property that it came in.
+    let timestamp = letter.provenance.get(UNREADABLE_TIMESTAMP);
+    headers.extend(timestamp.map(|value| (UNREADABLE_TIMESTAMP.to_owned(), value.clone())));
     Message {
         exchange: exchange.to_owned(),
         routing_key: letter.routing_key.clone(),
@@ -151,8 +156,9 @@ pub(super) fn original(letter: &Letter, exchange: &str) -> Message {
                 .get("priority")
                 .and_then(Value::as_u64)
                 .and_then(|p| p.try_into().ok()),
+            expiration: None,
             timestamp: letter.sent_at,
-            headers: letter.headers.as_object().into_iter().flatten().map(owned).collect(),
+            headers,
         },
         body: letter.body.clone(),
     }

@@ -16,6 +16,7 @@ pub mod selection;
 pub mod edit;
 pub mod export;
 mod heartbeat;
+pub mod json_text;
 pub mod mask;
 pub mod rejections;
 pub mod run;
