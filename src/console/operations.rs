@@ -14,8 +14,9 @@ use crate::console::who::Identity;
 use crate::domain::dead_letter::State;
 use crate::ops::dead_letters::keeper::SILENT_S;
 use crate::store::dead_letters::claims;
+use crate::store::dead_letters::endings::{self, Cancellation};
 use crate::store::dead_letters::filter::Filter;
-use crate::store::dead_letters::operations::{self, Cancellation, Kind, Operation};
+use crate::store::dead_letters::operations::{self, Kind, Operation};
 
 const LIST: i64 = 100;
 
@@ -142,7 +143,7 @@ pub(super) async fn cancel(
 ) -> Result<Redirect, Failure> {
     who.must_be(Role::Operator)?;
     let mut connection = app.database.lend().await?;
-    let cancelled = operations::cancel(&mut connection, id, SILENT_S).await?;
+    let cancelled = endings::cancel(&mut connection, id, SILENT_S).await?;
     claims::release_of_ended(&mut connection).await?;
     connection.give_back();
     if cancelled == Cancellation::NotRunning {

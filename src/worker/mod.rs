@@ -6,6 +6,7 @@
 //! outlives a channel generation and that work would depend on.
 
 mod announce;
+pub(crate) mod answer;
 mod archive;
 mod archive_limits;
 mod attempts;
@@ -50,7 +51,7 @@ mod side_transactions;
 mod split;
 pub(crate) mod supervise;
 mod tenure;
-pub(crate) mod window;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;

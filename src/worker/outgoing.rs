@@ -9,10 +9,11 @@ use crate::domain::rejection::Rejection;
 use crate::message::Message;
 use crate::wire::rejected::Origin;
 use crate::wire::replay;
+use crate::worker::answer::Answer;
 use crate::worker::counters::Counters;
 use crate::worker::dead_letter;
 use crate::worker::intake::Taken;
-use crate::worker::window::{Answer, DropReason, Settled};
+use crate::worker::window::{DropReason, Settled};
 
 /// A message and how much it matters that it arrives.
 pub(super) struct Outgoing {

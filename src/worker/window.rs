@@ -10,11 +10,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::broker::topology;
 use crate::clock::Clock;
 use crate::domain::attempt;
 use crate::domain::enrolment::EnrolmentKey;
-use crate::domain::evaluate::{Outcome, Warning, evaluate};
+use crate::domain::evaluate::{Warning, evaluate};
 use crate::domain::groups::Membership;
 use crate::domain::identity::CustomerId;
 use crate::domain::program::{Catalogue, Org};
@@ -24,13 +23,12 @@ use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::Status;
 use crate::failpoint::{self, Point, Protection};
-use crate::message::Message;
 use crate::store;
 use crate::store::command_log::{CommandKey, Stored};
 use crate::store::commit::{Record, Window};
 use crate::store::fence::Fence;
 use crate::store::session::Session;
-use crate::wire::result;
+use crate::worker::answer::{Answer, answer, stored};
 use crate::worker::evaluation_deadline::Deadline;
 use crate::worker::facts::Facts;
 use crate::worker::holding::{self, Asking, Holding, Holds, Leave};
@@ -61,15 +59,6 @@ pub(super) enum DropReason {
     TakenBack,
     /// Its command took effect before, and the inbox has forgotten it.
     AlreadyApplied,
-}
-
-/// The result of a command, ready to announce.
-pub(super) struct Answer {
-    pub(super) event: Message,
-    /// The copy for `reply_to`.
-    pub(super) reply: Option<Message>,
-    /// Whether it was found in the inbox.
-    pub(super) duplicate: bool,
 }
 
 /// Why a window was not applied. Nothing of it is in the database then, unless the connection
@@ -345,52 +334,6 @@ impl Evaluation<'_> {
         let stored = stored(org, read, &outcome);
         Record { key, stored, effects: outcome.effects, now: self.now }
     }
-}
-
-fn stored(org: &Org, read: &Read, outcome: &Outcome) -> Stored {
-    let envelope = &read.envelope;
-    Stored {
-        org_code: org.code.clone(),
-        body_hash: read.body_hash,
-        operation: envelope.operation,
-        verdict: outcome.verdict(),
-        counts: outcome.counts(),
-        result: result::encode(&read.command, outcome),
-        correlation_id: envelope.correlation_id.clone(),
-        app_id: envelope.app_id.clone(),
-        user_id: envelope.user_id.clone(),
-        traceparent: envelope.traceparent.clone(),
-        sent_at: envelope.sent_at,
-    }
-}
-
-/// The event from what is stored, so that it is the same however often it is announced; the
-/// reply answers the delivery at hand.
-fn answer(key: &CommandKey, stored: &Stored, read: &Read, duplicate: bool) -> Answer {
-    let event = result_event(key, stored);
-    let reply_to = read.envelope.reply_to.as_deref();
-    let reply = reply_to
-        .filter(|queue| !topology::is_own_queue(queue))
-        .map(|reply_to| result::reply(&event, reply_to, read.envelope.correlation_id.as_deref()));
-    Answer { event, reply, duplicate }
-}
-
-/// The result event of a stored command.
-#[must_use]
-pub(crate) fn result_event(key: &CommandKey, stored: &Stored) -> Message {
-    let header = result::ResultHeader {
-        org_code: &stored.org_code,
-        operation: stored.operation,
-        verdict: stored.verdict,
-        counts: stored.counts,
-        command_id: &key.command_id,
-        correlation_id: stored.correlation_id.as_deref(),
-        app_id: stored.app_id.as_deref(),
-        user_id: stored.user_id.as_deref(),
-        sent_at: stored.sent_at,
-        traceparent: stored.traceparent.as_deref(),
-    };
-    result::event(topology::RESULTS, &header, stored.result.clone())
 }
 
 /// What a panic said, if it said anything.

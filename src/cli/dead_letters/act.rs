@@ -10,18 +10,18 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::filter::FilterArgs;
+use super::interrupt::cancel_on_interrupt;
 use crate::cli::ask::{WhoArgs, confirm, positive};
 use crate::cli::output::{Progress, Row, note};
 use crate::cli::{Context, Exit, Refusal};
 use crate::config::Config;
 use crate::domain::dead_letter::State;
-use crate::ops::dead_letters::keeper::SILENT_S;
 use crate::ops::dead_letters::run::{self, Outcome};
 use crate::ops::dead_letters::selection::{self, Bounds, Forecast};
-use crate::store::connection::{self, Connection};
+use crate::store::connection::Connection;
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
-use crate::store::dead_letters::operations::{self, End, Kind, Plan, Tally};
+use crate::store::dead_letters::operations::{End, Kind, Plan, Tally};
 
 /// Between two looks at what came of replays.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -240,22 +240,6 @@ async fn act(
     })?;
     let report = Report::of(kind, &outcome);
     Ok(Some((outcome, report)))
-}
-
-/// Asks for the operation's end when somebody interrupts it.
-pub(super) async fn cancel_on_interrupt(config: Config, id: Uuid) {
-    if tokio::signal::ctrl_c().await.is_err() {
-        return;
-    }
-    note("cancelling: it stops after the letters that it has in hand");
-    let cancelled = async {
-        let mut connection = connection::connect(config.database_url()?, &config.worker_id).await?;
-        operations::cancel(&mut connection, id, SILENT_S).await?;
-        anyhow::Ok(())
-    };
-    if let Err(error) = cancelled.await {
-        note(&format!("can't cancel: {error}; try `dead-letters operations cancel {id}`"));
-    }
 }
 
 async fn dry_run(

@@ -9,8 +9,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::act::cancel_on_interrupt;
 use super::filter::FilterArgs;
+use super::interrupt::cancel_on_interrupt;
 use crate::cli::ask::WhoArgs;
 use crate::cli::output::{Progress, note};
 use crate::cli::{Context, Exit, Refusal};

@@ -5,6 +5,7 @@ mod download;
 mod edit;
 mod export;
 mod filter;
+mod interrupt;
 mod list;
 mod operations;
 mod show;

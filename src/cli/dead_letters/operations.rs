@@ -10,7 +10,8 @@ use crate::ops::dead_letters::keeper::SILENT_S;
 use crate::ops::dead_letters::run;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::claims;
-use crate::store::dead_letters::operations::{self, Cancellation, Kind};
+use crate::store::dead_letters::endings::{self, Cancellation};
+use crate::store::dead_letters::operations::{self, Kind};
 
 /// What was done to many letters at once: how far it is, who wanted it
 #[derive(Subcommand)]
@@ -68,7 +69,7 @@ pub(super) async fn run(
             }
         }
         Action::Show(args) => show(args.id, connection, context).await?,
-        Action::Cancel(args) => match operations::cancel(connection, args.id, SILENT_S).await? {
+        Action::Cancel(args) => match endings::cancel(connection, args.id, SILENT_S).await? {
             Cancellation::Ended => {
                 claims::release_of_ended(connection).await?;
                 note("it has ended; its runner was not heard of any more");

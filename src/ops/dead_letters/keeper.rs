@@ -11,7 +11,7 @@ use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::run;
 use crate::retry::Backoff;
 use crate::store::connection::{self, Connection};
-use crate::store::dead_letters::operations;
+use crate::store::dead_letters::{endings, operations};
 use crate::store::session::{answered, bounded};
 
 /// A runner that was silent for so long is taken for dead.
@@ -69,7 +69,7 @@ async fn keep_one(
         let connecting = connection::connect_to_search(config.database_url()?, &name);
         open.insert(answered(connecting).await?)
     };
-    let ending = operations::end_silent_exports(connection, SILENT_S);
+    let ending = endings::end_silent_exports(connection, SILENT_S);
     bounded(config.database_timeout(), ending).await?;
     let taking = operations::take(connection, runner, SILENT_S, None);
     let taken = bounded(config.database_timeout(), taking).await?;

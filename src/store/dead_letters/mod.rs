@@ -20,6 +20,7 @@ pub mod order;
 pub mod audit;
 pub mod claims;
 pub mod edit;
+pub mod endings;
 pub mod operations;
 pub mod replayed;
 pub mod volume;

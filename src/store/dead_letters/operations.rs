@@ -261,60 +261,6 @@ pub async fn list(connection: &mut Connection, limit: i64) -> Result<Vec<Operati
     Ok(rows.into_iter().map(Operation::from).collect())
 }
 
-/// What a request to cancel an operation has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancellation {
-    /// It has ended, as no runner was heard of.
-    Ended,
-    /// Its runner ends it after the letters that it has in hand.
-    Requested,
-    /// It had ended before, or there is none.
-    NotRunning,
-}
-
-/// Cancels a running operation: at once, if its runner was not heard of for `silent_s` seconds.
-pub async fn cancel(
-    connection: &mut Connection,
-    id: Uuid,
-    silent_s: i32,
-) -> Result<Cancellation, Error> {
-    let has_ended = sqlx::query_scalar!(
-        r#"update dead_letter_operation set cancel_requested = true,
-            state = case when is_silent then 'cancelled' else state end,
-            ended_at = case when is_silent then now() end
-        from (select id, beat_at is null or beat_at < now() - make_interval(secs => $2::int) as is_silent
-            from dead_letter_operation where id = $1 and state = 'running' for update) running
-        where dead_letter_operation.id = running.id
-        returning is_silent as "has_ended!""#,
-        id,
-        silent_s,
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(match has_ended {
-        Some(true) => Cancellation::Ended,
-        Some(false) => Cancellation::Requested,
-        None => Cancellation::NotRunning,
-    })
-}
-
-/// Ends exports whose runner was not heard of for `silent_s` seconds: what they wrote is where they wrote
-/// it, so no other runner can go on with them.
-pub async fn end_silent_exports(connection: &mut Connection, silent_s: i32) -> Result<(), Error> {
-    sqlx::query!(
-        "update dead_letter_operation set ended_at = now(),
-            state = case when cancel_requested then 'cancelled' else 'failed' end,
-            problem = case when cancel_requested then problem
-                else 'its program ended before it was done: begin a new export' end
-        where state = 'running' and kind = 'export'
-            and (beat_at is null or beat_at < now() - make_interval(secs => $1::int))",
-        silent_s,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Says that the operation's runner lives.
 pub async fn touch(connection: &mut Connection, id: Uuid, runner: &str) -> Result<(), Error> {
     sqlx::query!(

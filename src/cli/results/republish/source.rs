@@ -13,7 +13,7 @@ use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::order::DeathOrder;
 use crate::store::results::{self, Selection};
-use crate::worker::window;
+use crate::worker::answer;
 
 /// Most results that are read at once.
 const RESULTS_MAX: usize = 500;
@@ -104,7 +104,7 @@ impl Source {
                 .map(|(key, stored)| Answer {
                     operation: stored.operation.as_str().to_owned(),
                     verdict: stored.verdict.as_str(),
-                    event: window::result_event(&key, &stored),
+                    event: answer::result_event(&key, &stored),
                     command_id: Some(key.command_id),
                 })
                 .collect();

@@ -1,0 +1,25 @@
+//! What Ctrl-C does to an operation.
+
+use uuid::Uuid;
+
+use crate::cli::output::note;
+use crate::config::Config;
+use crate::ops::dead_letters::keeper::SILENT_S;
+use crate::store::connection;
+use crate::store::dead_letters::endings;
+
+/// Asks for the operation's end when somebody interrupts it.
+pub(super) async fn cancel_on_interrupt(config: Config, id: Uuid) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    note("cancelling: it stops after the letters that it has in hand");
+    let cancelled = async {
+        let mut connection = connection::connect(config.database_url()?, &config.worker_id).await?;
+        endings::cancel(&mut connection, id, SILENT_S).await?;
+        anyhow::Ok(())
+    };
+    if let Err(error) = cancelled.await {
+        note(&format!("can't cancel: {error}; try `dead-letters operations cancel {id}`"));
+    }
+}
