@@ -170,6 +170,7 @@ async fn apply(
         changes: &changes,
         attempts: &[],
         catalogue: catalogue.version,
+        replays: &[],
         holds: None,
     };
     store::commit::commit(connection, fence, &window).await?;

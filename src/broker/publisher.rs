@@ -259,14 +259,14 @@ async fn send(
 /// A message that the channel has, and what the broker says of it.
 enum Pending {
     Confirm(PublisherConfirm),
-    Confirmed(Confirmation),
+    Confirmed(Box<Confirmation>),
 }
 
 impl Pending {
     async fn confirmed(self) -> Result<Confirmation, Error> {
         match self {
             Self::Confirm(confirm) => confirmed(confirm).await,
-            Self::Confirmed(confirmation) => Ok(confirmation),
+            Self::Confirmed(confirmation) => Ok(*confirmation),
         }
     }
 }
@@ -287,7 +287,7 @@ async fn begin(
         }
         begin_small(channel, &mut small, user_id, &mut pending).await?;
         let confirm = send_one(channel, message, user_id).await?;
-        pending.push(Pending::Confirmed(confirmed(confirm).await?));
+        pending.push(Pending::Confirmed(Box::new(confirmed(confirm).await?)));
     }
     begin_small(channel, &mut small, user_id, &mut pending).await?;
     Ok(pending)

@@ -94,7 +94,7 @@ pub(super) fn document(body: &[u8], pointer: Option<&str>, masking: Masking) -> 
 fn problem(body: &[u8]) -> (String, usize) {
     if let Err(error) = str::from_utf8(body) {
         let at = error.valid_up_to();
-        let line = 1 + body[..at].iter().filter(|byte| **byte == b'\n').count();
+        let line = body[..at].split(|byte| *byte == b'\n').count();
         return (format!("Byte {at} is no UTF-8: `\\x` stands before such bytes."), line);
     }
     match serde_json::from_slice::<serde::de::IgnoredAny>(body) {

@@ -1,6 +1,7 @@
 //! The text of a JSON document, whose values and keys stay as they were sent: `1.10` is no `1.1`, and of two
 //! equal keys none is lost. Only the white space between tokens changes.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use serde::de::IgnoredAny;
@@ -104,7 +105,8 @@ pub fn escaped(body: &[u8]) -> (String, Option<usize>) {
     for chunk in body.utf8_chunks() {
         text.push_str(chunk.valid());
         for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02X}"));
+            // Writing to a String can't fail.
+            let _infallible = write!(text, "\\x{byte:02X}");
         }
     }
     let first = str::from_utf8(body).err().map(|error| error.valid_up_to());
@@ -187,7 +189,7 @@ fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
     let mut at = 0;
     while at < bytes.len() {
         let begin = at;
-        while bytes.get(at).is_some_and(|byte| byte.is_ascii_whitespace()) {
+        while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
             at += 1;
         }
         let start = at;

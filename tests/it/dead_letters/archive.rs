@@ -173,7 +173,7 @@ async fn a_letter_of_the_broker_keeps_the_brokers_reason() {
 async fn the_same_letter_that_dies_again_stays_one_and_is_open_again() {
     let mut scene = scene("the same letter").await;
     let same = broken(7);
-    bury(&mut scene, &[same.clone()]).await;
+    bury(&mut scene, std::slice::from_ref(&same)).await;
     dead_letters(&scene.settings, &["discard", "--all", "--yes", "--reason", "test"])
         .await
         .expect(0);

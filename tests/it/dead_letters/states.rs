@@ -174,12 +174,11 @@ impl Surroundings {
     /// Pauses or resumes the lane, kills or starts the worker, or nothing.
     async fn disturb(&mut self, random: &mut Random, scene: &Scene, round: usize) {
         match random.below(8) {
-            0 if self.is_paused => self.resume(scene).await,
+            0 | 1 if self.is_paused => self.resume(scene).await,
             0 => {
                 scene.settings.run(&["lanes", "pause", "main", "--reason", "random"]).await;
                 self.is_paused = true;
             }
-            1 if self.is_paused => self.resume(scene).await,
             2 => {
                 if let Some(mut dying) = self.worker.take() {
                     dying.kill().await;
