@@ -223,11 +223,15 @@ impl Config {
         Duration::from_millis(self.confirm_timeout_ms)
     }
 
-    /// The user that the broker knows this program by, if its address names one: `guest` by default.
+    /// The user that the broker knows this program by: `guest` by default, and not known where a certificate
+    /// names it.
     #[must_use]
     pub fn amqp_user(&self) -> Option<String> {
         let urls = hosts::each_host(self.amqp_url().ok()?);
         let url = url::Url::parse(urls.first()?).ok()?;
+        if url.query_pairs().any(|(name, value)| name == "auth_mechanism" && value == "external") {
+            return None;
+        }
         let name = percent_encoding::percent_decode_str(url.username()).decode_utf8().ok()?;
         Some(if name.is_empty() { "guest".to_owned() } else { name.into_owned() })
     }

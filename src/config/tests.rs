@@ -105,6 +105,19 @@ fn lanes_read_alike_from_file_text_and_json() {
 }
 
 #[test]
+fn the_brokers_name_for_this_program_is_that_of_its_address() {
+    for (url, user) in [
+        ("amqp://svc%40acme:secret@one:5672/", Some("svc@acme")),
+        ("amqp://one:5672/", Some("guest")),
+        ("amqps://one:5671/?auth_mechanism=external", None),
+    ] {
+        let config = read(&format!("amqp_url = \"{url}\""), &[]).unwrap();
+        assert_eq!(config.amqp_user().as_deref(), user, "{url}");
+        assert_eq!(config.letter_user(), None, "it does not matter who publishes");
+    }
+}
+
+#[test]
 fn publishers_bind_users_to_orgs() {
     let config = read("[publishers]\nacme-app = [\"acme\"]", &[]).unwrap();
     assert!(config.may_publish(Some("acme-app"), "acme"));

@@ -265,9 +265,9 @@ impl Holding {
         rejected::dead_letter_id(&taken.message, reason, place)
     }
 
-    /// A parked replay whose letter was taken back, or whose command took effect before, waits no longer.
-    /// Its letter holds the customers again, at the same place, unless it is done with.
-    pub(super) fn is_dropped(&mut self, taken: &Taken) {
+    /// A parked replay whose letter was taken back waits no longer. The letter holds the customers again, at
+    /// the same place, unless it is done with.
+    pub(super) fn is_taken_back(&mut self, taken: &Taken) {
         if taken.parked.is_some() {
             self.changes.applied.extend(taken.parked);
             self.changes.reinstated.extend(replay::letter_id(&taken.message));

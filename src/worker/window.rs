@@ -257,7 +257,7 @@ impl Evaluation<'_> {
             Plan::Reject(rejection) => {
                 let verdict = self.replay_check.judge(taken, None, self.publishers);
                 if matches!(verdict, Some(Verdict::TakenBack)) {
-                    return self.drop_replay(taken, DropReason::TakenBack);
+                    return self.drop_taken_back(taken);
                 }
                 return Settled::Rejected(rejection);
             }
@@ -281,11 +281,14 @@ impl Evaluation<'_> {
             None => {
                 let replay = match self.replay_check.judge(taken, Some(&key), self.publishers) {
                     Some(Verdict::TakenBack) => {
-                        return self.drop_replay(taken, DropReason::TakenBack);
+                        return self.drop_taken_back(taken);
                     }
                     Some(Verdict::AlreadyApplied(replay)) => {
                         self.replays.push(replay);
-                        return self.drop_replay(taken, DropReason::AlreadyApplied);
+                        if let Some(holding) = &mut self.holding {
+                            holding.is_answered(taken, &key);
+                        }
+                        return Settled::Dropped(DropReason::AlreadyApplied);
                     }
                     Some(Verdict::Refused(rejection)) => return Settled::Rejected(rejection),
                     Some(Verdict::Counts(replay)) => Some(replay),
@@ -317,11 +320,11 @@ impl Evaluation<'_> {
         }
     }
 
-    fn drop_replay(&mut self, taken: &Taken, reason: DropReason) -> Settled {
+    fn drop_taken_back(&mut self, taken: &Taken) -> Settled {
         if let Some(holding) = &mut self.holding {
-            holding.is_dropped(taken);
+            holding.is_taken_back(taken);
         }
-        Settled::Dropped(reason)
+        Settled::Dropped(DropReason::TakenBack)
     }
 
     fn decide(&mut self, org: &Org, read: &Read, key: CommandKey) -> Record {
