@@ -7,6 +7,7 @@
 mod elsewhere;
 mod imports;
 mod moved;
+mod told;
 
 use std::time::Duration;
 

@@ -96,3 +96,31 @@ async fn stored(scene: &mut Scene, commands: usize) {
     })
     .await;
 }
+
+/// No consumer tells how old the head of a queue is: those who look say since when it waits at least.
+#[tokio::test]
+async fn how_long_commands_wait_in_a_paused_lane_is_known() {
+    let model = Model::new(Utc::now(), journey::world());
+    let mut scene = Scene::new("lanes_waiting", &model).await;
+    scene.settings = scene.settings.with("OPS_LISTEN", "127.0.0.1:0");
+    let paused = lanes(&scene, &["pause", "main", "--reason", "test"]).await;
+    assert_eq!(paused.status.code(), Some(0), "{paused:?}");
+    let worker = Process::start(&scene.settings, "looking");
+    scene.publisher.publish(&journey::steps(0..5)).await;
+    let since = eventually(DEADLINE, "it is known since when they wait", async || {
+        list(&scene).await[0]["waiting_since"].as_str().map(str::to_owned)
+    })
+    .await;
+    let metrics = eventually(DEADLINE, "the metric tells it", async || {
+        let text = worker.text("/metrics").await?;
+        text.contains("lane_waiting_seconds{").then_some(text)
+    })
+    .await;
+    assert!(metrics.contains("lane_waiting_seconds{lane=\"main\"}"), "{metrics}");
+    assert_eq!(list(&scene).await[0]["waiting_since"], json!(since), "it stays");
+    let resumed = lanes(&scene, &["resume", "main"]).await;
+    assert_eq!(resumed.status.code(), Some(0), "{resumed:?}");
+    stored(&mut scene, 5).await;
+    assert_eq!(list(&scene).await[0]["waiting_since"], Value::Null, "the lane was taken");
+    drop(worker);
+}

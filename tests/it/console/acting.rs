@@ -173,6 +173,8 @@ async fn without_scripts_nothing_is_missing() {
     browser.type_into("#why", "OPS-6").await;
     browser.click("#confirm").await;
     stage.counted(APPLIED, 3).await;
+    // A letter is applied with its command's effect; the operation ends a moment later.
+    stage.counted("select count(*) from dead_letter_operation where state = 'done'", 1).await;
     let operation = browser.address().await;
     browser.page.goto(&operation).await.unwrap();
     browser.see_words("h1 .state", "done").await;

@@ -43,6 +43,11 @@ impl Received {
         self.header("command-id").expect("a result names its command")
     }
 
+    /// Whether it says that a command waits for a dead letter.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.kind.as_deref().is_some_and(|kind| kind.ends_with(".parked.v1"))
+    }
+
     /// A header as text, whatever its AMQP type.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         match self.headers.inner().get(name)? {
@@ -80,8 +85,11 @@ pub(crate) struct Collector {
     amqp_url: String,
     queue: String,
     subscription: Option<(Connection, Consumer)>,
-    /// Everything that was read so far, in the order of the queue.
+    /// All results and rejections that were read so far, in the order of the queue.
     pub(crate) received: Vec<Received>,
+    /// The notices of commands that wait for a dead letter, each with the number of results and
+    /// rejections that were read before it.
+    pub(crate) parked: Vec<(usize, Received)>,
 }
 
 impl Collector {
@@ -97,6 +105,7 @@ impl Collector {
             queue: queue.to_owned(),
             subscription: None,
             received: Vec::new(),
+            parked: Vec::new(),
         }
     }
 
@@ -146,7 +155,12 @@ impl Collector {
             };
             // Otherwise the broker has gone away, and the next one subscribes again.
             if let Some(Ok(delivery)) = next {
-                self.received.push(Received::from(&delivery));
+                let event = Received::from(&delivery);
+                if event.is_parked() {
+                    self.parked.push((self.received.len(), event));
+                } else {
+                    self.received.push(event);
+                }
                 drop(delivery.ack(BasicAckOptions::default()).await);
                 self.subscription = Some((connection, consumer));
             }
