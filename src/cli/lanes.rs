@@ -15,6 +15,7 @@ use crate::broker::topology;
 use crate::store::connection::{self, Connection};
 use crate::store::lane_pauses::{self, Pause};
 use crate::store::lane_samples::{self, Present};
+use crate::store::lane_waiting;
 use crate::store::vitals;
 use crate::store::worker_processes::{self, REMEDY};
 
@@ -77,6 +78,7 @@ async fn list(connection: &mut Connection, context: &mut Context) -> anyhow::Res
     let taken = vitals::lanes(connection).await?;
     let mut pauses = lane_pauses::paused(connection).await?;
     let present = lane_samples::present(connection).await?;
+    let waiting = lane_waiting::since(connection).await?;
     let shared = worker_processes::shared_ids(connection).await?;
     for id in &shared {
         note(&format!("{}; {REMEDY}", id.problem()));
@@ -105,6 +107,7 @@ async fn list(connection: &mut Connection, context: &mut Context) -> anyhow::Res
                 epoch: taken.map(|lane| lane.epoch),
                 taken_at: taken.map(|lane| lane.taken_at),
                 now: present.iter().find(|present| present.lane == name).map(NowView::of),
+                waiting_since: waiting.get(&name).copied(),
                 paused: pause.map(|place| PauseView::of(pauses.swap_remove(place))),
                 lane: name,
             }
@@ -195,6 +198,8 @@ struct LaneRow {
     ready: Option<u32>,
     consumers: Option<u32>,
     now: Option<NowView>,
+    /// Since when its oldest command waits at least, where no worker consumes.
+    waiting_since: Option<DateTime<Utc>>,
     paused: Option<PauseView>,
 }
 
@@ -223,6 +228,15 @@ struct PauseView {
 impl PauseView {
     fn of(pause: Pause) -> Self {
         Self { by: pause.actor, reason: pause.reason, since: pause.paused_at }
+    }
+}
+
+impl LaneRow {
+    /// The oldest command's age in seconds, or what it is at least.
+    fn oldest(&self) -> Option<String> {
+        let worked = self.now.as_ref().and_then(|now| now.oldest_ms);
+        let waiting = || Some(format!(">= {}", (Utc::now() - self.waiting_since?).num_seconds()));
+        worked.map(|age| (age / 1_000).to_string()).or_else(waiting)
     }
 }
 
@@ -263,7 +277,7 @@ impl Row for LaneRow {
             or_dash(self.consumers.as_ref()),
             figure(now.map(|now| now.commands_per_second)),
             figure(now.and_then(|now| now.p99_ms).map(f64::from)),
-            or_dash(now.and_then(|now| now.oldest_ms).map(|age| age / 1_000).as_ref()),
+            or_dash(self.oldest().as_ref()),
             or_dash(paused.as_ref()),
         ]
     }

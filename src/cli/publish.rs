@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ask::positive;
 use super::output::{Output, Progress, Row, note, or_dash};
-use super::results::ResultEvent;
+use super::results::{PARKED, ResultEvent};
 use super::{Context, Exit, Refusal};
 use crate::broker::connection::Connection;
 use crate::broker::follower::Follower;
@@ -279,7 +279,12 @@ impl Results {
                 break;
             };
             let event = ResultEvent::of(&message?);
-            if event.command_id.as_ref().is_some_and(|id| self.awaited.remove(id)) {
+            // It waits for a dead letter: its result follows.
+            if event.verdict == PARKED {
+                if event.command_id.as_ref().is_some_and(|id| self.awaited.contains(id)) {
+                    output.follow(&event)?;
+                }
+            } else if event.command_id.as_ref().is_some_and(|id| self.awaited.remove(id)) {
                 self.all_succeeded &= event.verdict == "succeeded";
                 output.follow(&event)?;
             }

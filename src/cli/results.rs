@@ -60,6 +60,8 @@ enum VerdictFilter {
     Partial,
     Failed,
     Rejected,
+    /// Waits for a dead letter of its customer; its result follows
+    Parked,
 }
 
 pub(super) async fn run(action: Action, context: &mut Context) -> anyhow::Result<Exit> {
@@ -109,7 +111,10 @@ fn words<V: ValueEnum>(filters: &[V]) -> Vec<String> {
     filters.iter().filter_map(named).collect()
 }
 
-/// A result or a rejection, as its subscribers get it.
+/// The last word of the routing key of a command that waits.
+pub(super) const PARKED: &str = "parked";
+
+/// A result, a rejection or the notice that a command waits, as subscribers get it.
 #[derive(Debug, Serialize)]
 pub(super) struct ResultEvent {
     org: String,
@@ -150,13 +155,12 @@ impl Row for ResultEvent {
     const HEADERS: &'static [&'static str] = &["ORG", "OPERATION", "VERDICT", "ITEMS", "COMMAND"];
 
     fn cells(&self) -> Vec<String> {
-        let items = match (self.items_succeeded, self.items_total) {
-            (Some(succeeded), Some(total)) => format!("{succeeded}/{total}"),
-            _ => self
-                .body
-                .get("reason")
-                .and_then(Value::as_str)
-                .map_or_else(|| "-".to_owned(), str::to_owned),
+        let said = || self.body.get("reason").or_else(|| self.body.get("deadLetterId"))?.as_str();
+        let items = if let (Some(succeeded), Some(total)) = (self.items_succeeded, self.items_total)
+        {
+            format!("{succeeded}/{total}")
+        } else {
+            said().unwrap_or("-").to_owned()
         };
         vec![
             self.org.clone(),

@@ -82,6 +82,10 @@ impl Frame {
         self.who.may(Role::Admin)
     }
 
+    pub(super) const fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
     pub(super) fn moment(&self, at: &DateTime<Utc>) -> Moment {
         Moment::of(*at, self.now)
     }

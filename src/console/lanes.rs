@@ -44,6 +44,8 @@ struct Row {
     /// At the present rate.
     drained_in: Option<String>,
     present: Option<Figures>,
+    /// How long the oldest command waits at least, where no worker consumes.
+    waits_at_least: Option<String>,
     /// Commands in each minute of the last hour.
     hour: Option<Hour>,
     paused: Option<Paused>,
@@ -121,6 +123,10 @@ fn row(lane: &Lane, pauses: &[Pause], hours: &[Series], frame: &Frame) -> Row {
         consumers: lane.depth.map(|depth| depth.consumers),
         drained_in,
         present: lane.present.as_ref().map(Figures::of),
+        waits_at_least: lane
+            .waiting_since
+            .filter(|_| lane.present.as_ref().and_then(Present::oldest).is_none())
+            .map(|since| span(frame.now() - since)),
         hour: hour.map(Hour::of),
         paused: pauses.iter().find(|pause| pause.lane == lane.name).map(|pause| Paused {
             by: pause.actor.clone(),

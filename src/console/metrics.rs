@@ -6,6 +6,7 @@ use std::fmt;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use chrono::{DateTime, Utc};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
@@ -27,6 +28,7 @@ pub(super) async fn metrics(State(app): State<Shared>) -> Result<impl IntoRespon
         beat: app.pulse.beat(),
         process: app.counters.process(),
         dead_letters_max_bytes: app.config.dead_letters_max_bytes,
+        now: app.clock.now(),
     }));
     registry.register_collector(Box::new(Counted(app.counters.clone())));
     let mut page = String::new();
@@ -42,6 +44,7 @@ struct Seen {
     /// Of this worker; another may have its id.
     process: Uuid,
     dead_letters_max_bytes: i64,
+    now: DateTime<Utc>,
 }
 
 impl Collector for Seen {
@@ -85,6 +88,10 @@ impl Collector for Seen {
         let what = "Age of the oldest command that is being worked";
         lane_gauge(&mut to, "lane_oldest_seconds", what, lanes, |lane| {
             Some(lane.present.as_ref()?.oldest()?.as_seconds_f64())
+        })?;
+        let what = "Age that the oldest command has at least, in lanes that no worker consumes";
+        lane_gauge(&mut to, "lane_waiting_seconds", what, lanes, |lane| {
+            Some((self.now - lane.waiting_since?).as_seconds_f64())
         })?;
         lane_gauge(&mut to, "lane_epoch", "How often the lane was taken", lanes, |lane| {
             lane.held.as_ref().map(|held| held.epoch)

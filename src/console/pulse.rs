@@ -17,6 +17,7 @@ use crate::console::app::{App, Shared};
 use crate::store::connection::{self, Connection};
 use crate::store::lane_pauses::{self, Pause};
 use crate::store::lane_samples::{self, Present};
+use crate::store::lane_waiting::{self, Look};
 use crate::store::vitals::{self, Letters};
 
 /// Between two looks.
@@ -65,8 +66,22 @@ pub(super) struct Lane {
     pub(super) depth: Option<Depth>,
     /// What its worker said last; `None`: nobody works it.
     pub(super) present: Option<Present>,
+    /// Since when its oldest command waits at least, where no worker consumes.
+    pub(super) waiting_since: Option<DateTime<Utc>>,
     /// Whether this worker's configuration has it.
     pub(super) is_configured: bool,
+}
+
+impl Lane {
+    /// What a look has seen of its queue; nothing if the broker did not say.
+    fn look(&self) -> Option<Look> {
+        let depth = self.depth?;
+        Some(Look {
+            lane: self.name.clone(),
+            epoch: self.held.as_ref().map_or(0, |held| held.epoch),
+            is_waiting: depth.ready > 0 && depth.consumers == 0,
+        })
+    }
 }
 
 impl Pulse {
@@ -176,6 +191,7 @@ impl Watch {
                     held: held.iter().find(|lane| lane.name == *name).cloned(),
                     depth: depths.lanes.get(place).copied().flatten(),
                     present: present.iter().find(|present| present.lane == *name).cloned(),
+                    waiting_since: None,
                     is_configured: app.config.lanes.iter().any(|lane| lane.name == *name),
                 })
                 .collect();
@@ -184,6 +200,32 @@ impl Watch {
                 beat.throughput.pop_front();
             }
         });
+        self.note_waiting().await;
+    }
+
+    /// Notes which lanes wait, and learns since when.
+    async fn note_waiting(&mut self) {
+        let beat = self.app.pulse.beat();
+        let looks: Vec<Look> = beat.lanes.iter().filter_map(Lane::look).collect();
+        let Some(connection) = self.database.as_mut().filter(|_| beat.database == Server::Up)
+        else {
+            return;
+        };
+        let noting = async {
+            lane_waiting::note(connection, &looks).await?;
+            lane_waiting::since(connection).await
+        };
+        match bounded(async { noting.await.map_err(|error| error.to_string()) }).await {
+            Ok(since) => self.app.pulse.change(|beat| {
+                for lane in &mut beat.lanes {
+                    lane.waiting_since = since.get(&lane.name).copied();
+                }
+            }),
+            Err(error) => {
+                self.database = None;
+                tracing::debug!("since when commands wait is looked at later: {error}");
+            }
+        }
     }
 
     async fn ask_database(&mut self) -> Result<Seen, String> {

@@ -75,6 +75,24 @@ impl Line {
         customers.filter_map(first).all(|first| *first >= place)
     }
 
+    /// The places that the command at this place waits for: those ahead of it of its own customers, and
+    /// those that these wait for.
+    #[must_use]
+    pub fn ahead_of(&self, place: Place) -> BTreeSet<Place> {
+        let mut ahead = BTreeSet::new();
+        let mut looked_at = vec![place];
+        while let Some(place) = looked_at.pop() {
+            let customers = self.customers.get(&place).into_iter().flatten();
+            let standing = customers.filter_map(|customer| self.standing.get(customer));
+            for earlier in standing.flat_map(|places| places.range(..place)) {
+                if ahead.insert(*earlier) {
+                    looked_at.push(*earlier);
+                }
+            }
+        }
+        ahead
+    }
+
     /// Decides on the command at this place, which means these customers now.
     pub fn admit(&mut self, place: Place, means: &[Customer]) -> Admission {
         let before = self.customers.get(&place).cloned().unwrap_or_default();
@@ -132,6 +150,17 @@ mod tests {
 
     fn is_granted(line: &mut Line, place: Place, ids: &[i64]) -> bool {
         line.admit(place, &customers(ids)) == Admission::Granted
+    }
+
+    #[test]
+    fn a_command_waits_for_all_that_those_ahead_of_it_wait_for() {
+        let mut line = Line::default();
+        for (place, ids) in [(1, &[1][..]), (2, &[1, 2]), (3, &[3]), (4, &[2, 4])] {
+            line.stand(Place::InLine(place), &customers(ids));
+        }
+        let ahead = |place| -> Vec<Place> { line.ahead_of(place).into_iter().collect() };
+        assert_eq!(ahead(Place::InLine(4)), [Place::InLine(1), Place::InLine(2)]);
+        assert_eq!(ahead(Place::InLine(3)), []);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A dead letter.
-    Letter,
+    Letter(Uuid),
     /// A parked command with a body of this hash.
     Parked(Vec<u8>),
 }
@@ -149,7 +149,7 @@ pub async fn find(
     let found = rows.into_iter().map(|row| {
         let org_id = OrgId(row.org_id);
         let kind = match row.letter_id {
-            Some(_) => Kind::Letter,
+            Some(letter_id) => Kind::Letter(letter_id),
             None => Kind::Parked(row.body_hash.unwrap_or_default()),
         };
         Found {

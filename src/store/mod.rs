@@ -26,6 +26,7 @@ pub mod attempts;
 pub mod canary;
 pub mod lane_pauses;
 pub mod lane_samples;
+pub mod lane_waiting;
 pub mod routing;
 pub mod worker_processes;
 

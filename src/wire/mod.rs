@@ -20,6 +20,7 @@ pub mod frame;
 pub mod lane_marker;
 pub mod letter;
 pub mod parked;
+pub mod parked_event;
 pub mod rejected;
 pub mod replay;
 pub mod result;

@@ -144,7 +144,7 @@ pub fn reply(event: &Message, reply_to: &str, correlation_id: Option<&str>) -> M
 }
 
 /// An id with a suffix, within the length of a short string.
-fn message_id(id: &str, suffix: &str) -> String {
+pub(super) fn message_id(id: &str, suffix: &str) -> String {
     if id.len() + suffix.len() <= SHORT_STRING_BYTES_MAX {
         return format!("{id}{suffix}");
     }

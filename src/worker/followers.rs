@@ -83,7 +83,7 @@ pub(super) async fn apply(
         }
         let window = Arc::new(Scouted::unseen(next));
         let settled = hands.settle(&window).await?;
-        let is_waiting = settled.iter().map(|settled| matches!(settled, Settled::Parked));
+        let is_waiting = settled.iter().map(|settled| matches!(settled, Settled::Parked(_)));
         let places = window.taken.iter().filter_map(|taken| taken.parked).zip(is_waiting);
         let (wait, done): (Vec<_>, Vec<_>) = places.partition(|(_, is_waiting)| *is_waiting);
         let done: Vec<i64> = done.into_iter().map(|(place, _)| place).collect();

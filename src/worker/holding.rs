@@ -25,6 +25,7 @@ use crate::store::fence::Fence;
 use crate::store::held_letters::{HeldLetter, Hold};
 use crate::store::holds::{Changes, Kind, Parking, Question};
 use crate::store::session::Session;
+use crate::wire::parked_event::Waiting;
 use crate::wire::rejected::PlaceOfDeath;
 use crate::wire::{parked, rejected, replay};
 use crate::worker::intake::Taken;
@@ -101,8 +102,10 @@ pub(super) struct Holding {
     has_line: bool,
     line: Line,
     letters: HeldLetters,
-    /// The hashes of the bodies of parked commands.
-    parked: HashMap<CommandKey, Vec<u8>>,
+    /// Where letters stand in the line.
+    letter_places: HashMap<Place, Uuid>,
+    /// Where parked commands stand, and the hashes of their bodies.
+    parked: HashMap<CommandKey, (Place, Vec<u8>)>,
     /// How many may yet be parked, and the bound on that.
     room: usize,
     parked_max: usize,
@@ -123,7 +126,8 @@ pub(super) struct Asking<'a> {
 /// Whether a command may go.
 pub(super) enum Leave {
     Granted,
-    Parked,
+    /// Its publisher is told, unless it has waited before.
+    Parked(Option<Waiting>),
     Refused(Rejection),
 }
 
@@ -160,16 +164,18 @@ impl Holding {
             parked_max,
             ..Self::without_line(fence)
         };
-        if found.iter().any(|one| one.kind == Kind::Letter) {
+        if found.iter().any(|one| matches!(one.kind, Kind::Letter(_))) {
             holding.letters = replayed(connection, question).await?;
         }
         for one in found {
-            let sequence = one.standing.sequence;
-            holding.line.stand(Place::InLine(sequence), &one.standing.customers);
+            let place = Place::InLine(one.standing.sequence);
+            holding.line.stand(place, &one.standing.customers);
             match one.kind {
-                Kind::Letter => {}
+                Kind::Letter(letter_id) => {
+                    holding.letter_places.insert(place, letter_id);
+                }
                 Kind::Parked(body_hash) => {
-                    holding.parked.insert(one.key, body_hash);
+                    holding.parked.insert(one.key, (place, body_hash));
                 }
             }
         }
@@ -183,6 +189,7 @@ impl Holding {
             has_line: false,
             line: Line::default(),
             letters: HeldLetters::default(),
+            letter_places: HashMap::new(),
             parked: HashMap::new(),
             room: 0,
             parked_max: 0,
@@ -204,10 +211,11 @@ impl Holding {
             return Leave::Granted;
         }
         if taken.parked.is_none()
-            && let Some(known) = self.parked.get(*key)
+            && let Some((place, known)) = self.parked.get(*key)
         {
             return if known == body_hash {
-                Leave::Parked
+                // It came again: whether its publisher was told is not known.
+                Leave::Parked(Some(self.waiting(*place)))
             } else {
                 Leave::Refused(Rejection::new(
                     Reason::MessageIdReused,
@@ -230,7 +238,7 @@ impl Holding {
             if !added.is_empty() {
                 self.changes.widened.push(Standing { sequence, customers: added });
             }
-            return Leave::Parked;
+            return Leave::Parked(None);
         }
         if self.room == 0 {
             return Leave::Refused(self.refuse(asking, customers));
@@ -238,7 +246,8 @@ impl Holding {
         // A replay that has to wait takes its letter's place. What waits in another lane sees the letter
         // alone, which holds it until this one is applied.
         self.room -= 1;
-        self.parked.insert((*key).clone(), body_hash.to_vec());
+        self.parked.insert((*key).clone(), (place, body_hash.to_vec()));
+        let waiting = self.waiting(place);
         let letter = letter.filter(|letter| letter.lane == self.lane);
         self.changes.released.extend(letter.map(|letter| letter.letter_id));
         self.changes.parked.push(Parking {
@@ -250,7 +259,15 @@ impl Holding {
             sequence: in_line,
             position: taken.position(self.epoch),
         });
-        Leave::Parked
+        Leave::Parked(Some(waiting))
+    }
+
+    /// For what the command at this place waits.
+    fn waiting(&self, place: Place) -> Waiting {
+        let ahead = self.line.ahead_of(place);
+        let letter_id = ahead.iter().find_map(|place| self.letter_places.get(place)).copied();
+        let is_command = |place: &&Place| !self.letter_places.contains_key(place);
+        Waiting { letter_id, position: ahead.iter().filter(is_command).count() + 1 }
     }
 
     /// Lets nobody wait for a letter whose command turns out to be answered already.
@@ -277,8 +294,10 @@ impl Holding {
     /// The command's letter stands in the line in its stead, so order is kept even so.
     fn refuse(&mut self, asking: &Asking<'_>, customers: Vec<Customer>) -> Rejection {
         let message = &asking.taken.message;
+        let letter_id = self.letter_id(asking.taken, Reason::Held);
+        self.letter_places.insert(Place::Delivered(asking.index), letter_id);
         self.changes.held.push(Hold {
-            letter_id: self.letter_id(asking.taken, Reason::Held),
+            letter_id,
             key: asking.key.clone(),
             customers,
             replay_of: replay::letter_id(message),

@@ -62,8 +62,11 @@ impl Speaker {
                     self.answer(*answer, &mut outgoing);
                     continue;
                 }
-                Settled::Parked => {
+                Settled::Parked(event) => {
                     Counters::add(parked, 1);
+                    let event = event.map(|event| *event);
+                    outgoing
+                        .extend(event.map(|message| Outgoing { message, need: Need::Confirmed }));
                     continue;
                 }
                 Settled::Marker => continue,

@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::broker::topology;
 use crate::clock::Clock;
 use crate::domain::attempt;
 use crate::domain::enrolment::EnrolmentKey;
@@ -23,11 +24,13 @@ use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::Status;
 use crate::failpoint::{self, Point, Protection};
+use crate::message::Message;
 use crate::store;
 use crate::store::command_log::{CommandKey, Stored};
 use crate::store::commit::{Record, Window};
 use crate::store::fence::Fence;
 use crate::store::session::Session;
+use crate::wire::parked_event;
 use crate::worker::answer::{Answer, answer, stored};
 use crate::worker::evaluation_deadline::Deadline;
 use crate::worker::facts::Facts;
@@ -44,8 +47,8 @@ pub(super) enum Settled {
         rejection: Rejection,
         tries: u32,
     },
-    /// It waits for a dead letter; there is nothing to say yet.
-    Parked,
+    /// It waits for a dead letter, with what its publisher is told of that at first.
+    Parked(Option<Box<Message>>),
     /// It ends a move of the routing map, and is no command.
     Marker,
     /// A replay without effect; its letter says what becomes of the command.
@@ -306,7 +309,14 @@ impl Evaluation<'_> {
                     let body_hash = &read.body_hash;
                     match holding.ask(&Asking { taken, key: &key, body_hash, index, customers }) {
                         Leave::Granted => {}
-                        Leave::Parked => return Settled::Parked,
+                        Leave::Parked(waiting) => {
+                            let id = &read.command_id;
+                            let event = waiting.map(|waiting| {
+                                let envelope = &read.envelope;
+                                parked_event::event(topology::RESULTS, envelope, id, waiting)
+                            });
+                            return Settled::Parked(event.map(Box::new));
+                        }
                         Leave::Refused(rejection) => return Settled::Rejected(rejection),
                     }
                 }
