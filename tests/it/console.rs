@@ -1,5 +1,6 @@
 //! The console as people use it: in a real browser, and by the requests that no browser sends.
 
+mod bodies;
 mod browser;
 mod exports;
 mod stage;
