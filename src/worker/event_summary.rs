@@ -57,7 +57,7 @@ impl Pending {
             tracing::warn!(
                 lane,
                 messages = count,
-                "{count} messages of lane `{lane}` became dead letters ({reasons}): look at them with `partner-program dead-letters groups`"
+                "{count} message(s) of lane `{lane}` became dead letters ({reasons}): look at them with `partner-program dead-letters groups`"
             );
         }
         if !self.dropped_replays.is_empty() {
@@ -65,7 +65,7 @@ impl Pending {
             tracing::info!(
                 lane,
                 replays = count,
-                "lane `{lane}` dropped {count} replays of dead letters without effect ({reasons})"
+                "lane `{lane}` dropped {count} replay(s) of dead letters without effect ({reasons})"
             );
         }
         if !self.dead_letters.is_empty() || !self.dropped_replays.is_empty() {

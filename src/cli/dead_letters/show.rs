@@ -105,6 +105,15 @@ fn in_queue(letter: &Letter) -> String {
     }
 }
 
+/// A property as the publisher set it.
+fn property(letter: &Letter, name: &str) -> String {
+    match letter.properties.get(name) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
 fn fields(letter: &Letter) -> Vec<(&'static str, String)> {
     let ids = |ids: &[Uuid]| {
         let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
@@ -127,6 +136,8 @@ fn fields(letter: &Letter) -> Vec<(&'static str, String)> {
         ),
         ("sent", or_dash(letter.sent_at.map(moment).as_ref())),
         ("routing key", letter.routing_key.clone()),
+        ("priority", property(letter, "priority")),
+        ("expiration", property(letter, "expiration")),
         ("lane", or_dash(letter.lane.as_ref())),
         ("in its queue", in_queue(letter)),
         ("body", body(letter)),
