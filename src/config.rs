@@ -91,7 +91,7 @@ pub struct Config {
     /// The lanes, each one ordered log; `main` is always among them.
     pub lanes: Vec<Lane>,
     /// Which authenticated user may publish for which orgs. Empty: everybody for every org.
-    pub publishers: BTreeMap<String, BTreeSet<String>>,
+    pub publishers: Publishers,
     /// Where the console, the health checks and the metrics are; `None`: nowhere.
     pub ops_listen: Option<SocketAddr>,
     /// Who may use the console.
@@ -246,11 +246,18 @@ impl Config {
     /// Whether the user, as the broker authenticated it, may publish for the org.
     #[must_use]
     pub fn may_publish(&self, user_id: Option<&str>, org_code: &str) -> bool {
-        self.publishers.is_empty()
-            || user_id
-                .and_then(|user| self.publishers.get(user))
-                .is_some_and(|orgs| orgs.contains(org_code))
+        may_publish(&self.publishers, user_id, org_code)
     }
+}
+
+/// Which users may publish for which orgs; empty: each user for each org.
+pub type Publishers = BTreeMap<String, BTreeSet<String>>;
+
+/// Whether the user, as the broker authenticated it, may publish for the org.
+#[must_use]
+pub fn may_publish(publishers: &Publishers, user_id: Option<&str>, org_code: &str) -> bool {
+    publishers.is_empty()
+        || user_id.and_then(|user| publishers.get(user)).is_some_and(|orgs| orgs.contains(org_code))
 }
 
 /// Refuses a topic pattern that no lane may be bound by; `name` is how it was given on the command line.

@@ -7,7 +7,7 @@ use toml::Value;
 use url::Url;
 
 use super::hosts::{each_host, lacks_a_host};
-use super::{AfterDeadLetter, Lane, LogFormat, MAIN_LANE, OtherPriority, SecretUrl};
+use super::{AfterDeadLetter, Lane, LogFormat, MAIN_LANE, OtherPriority, Publishers, SecretUrl};
 
 const LANE_NAME_MAX: usize = 40;
 const LANE_KEYS: [&str; 6] =
@@ -222,7 +222,7 @@ pub(super) fn check_pattern(pattern: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-pub(super) fn publishers(given: Given) -> Result<BTreeMap<String, BTreeSet<String>>, Problem> {
+pub(super) fn publishers(given: Given) -> Result<Publishers, Problem> {
     let example = "write [publishers] with user = [\"org\"]";
     let pairs = match structured(given)? {
         Given::Text(text) => groups(&text)?,
@@ -232,7 +232,7 @@ pub(super) fn publishers(given: Given) -> Result<BTreeMap<String, BTreeSet<Strin
             .collect::<Result<_, _>>()?,
         Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), example),
     };
-    let mut publishers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut publishers = Publishers::new();
     for (user, orgs) in pairs {
         publishers.entry(user).or_default().extend(orgs);
     }

@@ -5,7 +5,6 @@
 //! they came, because a command takes several times as much once it is decoded: the batch that
 //! needs it decodes it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ use uuid::Uuid;
 
 use crate::broker;
 use crate::broker::consumer::{Consumer, Delivery};
-use crate::config::memory;
+use crate::config::{self, Publishers, memory};
 use crate::domain::command::Command;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::{Reason, Rejection};
@@ -137,7 +136,7 @@ fn waits_since(message: &Message) -> DateTime<Utc> {
 /// Decodes a delivery for its batch.
 pub(super) fn take(
     delivered: RawDelivery,
-    publishers: &BTreeMap<String, BTreeSet<String>>,
+    publishers: &Publishers,
     routing: &LaneRouting,
     priority: &PriorityCheck,
 ) -> Taken {
@@ -155,7 +154,7 @@ pub(super) fn take_up(
     (sequence, position): (i64, Option<QueuePosition>),
     command_id: String,
     message: Message,
-    publishers: &BTreeMap<String, BTreeSet<String>>,
+    publishers: &Publishers,
 ) -> Taken {
     // It was in its lane when it was parked.
     let read = read(&message, publishers, None).map(|read| Read { command_id, ..read });
@@ -175,7 +174,7 @@ pub(super) fn take_up(
 
 fn read(
     message: &Message,
-    publishers: &BTreeMap<String, BTreeSet<String>>,
+    publishers: &Publishers,
     routing: Option<&LaneRouting>,
 ) -> Result<Read, Rejection> {
     let envelope = Envelope::parse(message)?;
@@ -196,17 +195,8 @@ fn read(
 
 /// Whether the publisher, as the broker authenticated it, may act for the org. Without a
 /// mapping in the configuration everybody may.
-fn check_publisher(
-    envelope: &Envelope,
-    publishers: &BTreeMap<String, BTreeSet<String>>,
-) -> Result<(), Rejection> {
-    let allowed = publishers.is_empty()
-        || envelope
-            .user_id
-            .as_ref()
-            .and_then(|user| publishers.get(user))
-            .is_some_and(|orgs| orgs.contains(&envelope.org_code));
-    if allowed {
+fn check_publisher(envelope: &Envelope, publishers: &Publishers) -> Result<(), Rejection> {
+    if config::may_publish(publishers, envelope.user_id.as_deref(), &envelope.org_code) {
         return Ok(());
     }
     let detail = match &envelope.user_id {

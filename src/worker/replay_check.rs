@@ -1,7 +1,8 @@
 //! Which replays of a window still count: each is judged by its letter, whatever its headers say.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
+use crate::config::{self, Publishers};
 use crate::domain::program::Org;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::domain::replay::{Arrival, Replay, ReplayedLetter};
@@ -14,9 +15,6 @@ use crate::store::error::Error;
 use crate::store::history;
 use crate::wire::{envelope, replay};
 use crate::worker::intake::{Read, Taken};
-
-/// Which users may publish for which orgs; empty: every user for every org.
-pub(super) type Publishers = BTreeMap<String, BTreeSet<String>>;
 
 /// What becomes of a replay that the inbox does not know.
 pub(super) enum Verdict {
@@ -81,7 +79,7 @@ impl ReplayCheck {
         let replay = replay::read(&taken.message)?;
         let org_code = envelope::org(&taken.message.routing_key);
         let Some(letter) = self.letters.get(&replay.letter_id) else {
-            // A restored database may not have it: then no one knows who published the command.
+            // A restored database may not have it: then it is not known who published the command.
             return refuse(None, org_code, publishers).map(Verdict::Refused);
         };
         match letter.judge(replay, taken.message.properties.message_id.as_deref()) {
@@ -109,11 +107,7 @@ fn refuse(
     org_code: Option<&str>,
     publishers: &Publishers,
 ) -> Option<Rejection> {
-    let may = publishers.is_empty()
-        || user
-            .and_then(|user| publishers.get(user))
-            .zip(org_code)
-            .is_some_and(|(orgs, org_code)| orgs.contains(org_code));
+    let may = config::may_publish(publishers, user, org_code.unwrap_or_default());
     let who = user.map_or_else(|| "an unknown user".to_owned(), |user| format!("user `{user}`"));
     (!may).then(|| {
         Rejection::new(

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::broker::topology;
 use crate::clock::Clock;
+use crate::config::Publishers;
 use crate::domain::attempt;
 use crate::domain::enrolment::EnrolmentKey;
 use crate::domain::evaluate::{Warning, evaluate};
@@ -36,7 +37,7 @@ use crate::worker::evaluation_deadline::Deadline;
 use crate::worker::facts::Facts;
 use crate::worker::holding::{self, Asking, Holding, Holds, Leave};
 use crate::worker::intake::{Read, Taken};
-use crate::worker::replay_check::{Publishers, ReplayCheck, Verdict};
+use crate::worker::replay_check::{ReplayCheck, Verdict};
 
 /// What came of one delivery.
 pub(super) enum Settled {
