@@ -13,6 +13,9 @@ pub const BODY_BYTES_MAX: usize = 1_048_576;
 pub const BODY_LENGTH: &str = "x-body-length";
 /// The header with the SHA-256 of a body before it was cut, hexadecimal.
 pub const BODY_HASH: &str = "x-body-sha256";
+/// What the only key of an object begins with that stands for a header value of a type which JSON lacks; the
+/// type's name follows.
+pub const HEADER_TYPE: &str = "amqp:";
 /// The header with the priority that a dead letter's command came with. The letter has none itself: a
 /// broker would deliver it before others.
 pub const PRIORITY: &str = "x-priority";

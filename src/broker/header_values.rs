@@ -2,15 +2,15 @@
 //!
 //! What JSON has itself stands for the AMQP type that clients use for it: a text for a long string, a whole
 //! number for a 64-bit integer, another number for a double, an object for a table. A value of any other
-//! type is an object with one key, [`TAG`] and the type's name: `{"amqp:int32": 7}`.
+//! type is an object with one key, [`HEADER_TYPE`] and the type's name: `{"amqp:int32": 7}`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lapin::types::{AMQPValue, ByteArray, DecimalValue, FieldTable, LongString};
 use serde_json::{Map, Number, Value, json};
 
-/// What the key of a value begins with that JSON has no type for.
-const TAG: &str = "amqp:";
+use crate::message::HEADER_TYPE;
+
 /// Deeper tables are cut: no publisher of ours nests, and a hostile one may not overflow us.
 const DEPTH_MAX: usize = 8;
 
@@ -61,7 +61,7 @@ fn to_json(value: &AMQPValue, depth: usize) -> Value {
 }
 
 fn tagged(kind: &str, value: impl Into<Value>) -> Value {
-    Value::Object(Map::from_iter([(format!("{TAG}{kind}"), value.into())]))
+    Value::Object(Map::from_iter([(format!("{HEADER_TYPE}{kind}"), value.into())]))
 }
 
 /// A text of JSON that the database takes, or base64.
@@ -82,7 +82,7 @@ fn double(value: f64) -> Value {
 /// The type and the value of an object that stands for a value which JSON has no type for.
 fn tag_of(fields: &Map<String, Value>) -> Option<(&str, &Value)> {
     let (key, value) = fields.iter().next()?;
-    (fields.len() == 1).then_some((key.strip_prefix(TAG)?, value))
+    (fields.len() == 1).then_some((key.strip_prefix(HEADER_TYPE)?, value))
 }
 
 /// The AMQP value that JSON stands for; a tag that means nothing is a table like others.
@@ -129,8 +129,8 @@ fn untagged(kind: &str, value: &Value) -> Option<AMQPValue> {
     })
 }
 
-/// The table that an object stands for.
-pub(super) fn table(fields: &Map<String, Value>) -> FieldTable {
+/// The table that these fields stand for.
+pub(super) fn table<'f>(fields: impl IntoIterator<Item = (&'f String, &'f Value)>) -> FieldTable {
     let mut table = FieldTable::default();
     for (key, value) in fields {
         table.insert(key.as_str().into(), amqp(value));

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use lapin::BasicProperties;
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::ShortString;
 use serde_json::Value;
 
-use super::header_values::{amqp, json};
+use super::header_values::{json, table};
 use crate::message::{Message, Properties, UNREADABLE_TIMESTAMP, sent_at};
 
 /// AMQP's delivery mode of a message that survives a restart.
@@ -85,12 +85,7 @@ pub(super) fn of(properties: &Properties) -> BasicProperties {
     if let Some(seconds) = timestamp.or(as_it_came) {
         out = out.with_timestamp(seconds);
     }
-    let mut table = FieldTable::default();
-    for (key, value) in &properties.headers {
-        if key != UNREADABLE_TIMESTAMP {
-            table.insert(key.as_str().into(), amqp(value));
-        }
-    }
+    let table = table(properties.headers.iter().filter(|(name, _)| *name != UNREADABLE_TIMESTAMP));
     if !table.inner().is_empty() {
         out = out.with_headers(table);
     }

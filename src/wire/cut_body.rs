@@ -26,10 +26,8 @@ pub fn cut(message: &mut Message) {
     headers.remove(BODY_LENGTH);
     headers.remove(BODY_HASH);
     drop_headers(headers);
-    let length = message.body.len();
-    if length > BODY_BYTES_MAX {
-        headers.insert(BODY_LENGTH.to_owned(), length.into());
-        headers.insert(BODY_HASH.to_owned(), hash(&message.body).into());
+    if message.body.len() > BODY_BYTES_MAX {
+        headers.extend(whole_of(&message.body));
         message.body.truncate(KEPT_BYTES);
     }
     // The client library lets a body grow by doubling, so up to half of its room is unused.
@@ -50,9 +48,7 @@ pub fn shortened(letter: &Message) -> Option<Message> {
         properties: properties.clone(),
         body: body[..KEPT_BYTES].to_vec(),
     };
-    let headers = &mut short.properties.headers;
-    headers.insert(BODY_LENGTH.to_owned(), body.len().into());
-    headers.insert(BODY_HASH.to_owned(), hash(body).into());
+    short.properties.headers.extend(whole_of(body));
     Some(short)
 }
 
@@ -106,8 +102,11 @@ fn memory_bytes(value: &Value) -> usize {
     size_of::<Value>() + inner
 }
 
-fn hash(body: &[u8]) -> String {
-    hex(&Sha256::digest(body))
+/// The headers that say what a body was, for one that is cut.
+#[must_use]
+pub fn whole_of(body: &[u8]) -> [(String, Value); 2] {
+    let hash = hex(&Sha256::digest(body));
+    [(BODY_LENGTH.to_owned(), body.len().into()), (BODY_HASH.to_owned(), hash.into())]
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::replay;
 use crate::domain::command::Operation;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::Reason;
-use crate::message::{BODY_BYTES_MAX, EXPIRATION, Message, PRIORITY};
+use crate::message::{BODY_BYTES_MAX, EXPIRATION, HEADER_TYPE, Message, PRIORITY};
 
 /// Longest word that is taken over from a header.
 const WORD_BYTES_MAX: usize = 64;
@@ -239,7 +239,8 @@ fn by_nobody(message: &Message, reading: Reading<'_>) -> Death {
 
 /// A time of the broker, in seconds: of AMQP's own type, which stands as text.
 fn seconds(time: &Value) -> Option<i64> {
-    time.as_i64().or_else(|| time.get("amqp:timestamp")?.as_str()?.parse().ok())
+    let tagged = || time.get(format!("{HEADER_TYPE}timestamp"))?.as_str()?.parse().ok();
+    time.as_i64().or_else(tagged)
 }
 
 fn position(message: &Message) -> Option<QueuePosition> {

@@ -9,12 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::domain::rejection::Reason;
-use crate::message::{BODY_HASH, BODY_LENGTH};
 use crate::store::dead_letters::archive::NewLetter;
 use crate::store::dead_letters::volume::{self, Stranger};
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
-use crate::wire::{cut_body, decode, rejected};
+use crate::wire::cut_body;
 
 /// Between two looks at a full archive, and between two lines in the log about it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -36,15 +35,18 @@ pub(super) async fn wait_for_room(
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {
     let most = config.dead_letters_max_bytes;
-    if total(session).await? < most {
-        return Ok(());
-    }
     let mut logged_at: Option<Instant> = None;
     while !shutdown.is_cancelled() {
         let bytes = total(session).await?;
-        if bytes < most / 100 * RESUME_PERCENT {
-            tracing::info!("the archive of dead letters goes on: it takes {bytes} of {most} bytes");
-            return Ok(());
+        match logged_at {
+            None if bytes < most => return Ok(()),
+            Some(_) if bytes < most / 100 * RESUME_PERCENT => {
+                tracing::info!(
+                    "the archive of dead letters goes on: it takes {bytes} of {most} bytes"
+                );
+                return Ok(());
+            }
+            None | Some(_) => {}
         }
         if logged_at.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
             logged_at = Some(Instant::now());
@@ -106,19 +108,14 @@ fn size(letter: &NewLetter) -> i64 {
 /// Leaves the first bytes of a body and the hash of the whole, which can't be replayed, and no headers that
 /// are larger than that.
 fn cut(letter: &mut NewLetter) {
-    if letter.body.len() > cut_body::KEPT_BYTES && !is_cut(letter) {
-        let hash = rejected::hex(&decode::body_hash(&letter.body));
-        if let Value::Object(provenance) = &mut letter.provenance {
-            provenance.insert(BODY_LENGTH.to_owned(), letter.body.len().into());
-            provenance.insert(BODY_HASH.to_owned(), hash.into());
-            letter.body.truncate(cut_body::KEPT_BYTES);
-        }
+    // One that was cut before has no more than that.
+    if letter.body.len() > cut_body::KEPT_BYTES
+        && let Value::Object(provenance) = &mut letter.provenance
+    {
+        provenance.extend(cut_body::whole_of(&letter.body));
+        letter.body.truncate(cut_body::KEPT_BYTES);
     }
     if letter.headers.to_string().len() > cut_body::KEPT_BYTES {
         letter.headers = Value::Object(serde_json::Map::new());
     }
-}
-
-fn is_cut(letter: &NewLetter) -> bool {
-    letter.provenance.get(BODY_LENGTH).is_some()
 }

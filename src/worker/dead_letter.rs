@@ -4,7 +4,8 @@
 use uuid::Uuid;
 
 use crate::broker::topology;
-use crate::domain::rejection::Rejection;
+use crate::domain::dead_letter::QueuePosition;
+use crate::domain::rejection::{Reason, Rejection};
 use crate::message::Message;
 use crate::wire::rejected;
 use crate::wire::rejected::{Origin, PlaceOfDeath};
@@ -19,8 +20,7 @@ pub(super) struct DeadLetter {
 /// Writes both. A letter that is published again after a crash is the same letter, see
 /// [`rejected::dead_letter_id`].
 pub(super) fn write(taken: &Taken, rejection: &Rejection, origin: &Origin<'_>) -> DeadLetter {
-    let place = PlaceOfDeath { lane: origin.lane, position: origin.position };
-    let id = rejected::dead_letter_id(&taken.message, rejection.reason, place);
+    let id = letter_id(taken, rejection.reason, origin.lane, origin.position);
     DeadLetter {
         letter: rejected::dead_letter(
             topology::DEAD_LETTERS,
@@ -31,6 +31,16 @@ pub(super) fn write(taken: &Taken, rejection: &Rejection, origin: &Origin<'_>) -
         ),
         event: rejected::event(topology::RESULTS, &taken.message, rejection, id),
     }
+}
+
+/// The id of the letter that a delivery becomes if it dies of this reason where it stood in the lane's queue.
+pub(super) fn letter_id(
+    taken: &Taken,
+    reason: Reason,
+    lane: &str,
+    position: Option<QueuePosition>,
+) -> Uuid {
+    rejected::dead_letter_id(&taken.message, reason, PlaceOfDeath { lane, position })
 }
 
 /// What a delivery's attempts are counted under.

@@ -26,8 +26,8 @@ use crate::store::held_letters::{HeldLetter, Hold};
 use crate::store::holds::{Changes, Kind, Parking, Question};
 use crate::store::session::Session;
 use crate::wire::parked_event::Waiting;
-use crate::wire::rejected::PlaceOfDeath;
-use crate::wire::{parked, rejected, replay};
+use crate::wire::{parked, replay};
+use crate::worker::dead_letter;
 use crate::worker::intake::Taken;
 
 /// What a lane asks about the letters that hold their customers.
@@ -277,11 +277,6 @@ impl Holding {
         self.changes.applied.extend(taken.parked);
     }
 
-    fn letter_id(&self, taken: &Taken, reason: Reason) -> Uuid {
-        let place = PlaceOfDeath { lane: &self.lane, position: taken.position(self.epoch) };
-        rejected::dead_letter_id(&taken.message, reason, place)
-    }
-
     /// A parked replay whose letter was taken back waits no longer. The letter holds the customers again, at
     /// the same place, unless it is done with.
     pub(super) fn is_taken_back(&mut self, taken: &Taken) {
@@ -294,7 +289,8 @@ impl Holding {
     /// The command's letter stands in the line in its stead, so order is kept even so.
     fn refuse(&mut self, asking: &Asking<'_>, customers: Vec<Customer>) -> Rejection {
         let message = &asking.taken.message;
-        let letter_id = self.letter_id(asking.taken, Reason::Held);
+        let position = asking.taken.position(self.epoch);
+        let letter_id = dead_letter::letter_id(asking.taken, Reason::Held, &self.lane, position);
         self.letter_places.insert(Place::Delivered(asking.index), letter_id);
         self.changes.held.push(Hold {
             letter_id,
@@ -333,16 +329,16 @@ pub(super) async fn hold(session: &mut Session, fence: &Fence, taken: &Taken) ->
     if let Some(sequence) = taken.parked {
         customers.extend(store::parked::customers(connection, sequence).await?);
     }
-    let place = PlaceOfDeath { lane: &fence.lane, position: taken.position(fence.epoch) };
+    let (lane, position) = (&fence.lane, taken.position(fence.epoch));
     let hold = Hold {
-        letter_id: rejected::dead_letter_id(&taken.message, Reason::ProcessingFailed, place),
+        letter_id: dead_letter::letter_id(taken, Reason::ProcessingFailed, lane, position),
         key: CommandKey { org_id: org.id, command_id: read.command_id.clone() },
         customers,
         replay_of: replay::letter_id(&taken.message),
         sequence: taken.parked,
     };
     store::held_letters::hold(connection, fence, &hold).await?;
-    let (lane, customers) = (&fence.lane, hold.customers.len());
+    let customers = hold.customers.len();
     tracing::warn!(
         lane,
         dead_letter.id = %hold.letter_id,
