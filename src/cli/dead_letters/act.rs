@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::filter::FilterArgs;
@@ -228,8 +227,7 @@ async fn act(
         told = through;
     };
     // A worker would go on with an operation whose process is gone: Ctrl-C has to say so.
-    let cancelling = cancel_on_interrupt(context.config.clone(), id);
-    let cancelling = AbortOnDropHandle::new(tokio::spawn(cancelling));
+    let cancelling = cancel_on_interrupt(&context.config, id);
     let ran = run::run(connection, &context.config, operation, &runner, observe).await;
     drop(cancelling);
     progress.finish();

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
+use super::private_file;
 use crate::cli::ask::WhoArgs;
 use crate::cli::output::note;
 use crate::cli::{Context, Exit};
@@ -47,8 +46,7 @@ pub(super) async fn run(
         context.output.raw(&letter.body)?;
         return Ok(Exit::Success);
     };
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await;
-    let mut file = made.with_context(|| format!("can't make {}", path.display()))?;
+    let mut file = private_file::create(path).await?;
     file.write_all(&letter.body).await?;
     file.flush().await?;
     note(&format!("{} bytes are in {}", letter.body.len(), path.display()));

@@ -128,7 +128,7 @@ fn in_editor(letter: &Letter, routing_key: &str) -> anyhow::Result<Option<Vec<u8
             "{why}: get it with `dead-letters download {id} --file F`, change it there, and use --file F"
         ))
     })?;
-    let given = json_text::indented(original).unwrap_or_else(|| original.to_owned());
+    let given = json_text::readable(original);
     let file = Scratch::with(given.as_bytes())?;
     note(&format!("{}: {}", letter.reason, letter.detail));
     loop {

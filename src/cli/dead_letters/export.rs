@@ -3,14 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use tokio::fs::OpenOptions;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::filter::FilterArgs;
 use super::interrupt::cancel_on_interrupt;
+use super::private_file;
 use crate::cli::ask::WhoArgs;
 use crate::cli::output::{Progress, note};
 use crate::cli::{Context, Exit, Refusal};
@@ -61,16 +59,12 @@ pub(super) async fn run(
         overrides_publisher: false,
     };
     let mut file = match &args.file {
-        Some(path) => {
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await;
-            File(Box::new(file.with_context(|| format!("can't make {}", path.display()))?))
-        }
+        Some(path) => File(Box::new(private_file::create(path).await?)),
         None => File(Box::new(tokio::io::stdout())),
     };
     let runner = format!("cli {}", Uuid::now_v7());
     let operation = run::begin(connection, plan, Some(&runner)).await?;
-    let cancelling = cancel_on_interrupt(context.config.clone(), operation.id);
-    let cancelling = AbortOnDropHandle::new(tokio::spawn(cancelling));
+    let cancelling = cancel_on_interrupt(&context.config, operation.id);
     let mut progress = Progress::new("export", u64::try_from(operation.matched).ok());
     let mut told = 0;
     let observe = |tally: &Tally| {

@@ -1,5 +1,6 @@
 //! What Ctrl-C does to an operation.
 
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::cli::output::note;
@@ -8,8 +9,12 @@ use crate::ops::dead_letters::keeper::SILENT_S;
 use crate::store::connection;
 use crate::store::dead_letters::endings;
 
-/// Asks for the operation's end when somebody interrupts it.
-pub(super) async fn cancel_on_interrupt(config: Config, id: Uuid) {
+/// Cancels the operation on Ctrl-C, until what is returned is dropped.
+pub(super) fn cancel_on_interrupt(config: &Config, id: Uuid) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(cancel(config.clone(), id)))
+}
+
+async fn cancel(config: Config, id: Uuid) {
     if tokio::signal::ctrl_c().await.is_err() {
         return;
     }

@@ -8,6 +8,7 @@ mod filter;
 mod interrupt;
 mod list;
 mod operations;
+mod private_file;
 mod show;
 mod views;
 

@@ -63,8 +63,7 @@ pub(super) async fn run(
                         "byte {at} of the body is no UTF-8: `\\x` stands before such bytes"
                     ));
                 }
-                let text = json_text::indented(&text).unwrap_or(text);
-                context.output.text(&text)?;
+                context.output.text(&json_text::readable(&text))?;
             }
             (Some(Value::Null) | None, None) => {
                 note(&format!(

@@ -48,7 +48,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
 fn archive(bytes: i64, bytes_max: i64) -> Check {
     let detail = format!("dead letters take {bytes} of {bytes_max} bytes");
     let remedy =
-        "discard letters that nobody needs, and let them expire, or raise dead_letters_max_bytes";
+        "discard letters that are not needed and let them expire, or raise dead_letters_max_bytes";
     if bytes >= bytes_max {
         let detail = format!("{detail}: new ones stay in their queue");
         Check::fail("dead letters", detail, remedy)

@@ -57,7 +57,7 @@ pub(in crate::console) async fn form(
     audit::note(&mut connection, &[id], Deed::Unmask, &who.actor(OPENED), None).await?;
     connection.give_back();
     let (body, not_text) = match json_text::text(&letter.body) {
-        Ok(text) => (json_text::indented(text).unwrap_or_else(|| text.to_owned()), None),
+        Ok(text) => (json_text::readable(text), None),
         Err(why) => (String::new(), Some(why.to_string())),
     };
     page(&Page {

@@ -9,6 +9,7 @@ use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::history_check;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::Actor;
+use crate::store::dead_letters::claims;
 use crate::store::dead_letters::edit::{self, Copy};
 use crate::store::dead_letters::show::{self, Letter};
 use crate::wire::customer_keys;
@@ -48,18 +49,17 @@ pub async fn edit(
         customer_keys: customer_keys::of_body(body),
     };
     let copied = edit::supersede(connection, &copy, actor).await?;
-    if copied.is_none() && state(connection, id).await? == Some(State::Applied) {
-        return Err(took_effect(id));
+    if copied.is_none() {
+        let states = claims::count_by_state(connection, &[id]).await?;
+        if states.iter().any(|(state, _)| *state == State::Applied) {
+            return Err(took_effect(id));
+        }
     }
     copied.ok_or_else(|| {
         let state =
             if letter.state == State::Open { "not open any more" } else { letter.state.as_str() };
         Error::Conflict(format!("letter {id} is {state}: only an open one can be edited"))
     })
-}
-
-async fn state(connection: &mut Connection, id: Uuid) -> Result<Option<State>, Error> {
-    Ok(show::show(connection, id).await?.map(|letter| letter.state))
 }
 
 fn took_effect(id: Uuid) -> Error {

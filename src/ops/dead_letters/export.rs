@@ -87,7 +87,7 @@ pub async fn export(
 ) -> Result<Outcome, Error> {
     let mut tally = Tally::default();
     // Its reader may take any time for a portion.
-    let heartbeat = Heartbeat::start(config, operation.id, runner);
+    let heartbeat = Heartbeat::start(config, operation.id, runner)?;
     let exported = all(connection, operation, runner, (destination, &mut tally), observe).await;
     drop(heartbeat);
     let (end, problem) = match &exported {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::config::Config;
-use crate::store::connection;
+use crate::config::{self, Config};
 use crate::store::dead_letters::operations;
+use crate::store::session::{self, Session};
 
 /// Well below the time after which a silent runner is taken for dead.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -18,24 +18,32 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(super) fn start(config: &Config, operation_id: Uuid, runner: &str) -> Self {
-        let (config, runner) = (config.clone(), runner.to_owned());
+    /// # Errors
+    ///
+    /// If the database has no address.
+    pub(super) fn start(
+        config: &Config,
+        operation_id: Uuid,
+        runner: &str,
+    ) -> Result<Self, config::Error> {
+        let name = format!("partner-program heartbeat {}", config.worker_id);
+        let url = config.database_url()?.to_owned();
+        let mut session = Session::new(url, name, config.database_timeout());
+        let runner = runner.to_owned();
         let beating = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(INTERVAL).await;
-                let beaten = tokio::time::timeout(config.database_timeout(), async {
-                    let name = format!("partner-program heartbeat {}", config.worker_id);
-                    let url = config.database_url().map_err(|error| error.to_string())?;
-                    let connected = connection::connect(url, &name).await;
-                    let mut connection = connected.map_err(|error| error.to_string())?;
-                    let touched = operations::touch(&mut connection, operation_id, &runner).await;
-                    touched.map_err(|error| error.to_string())
+                let touching = session::bounded(session.timeout(), async {
+                    operations::touch(session.connection().await?, operation_id, &runner).await
                 });
-                if let Ok(Err(error)) = beaten.await {
-                    tracing::debug!("operation {operation_id} is said to run later: {error}");
+                if let Err(error) = touching.await {
+                    session.discard();
+                    tracing::debug!(
+                        "the heartbeat of operation {operation_id} failed and is repeated: {error}"
+                    );
                 }
             }
         });
-        Self { _beating: AbortOnDropHandle::new(beating) }
+        Ok(Self { _beating: AbortOnDropHandle::new(beating) })
     }
 }

@@ -113,9 +113,13 @@ pub fn escaped(body: &[u8]) -> (String, Option<usize>) {
     (text, first)
 }
 
-/// The document over several lines; nothing if it is no JSON.
+/// The text over several lines, if it is JSON; any other as it is.
 #[must_use]
-pub fn indented(text: &str) -> Option<String> {
+pub fn readable(text: &str) -> String {
+    indented(text).unwrap_or_else(|| text.to_owned())
+}
+
+fn indented(text: &str) -> Option<String> {
     let tokens = tokens(text)?;
     let mut out = String::with_capacity(text.len() * 2);
     let mut depth = 0_usize;
