@@ -3,11 +3,12 @@
 //! Pages, probes and scrapers read what was seen last and cost the servers nothing, however many
 //! they are.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::TryFutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::connection::Connection as BrokerConnection;
@@ -15,6 +16,7 @@ use crate::broker::depth::{self, Depth};
 use crate::broker::{self, topology};
 use crate::console::app::{App, Shared};
 use crate::store::connection::{self, Connection};
+use crate::store::error::Error as StoreError;
 use crate::store::lane_pauses::{self, Pause};
 use crate::store::lane_samples::{self, Present};
 use crate::store::lane_waiting::{self, Look};
@@ -70,18 +72,6 @@ pub(super) struct Lane {
     pub(super) waiting_since: Option<DateTime<Utc>>,
     /// Whether this worker's configuration has it.
     pub(super) is_configured: bool,
-}
-
-impl Lane {
-    /// What a look has seen of its queue; nothing if the broker did not say.
-    fn look(&self) -> Option<Look> {
-        let depth = self.depth?;
-        Some(Look {
-            lane: self.name.clone(),
-            epoch: self.held.as_ref().map_or(0, |held| held.epoch),
-            is_waiting: depth.ready > 0 && depth.consumers == 0,
-        })
-    }
 }
 
 impl Pulse {
@@ -169,6 +159,10 @@ impl Watch {
             }
         };
         let sample = seen.as_ref().ok().and_then(|seen| self.sample(seen.commands_stored));
+        let waiting = match (&seen, &depths) {
+            (Ok(seen), Ok(depths)) => self.note_waiting(&names, &seen.lanes, depths).await,
+            (Err(_), _) | (_, Err(_)) => HashMap::new(),
+        };
         app.pulse.change(|beat| {
             beat.database = database;
             beat.broker = broker;
@@ -191,7 +185,7 @@ impl Watch {
                     held: held.iter().find(|lane| lane.name == *name).cloned(),
                     depth: depths.lanes.get(place).copied().flatten(),
                     present: present.iter().find(|present| present.lane == *name).cloned(),
-                    waiting_since: None,
+                    waiting_since: waiting.get(name).copied(),
                     is_configured: app.config.lanes.iter().any(|lane| lane.name == *name),
                 })
                 .collect();
@@ -200,30 +194,33 @@ impl Watch {
                 beat.throughput.pop_front();
             }
         });
-        self.note_waiting().await;
     }
 
-    /// Notes which lanes wait, and learns since when.
-    async fn note_waiting(&mut self) {
-        let beat = self.app.pulse.beat();
-        let looks: Vec<Look> = beat.lanes.iter().filter_map(Lane::look).collect();
-        let Some(connection) = self.database.as_mut().filter(|_| beat.database == Server::Up)
-        else {
-            return;
-        };
+    /// Notes which lanes wait, and learns since when, where both servers answer.
+    async fn note_waiting(
+        &mut self,
+        names: &[String],
+        held: &[vitals::Lane],
+        depths: &Depths,
+    ) -> HashMap<String, DateTime<Utc>> {
+        let Some(connection) = &mut self.database else { return HashMap::new() };
+        let looks = names.iter().zip(&depths.lanes).filter_map(|(name, depth)| {
+            let depth = (*depth)?;
+            let epoch = held.iter().find(|lane| lane.name == *name).map_or(0, |lane| lane.epoch);
+            let is_waiting = depth.ready > 0 && depth.consumers == 0;
+            Some(Look { lane: name.clone(), epoch, is_waiting })
+        });
+        let looks: Vec<Look> = looks.collect();
         let noting = async {
             lane_waiting::note(connection, &looks).await?;
             lane_waiting::since(connection).await
         };
-        match bounded(async { noting.await.map_err(|error| error.to_string()) }).await {
-            Ok(since) => self.app.pulse.change(|beat| {
-                for lane in &mut beat.lanes {
-                    lane.waiting_since = since.get(&lane.name).copied();
-                }
-            }),
+        match bounded(noting.map_err(|error: StoreError| error.to_string())).await {
+            Ok(since) => since,
             Err(error) => {
                 self.database = None;
                 tracing::debug!("since when commands wait is looked at later: {error}");
+                HashMap::new()
             }
         }
     }
@@ -246,7 +243,7 @@ impl Watch {
                 }
             };
             let seen = async {
-                Ok::<_, crate::store::error::Error>(Seen {
+                Ok::<_, StoreError>(Seen {
                     lanes: vitals::lanes(connection).await?,
                     pauses: lane_pauses::paused(connection).await?,
                     present: lane_samples::present(connection).await?,
