@@ -85,6 +85,21 @@ fn broken(number: usize) -> Message {
     command(&format!("{ORG}.link"), Some(&format!("broken-{number}")), format!("no JSON {number}"))
 }
 
+/// The database refuses links under these membership ids, as long as they stand in the table `poison`.
+async fn refuse(scene: &mut Scene, membership_ids: &[&str]) {
+    let statements = "create table poison (membership_id text); \
+         create function refuse() returns trigger language plpgsql as $$ begin \
+             if exists (select from poison where membership_id = new.membership_id) then \
+                 raise exception 'refused' using errcode = '22000'; end if; \
+             return new; \
+         end $$; \
+         create trigger refuse before insert on enrolment for each row execute function refuse();";
+    scene.rows.execute(statements).await;
+    for id in membership_ids {
+        scene.rows.execute(&format!("insert into poison values ('{id}')")).await;
+    }
+}
+
 /// A link of a customer under a membership id.
 fn link(id: &str, customer: i64, membership: &str) -> Message {
     let body = serde_json::json!({ "linkCustomers": [{

@@ -87,7 +87,7 @@ async fn the_worker_judges_the_publisher_when_the_replay_arrives() {
     scene.place.broker.delete_user(&user);
 }
 
-/// Among the dead letters, a header is no proof of who somebody is.
+/// A header of a message in the dead-letter queue does not prove who published it.
 #[tokio::test]
 async fn a_letter_that_no_worker_has_written_does_not_say_who_published_it() {
     let mut scene = scene("forged publisher").await;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::dead_letters::{
-    DEADLINE, LANE_QUEUE, archived, bury, dead_letters, found_the_org, link, rows, scene,
+    DEADLINE, LANE_QUEUE, archived, bury, dead_letters, found_the_org, link, refuse, rows, scene,
     scene_without_the_org,
 };
 use crate::harness::collector::Collector;
@@ -14,19 +14,7 @@ use crate::harness::worker::Process;
 #[tokio::test]
 async fn a_replay_is_followed_to_applied_or_failed_again() {
     let mut scene = scene("outcomes").await;
-    scene
-        .rows
-        .execute(
-            "create table poison (membership_id text); \
-             insert into poison values ('bad'), ('worse'); \
-             create function refuse() returns trigger language plpgsql as $$ begin \
-                 if exists (select from poison where membership_id = new.membership_id) then \
-                     raise exception 'refused' using errcode = '22000'; end if; \
-                 return new; \
-             end $$; \
-             create trigger refuse before insert on enrolment for each row execute function refuse();",
-        )
-        .await;
+    refuse(&mut scene, &["bad", "worse"]).await;
     bury(&mut scene, &[link("c-1", 1, "bad"), link("c-2", 2, "worse")]).await;
     // Only one of them was put right.
     scene.rows.execute("delete from poison where membership_id = 'bad'").await;

@@ -11,7 +11,7 @@ use partner_program_worker::message::Message;
 use tempfile::TempDir;
 
 use crate::dead_letters::{
-    DEADLINE, LANE_QUEUE, QUEUE, bury, is_empty, link, scene_without_the_org,
+    DEADLINE, LANE_QUEUE, QUEUE, bury, is_empty, link, refuse, scene_without_the_org,
 };
 use crate::harness::eventually;
 use crate::harness::journey;
@@ -96,18 +96,7 @@ async fn each_command_has_one_effect_at_most_and_each_letter_tells_the_truth() {
     bury(&mut scene, &commands).await;
     found_the_large_org(&mut scene).await;
     // Some replays die again, for a while.
-    scene
-        .rows
-        .execute(
-            "create table poison (membership_id text); insert into poison values ('m-1'), ('m-2'); \
-             create function refuse() returns trigger language plpgsql as $$ begin \
-                 if exists (select from poison where membership_id = new.membership_id) then \
-                     raise exception 'refused' using errcode = '22000'; end if; \
-                 return new; \
-             end $$; \
-             create trigger refuse before insert on enrolment for each row execute function refuse();",
-        )
-        .await;
+    refuse(&mut scene, &["m-1", "m-2"]).await;
     let folder = tempfile::tempdir().expect("a folder");
     let mut operators = Operators { settings: scene.settings.clone(), folder, next_customer: 100 };
     let mut surroundings = Surroundings::default();
