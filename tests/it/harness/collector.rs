@@ -11,7 +11,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, Consumer};
 use tokio::time::{Instant, timeout_at};
 
-use crate::harness;
+use crate::harness::{self, set_up};
 
 /// A message that was received, with what tests look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,7 +183,7 @@ impl Collector {
 }
 
 async fn subscribe(amqp_url: &str, queue: &str) -> (Connection, Consumer) {
-    try_subscribe(amqp_url, queue).await.expect("the broker answers")
+    set_up("a subscription", async || try_subscribe(amqp_url, queue).await).await
 }
 
 /// For tests that take the broker away.
@@ -211,7 +211,7 @@ pub(crate) async fn try_subscribe_for(
 }
 
 async fn connect(amqp_url: &str) -> Connection {
-    try_connect(amqp_url).await.expect("the broker answers")
+    set_up("a subscriber's connection", async || try_connect(amqp_url).await).await
 }
 
 async fn try_connect(amqp_url: &str) -> Result<Connection, lapin::Error> {

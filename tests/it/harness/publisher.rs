@@ -7,7 +7,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, PublisherConfirm
 use partner_program_worker::message::{Message, Properties};
 use serde_json::Value;
 
-use crate::harness::connect;
+use crate::harness::{connect, set_up};
 
 /// One channel in confirm mode; nobody else publishes on it, so confirms are never swapped.
 pub(crate) struct Publisher {
@@ -17,7 +17,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) async fn open(amqp_url: &str) -> Self {
-        Self::try_open(amqp_url).await.expect("the broker answers")
+        set_up("an upstream", async || Self::try_open(amqp_url).await).await
     }
 
     /// For tests that take the broker away.

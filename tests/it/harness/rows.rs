@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 
 use crate::harness::servers::Place;
+use crate::harness::set_up;
 use crate::model::{Enrolment, Event, Key, Model, Org};
 
 /// What the tests' own connections are called.
@@ -91,8 +92,8 @@ pub(crate) struct Rows(PgConnection);
 impl Rows {
     pub(crate) async fn of(place: &Place) -> Self {
         let options = PgConnectOptions::from_str(&place.database_url).expect("a URL");
-        let connection = options.application_name(APPLICATION).connect().await;
-        Self(connection.expect("Postgres answers"))
+        let options = options.application_name(APPLICATION);
+        Self(set_up("a connection to Postgres", async || options.connect().await).await)
     }
 
     /// Puts in the model's orgs, customers and enrolments.

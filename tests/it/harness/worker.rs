@@ -23,8 +23,8 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::eventually;
 use crate::harness::servers::Place;
+use crate::harness::{eventually, set_up};
 
 /// How long a worker may take to drain.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -80,13 +80,16 @@ impl Settings {
     pub(crate) async fn declare(&self) {
         let config = self.config();
         let url = config.amqp_url().expect("it is set");
-        let broker = Arc::new(Connection::open(url, "tests").await.expect("the broker answers"));
+        let broker =
+            set_up("a connection to the broker", async || Connection::open(url, "tests").await);
+        let broker = Arc::new(broker.await);
         let url = config.database_url().expect("it is set");
-        let mut database = connection::connect(url, "tests").await.expect("the database answers");
+        let database = async || connection::connect(url, "tests").await;
+        let mut database = set_up("a connection to the database", database).await;
         let map = RoutingMap::of(&config.lanes);
         let actor = Actor { name: "tests".into(), reason: "setup".into(), source: "tests".into() };
-        let applied = apply::apply(&mut database, &broker, &map, &actor).await;
-        applied.expect("the topology is applied");
+        set_up("the topology", async || apply::apply(&mut database, &broker, &map, &actor).await)
+            .await;
         broker.close().await;
     }
 }
