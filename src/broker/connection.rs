@@ -187,7 +187,7 @@ pub(super) async fn close_channel(channel: &Channel) {
 
 async fn say_goodbye(goodbye: impl Future<Output = lapin::Result<()>>) {
     if !matches!(tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
-        tracing::debug!("the broker was gone before the goodbye");
+        tracing::debug!("the connection ended before it was closed");
     }
 }
 
@@ -205,9 +205,9 @@ async fn watch(
                 break;
             }
             Event::ConnectionBlocked(reason) => {
-                tracing::warn!("the broker takes no writes for now: {reason}");
+                tracing::warn!("the broker blocks publishing: {reason}");
             }
-            Event::ConnectionUnblocked => tracing::info!("the broker takes writes again"),
+            Event::ConnectionUnblocked => tracing::info!("the broker accepts publishing again"),
             _ => {}
         }
     }

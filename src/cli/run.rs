@@ -70,7 +70,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     let showing = console::run_beside_worker(config, counters.clone(), shutdown.clone());
     let stopping = async {
         signals.next().await;
-        tracing::info!("finishing what has begun; a second signal exits at once");
+        tracing::info!("shutting down: the lanes drain; a second signal exits at once");
         shutdown.cancel();
         signals.next().await;
         kill.cancel();
@@ -82,7 +82,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
             Ok(Exit::Success)
         }
         () = stopping => {
-            tracing::warn!("exiting at once; what was not acknowledged is delivered again");
+            tracing::warn!("exiting at once; unacked commands are redelivered");
             Ok(Exit::Failure)
         }
     }

@@ -15,7 +15,7 @@ pub(super) const LISTEN: SocketAddr =
 /// The settings below `[console]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Console {
-    /// The address that browsers use where a proxy stands before the console. With it cookies
+    /// The address that browsers use if a proxy is in front of the console. With it cookies
     /// are sent over TLS only, if it begins with `https`.
     pub public_url: Option<Url>,
     /// Who may log in.

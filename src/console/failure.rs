@@ -94,7 +94,7 @@ impl IntoResponse for Failure {
             return Redirect::to(&format!("/login?back={query}")).into_response();
         }
         if let Self::Broken(text) = &self {
-            tracing::error!("a page could not be shown: {text}");
+            tracing::error!("request failed: {text}");
         }
         let text = self.text();
         let body = Page { title: self.title(), text: &text }.render();

@@ -22,11 +22,11 @@ const NOBODYS_OF_RESULT: [&str; 4] = ["code", "message", "path", "status"];
 /// Whether personal data is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Masking {
-    /// Shown as far as it can't be.
+    /// For a command: values that may be personal data are masked.
     OfCommand,
-    /// Likewise; more of it is the worker's own.
+    /// For a result: as for a command, but the fields that the worker itself writes are shown.
     OfResult,
-    /// Shown.
+    /// Everything is shown.
     Open,
 }
 

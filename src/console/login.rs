@@ -59,7 +59,7 @@ pub(super) async fn login(
     let back = own_path(&given.back);
     let Some((name, role)) = who::of_token(&app.config.console, &given.token) else {
         app.attempts.failed(address, now);
-        tracing::warn!(client.address = %address, "somebody failed to log in from {address}");
+        tracing::warn!(client.address = %address, "log-in failed from {address}");
         let problem = Some("No such token. It begins with pp_ and is given out by an admin.");
         let by_proxy = app.config.console.proxy.is_some();
         let again = page(&Page { back, problem, by_proxy })?;

@@ -307,7 +307,7 @@ impl Announcer {
         tracing::warn!(
             lane = self.lane,
             message.bytes = message.body.len(),
-            "the broker does not take a message of {} bytes, which becomes {becomes}: {why}",
+            "the broker refuses a message of {} bytes; {becomes} is published instead: {why}",
             message.body.len()
         );
         *message = smaller;
@@ -332,7 +332,7 @@ impl Announcer {
         if let Some(confirmed) = batch.confirmed
             && confirmed.send(()).is_err()
         {
-            tracing::debug!(lane = self.lane, "nobody waits for the confirms any longer");
+            tracing::debug!(lane = self.lane, "the lane ended before the confirms arrived");
         }
         for arrival in batch.arrivals {
             self.counters.answered.observe(arrival.elapsed());

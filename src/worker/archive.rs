@@ -49,7 +49,7 @@ pub(super) async fn run(parts: Parts) -> Result<(), Error> {
         if archived > 0 {
             pause.reset();
         }
-        tracing::warn!(archived, "the archive of dead letters starts over: {fault}");
+        tracing::warn!(archived, "the archive of dead letters reconnects: {fault}");
         tokio::select! {
             () = pause.wait() => {}
             () = shutdown.cancelled() => {}
@@ -212,7 +212,7 @@ async fn keep_what_is_taken(session: &mut Session, letter: &NewLetter) -> Result
             other => return other,
         }
     }
-    tracing::error!(letter.id = %id, "the body of a dead letter is lost, because the database refuses it");
+    tracing::error!(letter.id = %id, "the body of a dead letter is lost: the database refuses it");
     add(session, &[letter.hash_alone(&decode::body_hash(&letter.body))]).await
 }
 

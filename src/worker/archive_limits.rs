@@ -42,7 +42,7 @@ pub(super) async fn wait_for_room(
             None if bytes < most => return Ok(()),
             Some(_) if bytes < most / 100 * RESUME_PERCENT => {
                 tracing::info!(
-                    "the archive of dead letters goes on: it takes {bytes} of {most} bytes"
+                    "the archive of dead letters continues: it has {bytes} of {most} bytes"
                 );
                 return Ok(());
             }
@@ -53,7 +53,7 @@ pub(super) async fn wait_for_room(
             tracing::error!(
                 archive.bytes = bytes,
                 archive.bytes_max = most,
-                "the archive of dead letters is full: it takes {bytes} of {most} bytes (dead_letters_max_bytes); new letters stay in their queue, none is lost; discard letters and let them expire (dead_letter_retention_days), or raise dead_letters_max_bytes"
+                "the archive of dead letters is full: it has {bytes} of {most} bytes (dead_letters_max_bytes); new letters stay in their queue, none is lost; discard letters and let them expire (dead_letter_retention_days), or raise dead_letters_max_bytes"
             );
         }
         tokio::select! {

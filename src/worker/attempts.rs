@@ -51,7 +51,7 @@ impl Executor {
         if !known.is_empty() {
             tracing::warn!(
                 lane = self.lane,
-                "{} commands come again after a worker died with them; lane `{}` tries them in small parts",
+                "{} commands were redelivered after a worker died with them; lane `{}` processes them in small batches",
                 known.len(),
                 self.lane,
             );
@@ -100,7 +100,7 @@ pub(super) async fn take_back(session: &mut Session, lane: &str, process: Uuid) 
         attempts::take_back(session.connection().await?, lane, process).await
     });
     if let Err(error) = taking_back.await {
-        tracing::debug!(lane, "tries were not taken back: {error}");
+        tracing::debug!(lane, "attempts could not be uncounted: {error}");
     }
 }
 

@@ -109,7 +109,7 @@ impl Lane {
             session.discard();
             tracing::warn!(
                 lane = self.name,
-                "the bindings of lane `{}` could not be made good; the worker tries again within a minute: {error}",
+                "the bindings of lane `{}` could not be repaired; the worker retries within a minute: {error}",
                 self.name
             );
         }

@@ -46,7 +46,10 @@ pub(super) async fn wait_unnoticed(session: &mut Session, lane: &str) -> bool {
     match session::bounded(LOOK_TIMEOUT, looking).await {
         Ok(released) => !released.is_empty(),
         Err(error) => {
-            tracing::debug!(lane, "could not look for released letters: {error}");
+            tracing::debug!(
+                lane,
+                "the search for released commands failed; it is retried: {error}"
+            );
             session.discard();
             false
         }
@@ -100,10 +103,7 @@ pub(super) async fn apply(
         leave(hands.first(), &[], &released).await?;
     }
     if applied > 0 {
-        tracing::info!(
-            lane = name,
-            "{applied} commands that were parked behind dead letters are done"
-        );
+        tracing::info!(lane = name, "{applied} parked commands were processed");
     }
     Ok(())
 }

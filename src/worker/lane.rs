@@ -108,7 +108,7 @@ impl Lane {
                     self.counters.in_hand.clear();
                     tracing::warn!(
                         lane = self.name,
-                        "lane {} gets no further and is left as it is: what it held is delivered again",
+                        "lane {} makes no progress while it stops; it is aborted, and its unacked commands are redelivered",
                         self.name
                     );
                     break;

@@ -48,7 +48,7 @@ pub(super) async fn watch(parts: Parts, paused: Arc<watch::Sender<Paused>>) -> R
                 Err(error) => {
                     session.discard();
                     if !std::mem::replace(&mut told, true) {
-                        tracing::warn!("which lanes are paused can't be seen for now, and none is begun meanwhile: {error}");
+                        tracing::warn!("the pauses of lanes could not be read; no lane starts until they can: {error}");
                     }
                 }
             },
@@ -90,7 +90,7 @@ pub(super) async fn work(
         tokio::select! {
             ended = &mut working => return ended,
             () = until(&mut paused, |seen| is_paused(seen, name) == Some(true)) => {
-                tracing::warn!(lane = name, "lane `{name}` is paused, or held by a change of the routing map; it finishes what has begun");
+                tracing::warn!(lane = name, "lane `{name}` is paused by an operator or by a routing change; it drains");
                 stop.cancel();
                 working.await?;
             }
@@ -105,7 +105,7 @@ async fn until_resumed(paused: &mut watch::Receiver<Paused>, lane: &Lane) {
         health.enter(State::Paused);
         tracing::warn!(
             lane = name,
-            "lane `{name}` stands still until it is resumed, or the change of the routing map ends"
+            "lane `{name}` is stopped until it is resumed or the routing change ends"
         );
     }
     until(paused, |seen| is_paused(seen, name) == Some(false)).await;

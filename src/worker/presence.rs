@@ -44,7 +44,9 @@ impl Presence {
         match announcing.await {
             Ok(twins) => self.note(&twins),
             Err(error) => {
-                tracing::debug!("that this worker lives can't be written for now: {error}");
+                tracing::debug!(
+                    "the heartbeat of this worker could not be stored; it is retried: {error}"
+                );
                 session.discard();
             }
         }
@@ -56,7 +58,7 @@ impl Presence {
             worker_processes::leave(session.connection().await?, self.own.id).await
         });
         if let Err(error) = left.await {
-            tracing::debug!("that this worker ends can't be written: {error}");
+            tracing::debug!("the end of this worker could not be stored: {error}");
         }
     }
 

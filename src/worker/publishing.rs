@@ -53,7 +53,7 @@ impl Kept {
         let Some(mut kept) = kept else { return Ok(()) };
         frame::fit(&mut kept.message, publisher.connection().frame_max());
         if let Err(error) = topology::bindings::bind_dead_letters(publisher.connection()).await {
-            tracing::debug!("the dead letters' queue could not be bound again: {error}");
+            tracing::debug!("the dead-letter queue could not be bound again: {error}");
         }
         let why = match publisher.publish_alone(&kept.message).await {
             Ok(Alone::Decided(receipt)) if is_done(receipt, kept.need) => None,

@@ -36,7 +36,7 @@ pub(super) async fn run(parts: Parts) -> Result<(), Error> {
         looks += 1;
         if let Err(error) = follow(&mut session, since).await {
             session.discard();
-            tracing::debug!("what came of replayed letters is looked at later: {error}");
+            tracing::debug!("the outcomes of replays could not be read; they are retried: {error}");
         }
     }
 }

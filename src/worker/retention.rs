@@ -19,7 +19,7 @@ pub(super) async fn run(parts: Parts) -> Result<(), worker::Error> {
     let Parts { config, places, shutdown, .. } = parts;
     loop {
         if let Err(error) = maintain(&config, &places).await {
-            tracing::warn!(%error, "what has had its time could not be put away, trying again later: {error}");
+            tracing::warn!(%error, "retention failed; it is retried with the next hourly run: {error}");
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -46,7 +46,10 @@ async fn maintain(config: &Config, places: &Places) -> Result<(), Error> {
             }
         }
         if forgotten > 0 {
-            tracing::info!(forgotten, "forgot {forgotten} dead letters, settled {days} days ago");
+            tracing::info!(
+                forgotten,
+                "deleted {forgotten} dead letters that were closed {days} days ago"
+            );
         }
     }
     Ok(())

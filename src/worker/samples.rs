@@ -60,7 +60,7 @@ pub(super) async fn run(parts: Parts, counters: LaneCounters) -> Result<(), Erro
         match written {
             Ok(()) => before = now,
             Err(error) => {
-                tracing::debug!("how the lanes fare can't be written for now: {error}");
+                tracing::debug!("lane metrics could not be stored; they are retried: {error}");
                 session.discard();
             }
         }

@@ -47,7 +47,7 @@ pub(super) async fn take(
         if !is_passing || since.elapsed() > hold || shutdown.is_cancelled() {
             return Err(error.into());
         }
-        tracing::warn!(lane, "the lane can't be taken yet: {error}");
+        tracing::warn!(lane, "lane could not be acquired yet; it is retried: {error}");
         tokio::select! {
             () = pause.wait() => {}
             () = shutdown.cancelled() => {}
@@ -59,6 +59,6 @@ pub(super) async fn take(
             return Err(Error::Outage("the worker is stopping and can't wait for the broker".into()).into());
         }
     }
-    tracing::info!(lane, lane.epoch = fence.epoch, "took lane {lane} at epoch {}", fence.epoch);
+    tracing::info!(lane, lane.epoch = fence.epoch, "acquired lane {lane} at epoch {}", fence.epoch);
     Ok(fence)
 }

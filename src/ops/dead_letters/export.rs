@@ -98,7 +98,7 @@ pub async fn export(
     if exported.is_ok() {
         ended?;
     } else if let Err(error) = ended {
-        tracing::warn!(operation.id = %operation.id, "export {} failed, which can't be noted now: a worker notes it later: {error}", operation.id);
+        tracing::warn!(operation.id = %operation.id, "export {} failed, and the failure could not be stored; a worker stores it later: {error}", operation.id);
     }
     Ok(Outcome { operation_id: operation.id, end: exported?, tally, skipped: BTreeMap::new() })
 }

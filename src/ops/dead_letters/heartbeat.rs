@@ -39,7 +39,7 @@ impl Heartbeat {
                 if let Err(error) = touching.await {
                     session.discard();
                     tracing::debug!(
-                        "the heartbeat of operation {operation_id} failed and is repeated: {error}"
+                        "heartbeat of operation {operation_id} failed; it is retried: {error}"
                     );
                 }
             }

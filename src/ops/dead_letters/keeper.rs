@@ -44,7 +44,9 @@ pub async fn keep(config: &Config, process: Uuid, shutdown: &CancellationToken) 
                 }
                 Err(error) => {
                     connection = None;
-                    tracing::warn!("an operation on dead letters is tried again later: {error}");
+                    tracing::warn!(
+                        "operation on dead letters failed; it is retried later: {error}"
+                    );
                     pause.wait().await;
                 }
             }
@@ -82,7 +84,7 @@ async fn keep_one(
             let text = error.to_string();
             let noting = operations::note_problem(connection, id, runner, &text);
             if let Err(unnoted) = bounded(config.database_timeout(), noting).await {
-                tracing::debug!("why operation {id} does not get on is not noted: {unnoted}");
+                tracing::debug!("the error of operation {id} could not be stored: {unnoted}");
             }
             return Err(error);
         }

@@ -41,7 +41,7 @@ impl<'a> Sender<'a> {
         match self.connect().await {
             Ok(open) => self.open = Some(open),
             Err(Error::Broker(error @ BrokerError::Outage(_))) => {
-                tracing::debug!("the broker is looked at when the first replay is sent: {error}");
+                tracing::debug!("broker unavailable; the first replay connects again: {error}");
             }
             Err(error) => return Err(error),
         }
@@ -58,7 +58,7 @@ impl<'a> Sender<'a> {
                 Err(Error::Broker(
                     error @ (BrokerError::Outage(_) | BrokerError::Unconfirmed(_)),
                 )) => {
-                    tracing::warn!("replays are sent again: {error}");
+                    tracing::warn!("replays were not confirmed; they are sent again: {error}");
                     self.close().await;
                     pause.wait().await;
                 }

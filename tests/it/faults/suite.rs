@@ -178,7 +178,7 @@ async fn a_worker_starts_before_its_servers() {
     trial.start_worker("");
     let worker = &trial.workers[0];
     eventually(DEADLINE, "the worker says that it waits", async || {
-        worker.words().contains("none is begun meanwhile").then_some(())
+        worker.words().contains("no lane starts until they can").then_some(())
     })
     .await;
     for fault in faults {

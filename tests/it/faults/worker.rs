@@ -89,7 +89,7 @@ impl Worker {
                 trial.rows.execute(PAUSED).await;
                 for worker in &trial.workers {
                     eventually(DEADLINE, "the worker has drained the lane", async || {
-                        worker.words().contains("stands still").then_some(())
+                        worker.words().contains("is stopped until it is resumed").then_some(())
                     })
                     .await;
                 }

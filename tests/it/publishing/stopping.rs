@@ -139,7 +139,7 @@ async fn obeys(name: &str, waits: Waits, asks: Asks, window: usize, lanes: usize
         Asks::Pause => {
             rows_of_test.execute(PAUSE).await;
             eventually(OBEYED + NOTICED, "the lane stands still", async || {
-                worker.words().contains("stands still").then_some(())
+                worker.words().contains("is stopped until it is resumed").then_some(())
             })
             .await;
         }
