@@ -102,7 +102,7 @@ impl Status {
         self.entry().0
     }
 
-    /// The text on the wire; part of the contract, so it does not change.
+    /// The text on the wire, for people: publishers decide by the code, so the text may be improved.
     #[must_use]
     pub const fn message(self) -> &'static str {
         self.entry().1

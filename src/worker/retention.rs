@@ -19,7 +19,8 @@ pub(super) async fn run(parts: Parts) -> Result<(), worker::Error> {
     let Parts { config, places, shutdown, .. } = parts;
     loop {
         if let Err(error) = maintain(&config, &places).await {
-            tracing::warn!(%error, "retention failed; it is retried with the next hourly run: {error}");
+            let minutes = INTERVAL.as_secs() / 60;
+            tracing::warn!(%error, "retention failed; it is retried in {minutes} min: {error}");
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),

@@ -36,9 +36,8 @@ pub(crate) async fn connect(amqp_url: &str, name: &str) -> Result<lapin::Connect
     Err(last.expect("an address has a host"))
 }
 
-/// How long a test may take to set up one thing, and how often that is tried.
+/// How long a test may take to set up one thing.
 const SETUP_DEADLINE: Duration = Duration::from_mins(1);
-const SETUP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Sets up what a test needs before it begins, and tries again after an error: a server under the load
 /// of all tests refuses now and then what it does a moment later.
@@ -46,17 +45,10 @@ pub(crate) async fn set_up<T, E: Display>(
     what: &str,
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
 ) -> T {
-    let end = Instant::now() + SETUP_DEADLINE;
-    loop {
-        match attempt().await {
-            Ok(ready) => return ready,
-            Err(error) => {
-                assert!(Instant::now() < end, "{what}: {error}");
-                eprintln!("{what}: {error}; tried again in {SETUP_INTERVAL:?}");
-            }
-        }
-        tokio::time::sleep(SETUP_INTERVAL).await;
-    }
+    eventually(SETUP_DEADLINE, what, async || {
+        attempt().await.inspect_err(|error| eprintln!("{what}: {error}; it is tried again")).ok()
+    })
+    .await
 }
 
 /// Between two looks of [`eventually`].
