@@ -46,7 +46,7 @@ pub(crate) async fn set_up<T, E: Display>(
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
 ) -> T {
     eventually(SETUP_DEADLINE, what, async || {
-        attempt().await.inspect_err(|error| eprintln!("{what}: {error}; it is tried again")).ok()
+        attempt().await.inspect_err(|error| eprintln!("{what}: {error}; tries again")).ok()
     })
     .await
 }

@@ -2,6 +2,7 @@
 //! own that can be killed.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::Display;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -78,19 +79,20 @@ impl Settings {
 
     /// Does what `topology apply` does.
     pub(crate) async fn declare(&self) {
+        set_up("the topology", async || self.try_declare().await).await;
+    }
+
+    /// Connects anew: a broker that fails to declare a queue closes the connection (541
+    /// `INTERNAL_ERROR`).
+    async fn try_declare(&self) -> Result<(), Box<dyn Error>> {
         let config = self.config();
-        let url = config.amqp_url().expect("it is set");
-        let broker =
-            set_up("a connection to the broker", async || Connection::open(url, "tests").await);
-        let broker = Arc::new(broker.await);
-        let url = config.database_url().expect("it is set");
-        let database = async || connection::connect(url, "tests").await;
-        let mut database = set_up("a connection to the database", database).await;
+        let broker = Arc::new(Connection::open(config.amqp_url()?, "tests").await?);
+        let mut database = connection::connect(config.database_url()?, "tests").await?;
         let map = RoutingMap::of(&config.lanes);
         let actor = Actor { name: "tests".into(), reason: "setup".into(), source: "tests".into() };
-        set_up("the topology", async || apply::apply(&mut database, &broker, &map, &actor).await)
-            .await;
+        apply::apply(&mut database, &broker, &map, &actor).await?;
         broker.close().await;
+        Ok(())
     }
 }
 
