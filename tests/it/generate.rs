@@ -161,7 +161,8 @@ impl<'a> Maker<'a> {
                 item
             }
             _ => {
-                let reason = self.random.pick(&[json!(null), json!("moved away"), json!("")]);
+                let reasons = [json!(null), json!("moved away"), json!(""), longest(), too_long()];
+                let reason = self.random.pick(&reasons);
                 json!({
                     "partnerProgramName": name,
                     "reason": reason,
@@ -203,9 +204,11 @@ impl<'a> Maker<'a> {
         match self.random.below(30) {
             0 => json!(null),
             1 => json!(" "),
+            2 => longest(),
+            3 => too_long(),
             n => {
                 let id = format!("{}-{}", self.shard.name, self.random.below(14));
-                json!(if n == 2 { format!(" {id} ") } else { id })
+                json!(if n == 4 { format!(" {id} ") } else { id })
             }
         }
     }
@@ -305,4 +308,13 @@ impl<'a> Maker<'a> {
         let orgs: &'a [Org] = self.orgs;
         orgs.iter().find(|org| org.code == self.shard.org).expect("the shard's org")
     }
+}
+
+/// A text of the most characters that are kept, after trimming.
+fn longest() -> Value {
+    json!(format!(" {}\t", "é".repeat(255)))
+}
+
+fn too_long() -> Value {
+    json!("x".repeat(256))
 }

@@ -178,14 +178,8 @@ fn in_bodies() -> Vec<Judged> {
             }
             let (parent, name) = field.rsplit_once('/').expect("a pointer");
             body.pointer_mut(parent).expect("the field's object")[name] = json!(text);
-            let kept = name == "partnerMembershipId" || name == "reason";
-            let rejected = if text.contains('\0') && name != "nobody's" {
-                Some("invalid-text")
-            } else if kept && text.chars().count() > 255 {
-                Some("too-large")
-            } else {
-                None
-            };
+            let unstorable = text.contains('\0') && name != "nobody's";
+            let rejected = unstorable.then_some("invalid-text");
             send(operation, &body, rejected);
         }
     }

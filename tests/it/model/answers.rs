@@ -93,6 +93,7 @@ fn message(code: u16) -> &'static str {
         2104 => "Partner program is inactive or has ended",
         2105 => "The date can't be read: RFC 3339 with an offset is needed",
         2106 => "Partner program is named twice for this customer",
+        2107 => "Value is too long: at most 255 characters are kept",
         2201 => "Tier fields are ignored: the program has no tiers",
         2202 => "A further identifier matches no customer",
         2203 => "No message id given: duplicates can't be detected",

@@ -49,6 +49,8 @@ impl Model {
             "update" => self.update(program, key, linked.ok_or(2004_u16)?, item),
             _ => {
                 let row = linked.ok_or(2004_u16)?;
+                let reason = text(&item["reason"]);
+                fits(reason.as_ref())?;
                 let mut after = row.clone();
                 after.linked = false;
                 after.version += 1;
@@ -56,7 +58,7 @@ impl Model {
                     key,
                     kind: "DELINK".to_owned(),
                     after,
-                    reason: text(&item["reason"]),
+                    reason,
                     tier_fields_ignored: false,
                 })
             }
@@ -74,11 +76,12 @@ impl Model {
         if reference.is_null() {
             return Err(2002);
         }
-        // Membership id given, membership id free.
+        // Membership id given, membership id not too long, membership id free.
         let membership_id = text(&reference["partnerMembershipId"]);
         if membership_id.is_none() && program.external {
             return Err(2102);
         }
+        fits(membership_id.as_ref())?;
         let taken = self.enrolments.iter().any(|((org, _, other), row)| {
             *org == key.0
                 && *other == key.2
@@ -169,4 +172,9 @@ impl Model {
             reason: done.reason,
         });
     }
+}
+
+/// A membership id or a reason has at most 255 characters.
+fn fits(text: Option<&String>) -> Result<(), u16> {
+    if text.is_some_and(|text| text.chars().count() > 255) { Err(2107) } else { Ok(()) }
 }
