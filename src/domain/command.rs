@@ -7,10 +7,16 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
+use super::status::Status;
+
 /// Most customers that one command may name (contract, status 1060).
 pub const CUSTOMERS_MAX: usize = 50;
 /// Most programs that one customer entry may name (contract, status 2008).
 pub const PROGRAMS_MAX: usize = 50;
+
+/// Most characters of a membership id and of a reason, after trimming: both are stored (contract,
+/// status 2107).
+pub const STORED_TEXT_CHARS_MAX: usize = 255;
 
 /// The three things that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -204,6 +210,20 @@ pub enum GivenDate {
     Unreadable,
     /// In whole microseconds.
     At(DateTime<Utc>),
+}
+
+/// A text that is stored: trimmed, `None` where nothing is left of it.
+///
+/// # Errors
+///
+/// [`Status::ValueTooLong`] over [`STORED_TEXT_CHARS_MAX`].
+pub(super) fn stored_text(text: Option<&String>) -> Result<Option<&str>, Status> {
+    let text = given(text);
+    // As many bytes are no more characters: most texts need not be counted.
+    let is_too_long = |text: &str| {
+        text.len() > STORED_TEXT_CHARS_MAX && text.chars().nth(STORED_TEXT_CHARS_MAX).is_some()
+    };
+    if text.is_some_and(is_too_long) { Err(Status::ValueTooLong) } else { Ok(text) }
 }
 
 /// The text, trimmed; `None` where nothing is left of it.

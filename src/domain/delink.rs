@@ -1,6 +1,6 @@
 //! Delink: a customer leaves a program, open or not (contract, "Delink" and "Effects by state").
 
-use super::command::{DelinkItem, given};
+use super::command::{DelinkItem, stored_text};
 use super::enrolment::{EffectKind, Enrolment};
 use super::evaluate::{Checked, Decision, Item, Standing};
 use super::status::Status;
@@ -16,7 +16,7 @@ impl Item for DelinkItem {
         let enrolment = standing.linked().ok_or(Status::NotLinked)?;
         let after =
             Enrolment { linked: false, version: standing.next_version(), ..enrolment.clone() };
-        let reason = given(self.reason.as_ref()).map(ToOwned::to_owned);
+        let reason = stored_text(self.reason.as_ref())?.map(ToOwned::to_owned);
         Ok(Decision { kind: EffectKind::Delink, after, reason, warning: None })
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::command::{GivenDate, LinkItem, Reference, given};
+use super::command::{GivenDate, LinkItem, Reference, given, stored_text};
 use super::enrolment::{EffectKind, Enrolment};
 use super::evaluate::{Checked, Decision, Item, Standing};
 use super::program::{ProgramKind, TierId};
@@ -42,7 +42,7 @@ impl Item for LinkItem {
 }
 
 fn membership_id(reference: &Reference, standing: &Standing<'_>) -> Checked<Option<String>> {
-    let Some(membership_id) = given(reference.membership_id.as_ref()) else {
+    let Some(membership_id) = stored_text(reference.membership_id.as_ref())? else {
         return match standing.program.kind {
             ProgramKind::External => Err(Status::MembershipIdMissing),
             ProgramKind::Supplementary => Ok(None),

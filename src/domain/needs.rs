@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::command::{Command, Entry, LinkItem, given};
+use super::command::{Command, Entry, LinkItem, given, stored_text};
 use super::groups::Membership;
 use super::identity::{CustomerId, Lookup};
 use super::program::{Org, OrgId, ProgramId};
@@ -87,7 +87,7 @@ pub(super) fn membership_ids<'a>(
     entries.iter().flat_map(|entry| &entry.items).filter_map(|item| {
         let program = given(item.program_name.as_ref()).and_then(|name| org.program(name))?;
         let reference = item.reference.as_ref()?;
-        let membership_id = given(reference.membership_id.as_ref())?;
+        let membership_id = stored_text(reference.membership_id.as_ref()).ok()??;
         Some((org.id, program.id, membership_id.to_owned()))
     })
 }

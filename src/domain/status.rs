@@ -54,6 +54,8 @@ pub enum Status {
     DateUnreadable,
     /// 2106.
     ProgramRepeated,
+    /// 2107.
+    ValueTooLong,
 
     /// 2201.
     TierFieldsIgnored,
@@ -65,7 +67,7 @@ pub enum Status {
 
 impl Status {
     /// Every status, in the order of the contract.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::CustomerRetrieved,
         Self::CustomerUnknown,
         Self::CustomerNotEnrolled,
@@ -91,6 +93,7 @@ impl Status {
         Self::ProgramClosed,
         Self::DateUnreadable,
         Self::ProgramRepeated,
+        Self::ValueTooLong,
         Self::TierFieldsIgnored,
         Self::IdentifierUnmatched,
         Self::NoMessageId,
@@ -149,6 +152,7 @@ impl Status {
                 (2105, "The date can't be read: RFC 3339 with an offset is needed")
             }
             Self::ProgramRepeated => (2106, "Partner program is named twice for this customer"),
+            Self::ValueTooLong => (2107, "Value is too long: at most 255 characters are kept"),
             Self::TierFieldsIgnored => (2201, "Tier fields are ignored: the program has no tiers"),
             Self::IdentifierUnmatched => (2202, "A further identifier matches no customer"),
             Self::NoMessageId => (2203, "No message id given: duplicates can't be detected"),

@@ -19,9 +19,6 @@ use crate::domain::command::{
 use crate::domain::rejection::{Reason, Rejection};
 use crate::message::BODY_BYTES_MAX;
 
-/// Longest `partnerMembershipId` and `reason`, in characters: both are kept.
-pub const KEPT_TEXT_CHARS_MAX: usize = 255;
-
 /// The root keys, in the order of [`Operation::ALL`].
 const ROOT_KEYS: &[&str] = &["linkCustomers", "customersPartnerUpdates", "deLinkCustomers"];
 
@@ -213,9 +210,7 @@ impl Fields for Reference {
         reader: &Reader,
     ) -> Result<(), A::Error> {
         match name {
-            "partnerMembershipId" => {
-                self.membership_id = reader.short_text(from, KEPT_TEXT_CHARS_MAX)?;
-            }
+            "partnerMembershipId" => self.membership_id = reader.text(from)?,
             "partnerTierName" => self.tier_name = reader.text(from)?,
             "partnerTierExpiryDate" => self.tier_expiry = read_date(from, reader)?,
             _ => Reader::skip(from)?,
@@ -272,7 +267,7 @@ impl Fields for DelinkItem {
     ) -> Result<(), A::Error> {
         match name {
             "partnerProgramName" => self.program_name = reader.text(from)?,
-            "reason" => self.reason = reader.short_text(from, KEPT_TEXT_CHARS_MAX)?,
+            "reason" => self.reason = reader.text(from)?,
             _ => Reader::skip(from)?,
         }
         Ok(())

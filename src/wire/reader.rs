@@ -59,19 +59,6 @@ impl Reader {
         self.cow(from, "a string").map(|text| text.map(Cow::into_owned))
     }
 
-    /// A text of at most `chars_max` characters; null means absent.
-    pub(super) fn short_text<'de, A: MapAccess<'de>>(
-        &self,
-        from: &mut A,
-        chars_max: usize,
-    ) -> Result<Option<String>, A::Error> {
-        let text = self.text(from)?;
-        if text.as_ref().is_some_and(|text| text.chars().nth(chars_max).is_some()) {
-            return Err(self.fail(Reason::TooLarge, format!("longer than {chars_max} characters")));
-        }
-        Ok(text)
-    }
-
     /// A text that is looked at once; null means absent.
     pub(super) fn cow<'de, A: MapAccess<'de>>(
         &self,

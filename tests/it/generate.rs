@@ -161,7 +161,8 @@ impl<'a> Maker<'a> {
                 item
             }
             _ => {
-                let reasons = [json!(null), json!("moved away"), json!(""), longest(), too_long()];
+                let reasons =
+                    [json!(null), json!("moved away"), json!(""), longest("gone"), too_long()];
                 let reason = self.random.pick(&reasons);
                 json!({
                     "partnerProgramName": name,
@@ -204,7 +205,7 @@ impl<'a> Maker<'a> {
         match self.random.below(30) {
             0 => json!(null),
             1 => json!(" "),
-            2 => longest(),
+            2 => longest(self.shard.name),
             3 => too_long(),
             n => {
                 let id = format!("{}-{}", self.shard.name, self.random.below(14));
@@ -310,9 +311,9 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// A text of the most characters that are kept, after trimming.
-fn longest() -> Value {
-    json!(format!(" {}\t", "é".repeat(255)))
+/// A text that begins so and has the most characters that are stored, after trimming.
+fn longest(start: &str) -> Value {
+    json!(format!(" {start:é<255}\t"))
 }
 
 fn too_long() -> Value {

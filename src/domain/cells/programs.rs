@@ -4,7 +4,7 @@ use super::{
     ANN, BOB, FLAT, INACTIVE, ORG, SUPPLEMENTARY, TIERED, by_id, check, delink_item, effect,
     enrolled, key, link, link_item, linked, now, org, run, tier_id, update, update_item, world,
 };
-use crate::domain::command::{Command, Entry, GivenDate, LinkItem};
+use crate::domain::command::{Command, DelinkItem, Entry, GivenDate, LinkItem};
 use crate::domain::enrolment::Enrolment;
 use crate::domain::evaluate::evaluate;
 use crate::domain::identity::CustomerId;
@@ -32,6 +32,22 @@ fn a_membership_id_is_required_by_external_programs_only() {
         let mut item = link_item(program);
         item.reference.as_mut().unwrap().membership_id = Some(" ".into());
         check(world(), &link(item), expected);
+    }
+}
+
+#[test]
+fn a_stored_text_over_255_characters_is_2107() {
+    for (text, expected) in [
+        (format!(" {}\t", "é".repeat(255)), Status::Success),
+        ("é".repeat(256), Status::ValueTooLong),
+    ] {
+        let mut item = link_item(FLAT);
+        item.reference.as_mut().unwrap().membership_id = Some(text.clone());
+        check(world(), &link(item), expected);
+        let item = DelinkItem { reason: Some(text), ..delink_item(FLAT) };
+        let command = Command::Delink(vec![Entry { customer: by_id(ANN), items: vec![item] }]);
+        check(linked(FLAT), &command, expected);
+        check(world(), &command, Status::NotLinked);
     }
 }
 
@@ -90,6 +106,11 @@ fn checks_are_made_in_the_fixed_order() {
     let mut snapshot = world();
     snapshot.add_holder(ORG, ProgramId(TIERED.1), "M2".into(), CustomerId(BOB));
     check(snapshot, &link(taken), Status::MembershipIdTaken);
+    let mut long = link_item(TIERED);
+    let reference = long.reference.as_mut().unwrap();
+    (reference.membership_id, reference.tier_name) = (Some("x".repeat(256)), None);
+    check(world(), &link(long.clone()), Status::ValueTooLong);
+    check(linked(TIERED), &link(long), Status::AlreadyLinked);
     let mut tierless = link_item(TIERED);
     let reference = tierless.reference.as_mut().unwrap();
     (reference.tier_name, reference.tier_expiry) = (None, unreadable);
