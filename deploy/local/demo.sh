@@ -10,6 +10,6 @@ cd "$repository"
 "$local_scripts/install.sh"
 say 'building (some minutes the first time)'
 profile=${PROFILE:-dev}
-SQLX_OFFLINE=true cargo build --profile "$profile" --locked --quiet
+SQLX_OFFLINE=true cargo build --profile "$profile" --locked
 [ "$profile" != dev ] || profile=debug
 "$local_scripts/with-servers.sh" "${CARGO_TARGET_DIR:-target}/$profile/partner-program" demo "$@"
