@@ -1,5 +1,5 @@
 //! What a command costs without a server: read, decided, written. `cargo bench --bench hot` times
-//! it; `deploy/local/instructions.sh` counts the instructions, which no other load disturbs.
+//! it; `scripts/instructions.sh` counts the instructions, which no other load disturbs.
 
 use std::collections::HashMap;
 use std::hint::black_box;

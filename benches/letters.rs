@@ -1,6 +1,6 @@
 //! How fast the archive answers with a million letters in it.
 //!
-//! `deploy/local/letters.sh` runs it on private servers. Each figure is the median of many calls: of
+//! `scripts/letters.sh` runs it on private servers. Each figure is the median of many calls: of
 //! what the command line and the console call, then of the console's pages, asked for over HTTP.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "it prints figures, or fails")]
 

@@ -1,6 +1,6 @@
 //! What the worker does a second, beside peers and the machine's limits, in one run.
 //!
-//! `deploy/local/bench.sh` runs it on private servers and writes `benches/RESULTS.md`. Everything
+//! `scripts/bench.sh` runs it on private servers and writes `benches/RESULTS.md`. Everything
 //! is as durable as in production: fsync, quorum queues, persistent messages, confirms.
 #![expect(
     clippy::expect_used,

@@ -6,7 +6,7 @@ use lapin::BasicProperties;
 use lapin::types::ShortString;
 use serde_json::Value;
 
-use super::header_values::{json, table};
+use crate::broker::header_values::{json, table};
 use crate::message::{Message, Properties, UNREADABLE_TIMESTAMP, sent_at};
 
 /// AMQP's delivery mode of a message that survives a restart.

@@ -3,8 +3,8 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::output::Output;
-use super::{Cli, Exit};
+use crate::cli::output::Output;
+use crate::cli::{Cli, Exit};
 
 /// Print the script that completes commands and options in a shell
 #[derive(clap::Args)]

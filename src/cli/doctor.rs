@@ -9,10 +9,10 @@ mod routing;
 
 use serde::Serialize;
 
-use super::output::Row;
-use super::{Context, Exit, one_line};
 use crate::broker::connection::Connection;
 use crate::broker::topology::{self, Topology};
+use crate::cli::output::Row;
+use crate::cli::{Context, Exit, one_line};
 use crate::config::Config;
 
 /// Check settings, database, broker and topology, and say what to do about what is wrong
@@ -31,7 +31,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     checks.extend(broker(&context.config).await);
     checks.extend(installation::check(&context.config).await);
     checks.push(clocks::of_broker(&context.config).await);
-    if let Ok(map) = super::topology::of(&context.config) {
+    if let Ok(map) = crate::cli::topology::of(&context.config) {
         checks.extend(routing::checks(&context.config, &map).await);
     }
     context.output.rows(&checks)?;
@@ -86,7 +86,7 @@ impl Row for Check {
 }
 
 fn settings(config: &Config) -> Vec<Check> {
-    let lanes = match super::topology::of(config) {
+    let lanes = match crate::cli::topology::of(config) {
         Ok(map) => {
             let names: Vec<&str> = map.lanes.iter().map(String::as_str).collect();
             Check::ok("lanes", names.join(", "))
@@ -118,7 +118,7 @@ async fn broker(config: &Config) -> Vec<Check> {
     };
     let mut checks = vec![Check::ok("broker", shown)];
     checks.extend(rabbitmq::checks(&connection, config).await);
-    if let Ok(map) = super::topology::of(config) {
+    if let Ok(map) = crate::cli::topology::of(config) {
         match topology::declare::verify(&connection, &Topology { map }).await {
             Ok(differences) if differences.is_empty() => {
                 checks.push(Check::ok("topology", "as configured"));

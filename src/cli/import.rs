@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::output::{Progress, Row, note};
-use super::{Context, Exit, Refusal};
+use crate::cli::output::{Progress, Row, note};
+use crate::cli::{Context, Exit, Refusal};
 use crate::ops::{import, import_customers};
 use crate::store::connection::{self, Connection};
 use crate::store::error::Error;

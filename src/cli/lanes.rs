@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::ask::{ByArgs, WhoArgs};
-use super::output::{Row, moment, note, or_dash};
-use super::{Context, Exit, Refusal};
 use crate::broker::connection::Connection as BrokerConnection;
 use crate::broker::depth::{self, Depth};
 use crate::broker::topology;
+use crate::cli::ask::{ByArgs, WhoArgs};
+use crate::cli::output::{Row, moment, note, or_dash};
+use crate::cli::{Context, Exit, Refusal};
 use crate::store::connection::{self, Connection};
 use crate::store::lane_pauses::{self, Pause};
 use crate::store::lane_samples::{self, Present};

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use clap::CommandFactory;
 use clap_mangen::Man;
 
-use super::output::{Output, note};
-use super::{Cli, Exit};
+use crate::cli::output::{Output, note};
+use crate::cli::{Cli, Exit};
 
 /// Print the manual page, or write one for each subcommand to a folder
 #[derive(clap::Args)]

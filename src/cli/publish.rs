@@ -13,14 +13,14 @@ use clap::ValueEnum;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::ask::positive;
-use super::output::{Output, Progress, Row, note, or_dash};
-use super::results::{PARKED, ResultEvent};
-use super::{Context, Exit, Refusal};
 use crate::broker::connection::Connection;
 use crate::broker::follower::Follower;
 use crate::broker::publisher::{Publisher, Receipt};
 use crate::broker::topology::COMMANDS;
+use crate::cli::ask::positive;
+use crate::cli::output::{Output, Progress, Row, note, or_dash};
+use crate::cli::results::{PARKED, ResultEvent};
+use crate::cli::{Context, Exit, Refusal};
 use crate::domain::command::Operation;
 use crate::message::Message;
 use crate::ops::publish::{Envelope, Ids};

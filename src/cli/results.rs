@@ -6,10 +6,10 @@ use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::output::{Row, note, or_dash};
-use super::{Context, Exit};
 use crate::broker::connection::Connection;
 use crate::broker::follower::Follower;
+use crate::cli::output::{Row, note, or_dash};
+use crate::cli::{Context, Exit};
 use crate::message::Message;
 use republish::RepublishArgs;
 

@@ -3,7 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Exit};
+use crate::cli::{Context, Exit};
 use crate::clock::Clock;
 use crate::console;
 use crate::ops::dead_letters::keeper;
@@ -31,7 +31,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     let config = &context.config;
     config.database_url()?;
     config.amqp_url()?;
-    super::topology::of(config)?;
+    crate::cli::topology::of(config)?;
     let mut signals = Signals::listen()?;
     let lanes: Vec<&str> = config.lanes.iter().map(|lane| lane.name.as_str()).collect();
     let counters = LaneCounters::of(config);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use toml::{Table, Value};
 use url::Url;
 
-use super::values::{Given, Problem, nearest, problem, string, structured};
+use crate::config::values::{Given, Problem, nearest, problem, string, structured};
 
 /// Where the console listens unless set otherwise: for this machine alone.
 pub(super) const LISTEN: SocketAddr =

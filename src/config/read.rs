@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::console::{self, Console};
-use super::memory;
-use super::values::{self, Given, Problem, integer, nearest, problem, string};
-use super::{Config, Error, Lane, LogFormat, MAIN_LANE};
+use crate::config::console::{self, Console};
+use crate::config::memory;
+use crate::config::values::{self, Given, Problem, integer, nearest, problem, string};
+use crate::config::{Config, Error, Lane, LogFormat, MAIN_LANE};
 
 const PREFIX: &str = "PARTNER_PROGRAM_";
 const ENVIRONMENT: &str = "environment";

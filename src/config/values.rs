@@ -6,8 +6,10 @@ use std::ops::RangeInclusive;
 use toml::Value;
 use url::Url;
 
-use super::hosts::{each_host, lacks_a_host};
-use super::{AfterDeadLetter, Lane, LogFormat, MAIN_LANE, OtherPriority, Publishers, SecretUrl};
+use crate::config::hosts::{each_host, lacks_a_host};
+use crate::config::{
+    AfterDeadLetter, Lane, LogFormat, MAIN_LANE, OtherPriority, Publishers, SecretUrl,
+};
 
 const LANE_NAME_MAX: usize = 40;
 const LANE_KEYS: [&str; 6] =

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Months, Utc};
 
-use super::command::{
+use crate::domain::command::{
     Command, Entry, GivenDate, Identifiers, LinkItem, Reference, UpdateDetails, UpdateItem,
 };
-use super::identity::CustomerId;
-use super::program::{Org, OrgId, Program, ProgramId, ProgramKind, Tier, TierId};
+use crate::domain::identity::CustomerId;
+use crate::domain::program::{Org, OrgId, Program, ProgramId, ProgramKind, Tier, TierId};
 
 /// No routing key can name it: the word before the first dot is empty.
 const CODE: &str = ".canary";

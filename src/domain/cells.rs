@@ -8,16 +8,18 @@ mod tiers;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::command::{
+use crate::domain::command::{
     Command, DelinkItem, Entry, GivenDate, Identifiers, LinkItem, Reference, UpdateDetails,
     UpdateItem,
 };
-use super::enrolment::{Effect, Enrolment, EnrolmentKey};
-use super::evaluate::{CustomerOutcome, Outcome, Verdict, evaluate};
-use super::identity::{Customer, CustomerId, CustomerState};
-use super::program::{Org, OrgId, Program, ProgramId, ProgramKind, Tier, TierId, normalised};
-use super::snapshot::Snapshot;
-use super::status::Status;
+use crate::domain::enrolment::{Effect, Enrolment, EnrolmentKey};
+use crate::domain::evaluate::{CustomerOutcome, Outcome, Verdict, evaluate};
+use crate::domain::identity::{Customer, CustomerId, CustomerState};
+use crate::domain::program::{
+    Org, OrgId, Program, ProgramId, ProgramKind, Tier, TierId, normalised,
+};
+use crate::domain::snapshot::Snapshot;
+use crate::domain::status::Status;
 
 const ORG: OrgId = OrgId(1);
 /// Tier-based, EXTERNAL: Bronze, Silver, Gold.

@@ -1,13 +1,13 @@
 //! A command as it was given: well-formed, but not yet judged.
 //!
 //! Texts are kept as they were sent, because results echo them. Whether they mean anything is
-//! for [`evaluate`](super::evaluate) to say.
+//! for [`evaluate`](crate::domain::evaluate) to say.
 
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use super::status::Status;
+use crate::domain::status::Status;
 
 /// Most customers that one command may name (contract, status 1060).
 pub const CUSTOMERS_MAX: usize = 50;

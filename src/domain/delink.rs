@@ -1,9 +1,9 @@
 //! Delink: a customer leaves a program, open or not (contract, "Delink" and "Effects by state").
 
-use super::command::{DelinkItem, stored_text};
-use super::enrolment::{EffectKind, Enrolment};
-use super::evaluate::{Checked, Decision, Item, Standing};
-use super::status::Status;
+use crate::domain::command::{DelinkItem, stored_text};
+use crate::domain::enrolment::{EffectKind, Enrolment};
+use crate::domain::evaluate::{Checked, Decision, Item, Standing};
+use crate::domain::status::Status;
 
 impl Item for DelinkItem {
     const NEEDS_OPEN_PROGRAM: bool = false;

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::identity::CustomerId;
-use super::program::{OrgId, ProgramId, TierId};
+use crate::domain::identity::CustomerId;
+use crate::domain::program::{OrgId, ProgramId, TierId};
 
 /// Which enrolment: one row for each customer and program, ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,13 +9,13 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
-use super::command::{CUSTOMERS_MAX, Command, Entry, Operation, PROGRAMS_MAX, given};
-use super::enrolment::{Effect, EffectKind, Enrolment, EnrolmentKey};
-use super::identity::Customer;
-use super::program::{Org, Program, normalised};
-use super::resolve;
-use super::snapshot::Snapshot;
-use super::status::Status;
+use crate::domain::command::{CUSTOMERS_MAX, Command, Entry, Operation, PROGRAMS_MAX, given};
+use crate::domain::enrolment::{Effect, EffectKind, Enrolment, EnrolmentKey};
+use crate::domain::identity::Customer;
+use crate::domain::program::{Org, Program, normalised};
+use crate::domain::resolve;
+use crate::domain::snapshot::Snapshot;
+use crate::domain::status::Status;
 
 /// Decides `command` on the facts in `snapshot`, and leaves its effects there for those that
 /// come after it.

@@ -7,12 +7,12 @@
 
 use std::collections::HashMap;
 
-use super::command::Command;
-use super::identity::CustomerId;
-use super::needs;
-use super::program::{Org, OrgId, ProgramId};
-use super::resolve;
-use super::snapshot::Snapshot;
+use crate::domain::command::Command;
+use crate::domain::identity::CustomerId;
+use crate::domain::needs;
+use crate::domain::program::{Org, OrgId, ProgramId};
+use crate::domain::resolve;
+use crate::domain::snapshot::Snapshot;
 
 /// A membership id of a program.
 pub type Membership = (OrgId, ProgramId, String);
@@ -180,11 +180,11 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
-    use super::super::command::{Command, Entry, Identifiers, LinkItem, Reference};
-    use super::super::identity::{Customer, CustomerId, CustomerState};
-    use super::super::program::{Org, OrgId, Program, ProgramId, ProgramKind};
-    use super::super::snapshot::Snapshot;
     use super::{Member, parts};
+    use crate::domain::command::{Command, Entry, Identifiers, LinkItem, Reference};
+    use crate::domain::identity::{Customer, CustomerId, CustomerState};
+    use crate::domain::program::{Org, OrgId, Program, ProgramId, ProgramKind};
+    use crate::domain::snapshot::Snapshot;
 
     const ORG: OrgId = OrgId(1);
 

@@ -14,8 +14,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::identity::CustomerId;
-use super::program::OrgId;
+use crate::domain::identity::CustomerId;
+use crate::domain::program::OrgId;
 
 /// A customer of a tenant.
 pub type Customer = (OrgId, CustomerId);

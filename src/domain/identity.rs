@@ -3,8 +3,8 @@
 //! The rules are the contract's, "Identifying the customer". Parsing judges each identifier on
 //! its own; whether it matches somebody is for `resolve` to say.
 
-use super::command::{Identifiers, given};
-use super::status::Status;
+use crate::domain::command::{Identifiers, given};
+use crate::domain::status::Status;
 
 /// The shortest and the longest number a mobile may be, in digits (E.164).
 const MOBILE_DIGITS: std::ops::RangeInclusive<usize> = 7..=15;

@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 
-use super::command::{GivenDate, LinkItem, Reference, given, stored_text};
-use super::enrolment::{EffectKind, Enrolment};
-use super::evaluate::{Checked, Decision, Item, Standing};
-use super::program::{ProgramKind, TierId};
-use super::status::Status;
+use crate::domain::command::{GivenDate, LinkItem, Reference, given, stored_text};
+use crate::domain::enrolment::{EffectKind, Enrolment};
+use crate::domain::evaluate::{Checked, Decision, Item, Standing};
+use crate::domain::program::{ProgramKind, TierId};
+use crate::domain::status::Status;
 
 impl Item for LinkItem {
     const NEEDS_OPEN_PROGRAM: bool = true;

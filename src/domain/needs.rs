@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::command::{Command, Entry, LinkItem, given, stored_text};
-use super::groups::Membership;
-use super::identity::{CustomerId, Lookup};
-use super::program::{Org, OrgId, ProgramId};
+use crate::domain::command::{Command, Entry, LinkItem, given, stored_text};
+use crate::domain::groups::Membership;
+use crate::domain::identity::{CustomerId, Lookup};
+use crate::domain::program::{Org, OrgId, ProgramId};
 
 /// Sets of keys, each in order and without repetition.
 #[derive(Clone, Debug, Default)]

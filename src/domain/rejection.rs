@@ -1,6 +1,6 @@
 //! Why a command can't be processed at all (contract, "What is a dead letter, what is an answer").
 //!
-//! Deliberately absent: business failures. Those are answers, see [`status`](super::status).
+//! Deliberately absent: business failures. Those are answers, see [`status`](crate::domain::status).
 
 use std::fmt;
 

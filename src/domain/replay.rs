@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use super::dead_letter::State;
+use crate::domain::dead_letter::State;
 
 /// One replay of a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,11 +1,11 @@
 //! Finds the customer that an entry means (contract, "Identifying the customer").
 
-use super::command::{Command, Identifiers};
-use super::evaluate::Checked;
-use super::identity::{Customer, CustomerId, CustomerState, Lookup};
-use super::program::{Org, OrgId};
-use super::snapshot::Snapshot;
-use super::status::Status;
+use crate::domain::command::{Command, Identifiers};
+use crate::domain::evaluate::Checked;
+use crate::domain::identity::{Customer, CustomerId, CustomerState, Lookup};
+use crate::domain::program::{Org, OrgId};
+use crate::domain::snapshot::Snapshot;
+use crate::domain::status::Status;
 
 /// The customer, who may be acted on.
 pub(super) struct Resolved {

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::enrolment::{Enrolment, EnrolmentKey};
-use super::identity::{Customer, CustomerId};
-use super::program::{OrgId, ProgramId};
+use crate::domain::enrolment::{Enrolment, EnrolmentKey};
+use crate::domain::identity::{Customer, CustomerId};
+use crate::domain::program::{OrgId, ProgramId};
 
 /// Customers, enrolments and holders of membership ids, each with an answer for every question
 /// that the window's commands can ask.

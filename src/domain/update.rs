@@ -3,11 +3,11 @@
 
 use chrono::{DateTime, Utc};
 
-use super::command::{GivenDate, UpdateItem, given};
-use super::enrolment::{EffectKind, Enrolment};
-use super::evaluate::{Checked, Decision, Item, Standing};
-use super::program::Tier;
-use super::status::Status;
+use crate::domain::command::{GivenDate, UpdateItem, given};
+use crate::domain::enrolment::{EffectKind, Enrolment};
+use crate::domain::evaluate::{Checked, Decision, Item, Standing};
+use crate::domain::program::Tier;
+use crate::domain::status::Status;
 
 impl Item for UpdateItem {
     const NEEDS_OPEN_PROGRAM: bool = true;

@@ -6,10 +6,10 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::documents;
-use super::documents::Document;
 use crate::domain::command::Operation;
 use crate::message::{Message, Properties};
+use crate::ops::documents;
+use crate::ops::documents::Document;
 
 /// AMQP's limit of a routing key and of a message id.
 const SHORT_BYTES_MAX: usize = 255;

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::own_headers::{self, HEADERS_DROPPED};
-use super::rejected::hex;
 use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message};
+use crate::wire::own_headers::{self, HEADERS_DROPPED};
+use crate::wire::rejected::hex;
 
 /// How many bytes are left of a body that is cut.
 pub const KEPT_BYTES: usize = 4_096;

@@ -9,15 +9,15 @@ use serde::Deserializer as _;
 use serde::de::{self, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
 
-use super::date;
-use super::json::Fields;
-use super::reader::{Reader, Step, refuse};
 use crate::domain::command::{
     Command, DelinkItem, Entry, GivenDate, Identifiers, LinkItem, Operation, Reference,
     UpdateDetails, UpdateItem,
 };
 use crate::domain::rejection::{Reason, Rejection};
 use crate::message::BODY_BYTES_MAX;
+use crate::wire::date;
+use crate::wire::json::Fields;
+use crate::wire::reader::{Reader, Step, refuse};
 
 /// The root keys, in the order of [`Operation::ALL`].
 const ROOT_KEYS: &[&str] = &["linkCustomers", "customersPartnerUpdates", "deLinkCustomers"];

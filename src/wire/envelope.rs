@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::own_headers;
 use crate::domain::command::Operation;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::message::{Message, Properties};
+use crate::wire::own_headers;
 
 /// Longest org code, in bytes. A routing key has at most 255 bytes, and that of a result must
 /// have room for the org, the operation and the verdict.
@@ -35,7 +35,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Reads routing key and properties; the body is for [`decode`](super::decode::decode).
+    /// Reads routing key and properties; the body is for [`decode`](crate::wire::decode::decode).
     pub fn parse(message: &Message) -> Result<Self, Rejection> {
         let (org_code, operation) = address(&message.routing_key).ok_or_else(|| {
             let detail = "expected {org}.{link|update|delink}, perhaps with a third word as bucket";

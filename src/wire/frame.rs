@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::own_headers::{self, HEADERS_DROPPED};
-use super::rejected::{cut, field_bytes};
 use crate::message::{Message, Properties};
+use crate::wire::own_headers::{self, HEADERS_DROPPED};
+use crate::wire::rejected::{cut, field_bytes};
 
 /// What the broker routes a message by, too: lists of texts, or it closes the channel.
 const ROUTED_BY: [&str; 2] = ["CC", "BCC"];
@@ -102,10 +102,10 @@ mod tests {
     use chrono::DateTime;
     use serde_json::json;
 
-    use super::super::rejected::{Origin, PlaceOfDeath, dead_letter, dead_letter_id};
     use super::*;
     use crate::domain::dead_letter::QueuePosition;
     use crate::domain::rejection::{Reason, Rejection};
+    use crate::wire::rejected::{Origin, PlaceOfDeath, dead_letter, dead_letter_id};
 
     fn with(headers: &Value) -> Message {
         let mut message = Message::default();

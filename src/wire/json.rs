@@ -11,8 +11,8 @@ use std::marker::PhantomData;
 
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::reader::{Reader, Step, refuse};
 use crate::domain::rejection::Reason;
+use crate::wire::reader::{Reader, Step, refuse};
 
 /// The fields of an object that are read, and where they go.
 pub(super) trait Fields: Default {

@@ -9,16 +9,16 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::customer_keys;
-use super::cut_body;
-use super::envelope;
-use super::own_headers::{self, DELIVERY_TAG, LANE_EPOCH};
-use super::rejected::{DETAIL_BYTES_MAX, PlaceOfDeath, content_id, cut, dead_letter_id};
-use super::replay;
 use crate::domain::command::Operation;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::Reason;
 use crate::message::{BODY_BYTES_MAX, EXPIRATION, HEADER_TYPE, Message, PRIORITY};
+use crate::wire::customer_keys;
+use crate::wire::cut_body;
+use crate::wire::envelope;
+use crate::wire::own_headers::{self, DELIVERY_TAG, LANE_EPOCH};
+use crate::wire::rejected::{DETAIL_BYTES_MAX, PlaceOfDeath, content_id, cut, dead_letter_id};
+use crate::wire::replay;
 
 /// Longest word that is taken over from a header.
 const WORD_BYTES_MAX: usize = 64;

@@ -5,9 +5,9 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::envelope::Envelope;
-use super::result::{json, message_id};
 use crate::message::{Message, Properties};
+use crate::wire::envelope::Envelope;
+use crate::wire::result::{json, message_id};
 
 /// For what a command waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

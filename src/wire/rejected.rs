@@ -7,14 +7,14 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::cut_body;
-use super::envelope;
-use super::own_headers::{self, DELIVERY_TAG, LANE_EPOCH};
-use super::result::json;
 use crate::domain::command::Operation;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::message::{EXPIRATION, Message, PRIORITY, Properties};
+use crate::wire::cut_body;
+use crate::wire::envelope;
+use crate::wire::own_headers::{self, DELIVERY_TAG, LANE_EPOCH};
+use crate::wire::result::json;
 
 /// Longest detail that is said, in bytes.
 pub(super) const DETAIL_BYTES_MAX: usize = 1024;

@@ -3,9 +3,9 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::own_headers::{REPLAY_NUMBER, REPLAY_OF};
 use crate::domain::replay::Replay;
 use crate::message::Message;
+use crate::wire::own_headers::{REPLAY_NUMBER, REPLAY_OF};
 
 /// Marks a message as this replay.
 pub fn mark(message: &mut Message, replay: Replay) {

@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::rejected::hex;
 use crate::domain::command::{Command, Entry, Identifiers, Operation};
 use crate::domain::evaluate::{Counts, CustomerOutcome, Outcome, Verdict};
 use crate::domain::status::Status;
 use crate::message::{Message, Properties};
+use crate::wire::rejected::hex;
 
 /// Longest short string of AMQP, in bytes.
 const SHORT_STRING_BYTES_MAX: usize = 255;

@@ -7,8 +7,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::result::json;
 use crate::message::Message;
+use crate::wire::result::json;
 
 /// The word for the reason; part of the contract.
 const TOO_LARGE: &str = "too-large-for-broker";

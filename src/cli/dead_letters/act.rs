@@ -8,9 +8,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::filter::FilterArgs;
-use super::interrupt::cancel_on_interrupt;
 use crate::cli::ask::{WhoArgs, confirm, positive};
+use crate::cli::dead_letters::filter::FilterArgs;
+use crate::cli::dead_letters::interrupt::cancel_on_interrupt;
 use crate::cli::output::{Progress, Row, note};
 use crate::cli::{Context, Exit, Refusal};
 use crate::config::Config;

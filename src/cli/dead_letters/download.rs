@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
-use super::private_file;
 use crate::cli::ask::WhoArgs;
+use crate::cli::dead_letters::private_file;
 use crate::cli::output::note;
 use crate::cli::{Context, Exit};
 use crate::ops::dead_letters::error::Error;

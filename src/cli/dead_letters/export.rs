@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use uuid::Uuid;
 
-use super::filter::FilterArgs;
-use super::interrupt::cancel_on_interrupt;
-use super::private_file;
 use crate::cli::ask::WhoArgs;
+use crate::cli::dead_letters::filter::FilterArgs;
+use crate::cli::dead_letters::interrupt::cancel_on_interrupt;
+use crate::cli::dead_letters::private_file;
 use crate::cli::output::{Progress, note};
 use crate::cli::{Context, Exit, Refusal};
 use crate::ops::dead_letters::export::{Destination, export};

@@ -1,7 +1,7 @@
 //! `dead-letters list` and `dead-letters groups`
 
-use super::filter::FilterArgs;
-use super::views::{GroupRow, LetterRow};
+use crate::cli::dead_letters::filter::FilterArgs;
+use crate::cli::dead_letters::views::{GroupRow, LetterRow};
 use crate::cli::output::note;
 use crate::cli::{Context, Exit, Refusal};
 use crate::store::connection::Connection;

@@ -14,7 +14,7 @@ mod views;
 
 use clap::Subcommand;
 
-use super::{Context, Exit, Refusal};
+use crate::cli::{Context, Exit, Refusal};
 use crate::ops::dead_letters::error::Error;
 use crate::store::connection::{self, Connection};
 

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use uuid::Uuid;
 
-use super::views::OperationRow;
+use crate::cli::dead_letters::views::OperationRow;
 use crate::cli::output::note;
 use crate::cli::{Context, Exit, Refusal};
 use crate::ops::dead_letters::keeper::SILENT_S;

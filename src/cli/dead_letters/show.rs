@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::views::ActionRow;
 use crate::cli::ask::WhoArgs;
+use crate::cli::dead_letters::views::ActionRow;
 use crate::cli::output::{moment, note, or_dash};
 use crate::cli::{Context, Exit};
 use crate::ops::dead_letters::eligible;

@@ -7,7 +7,7 @@ mod view;
 
 use chrono::{DateTime, Utc};
 
-use super::{Context, Exit};
+use crate::cli::{Context, Exit};
 use stage::Stage;
 
 /// Show the system at work: commands in, Postgres, results out
@@ -18,7 +18,7 @@ It migrates the database, declares the topology, imports an org `acme`, runs a w
 process and checks what it shows: it exits with 1 if anything is not as it should be.
 
 Example:
-  deploy/local/with-servers.sh partner-program demo")]
+  scripts/with-servers.sh partner-program demo")]
 pub(super) struct Args {}
 
 /// When the samples were written: their dates are in the future then.

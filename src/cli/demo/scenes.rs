@@ -3,8 +3,8 @@
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use super::stage::{ORG, Stage};
-use super::view;
+use crate::cli::demo::stage::{ORG, Stage};
+use crate::cli::demo::view;
 use crate::cli::output::Output;
 use crate::domain::identity::{CustomerId, Lookup};
 use crate::message::Message;
@@ -223,5 +223,5 @@ fn json_of(event: &Message) -> anyhow::Result<Value> {
 }
 
 fn pretty(event: &Message) -> anyhow::Result<String> {
-    super::json::indented(&event.body).context("an event that is no JSON")
+    crate::cli::demo::json::indented(&event.body).context("an event that is no JSON")
 }

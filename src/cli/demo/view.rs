@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
-use super::json;
+use crate::cli::demo::json;
 use crate::cli::output::{moment, or_dash};
 use crate::domain::command::Operation;
 use crate::message::Message;

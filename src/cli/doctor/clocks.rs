@@ -5,8 +5,8 @@
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 
-use super::Check;
 use crate::broker::management::Management;
+use crate::cli::doctor::Check;
 use crate::cli::one_line;
 use crate::config::Config;
 
@@ -70,8 +70,8 @@ fn compare(name: &'static str, whose: &str, here: DateTime<Utc>, there: DateTime
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::*;
+    use crate::cli::doctor::State;
 
     #[test]
     fn clocks_that_differ_by_more_than_a_second_are_shown_side_by_side() {

@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 
-use super::{Check, clocks};
+use crate::cli::doctor::{Check, clocks};
 use crate::cli::one_line;
 use crate::config::Config;
 use crate::store::connection::{self, Connection};

@@ -1,8 +1,8 @@
 //! Whether database and broker belong together.
 
-use super::Check;
 use crate::broker::connection::Connection as BrokerConnection;
 use crate::broker::installation as broker_installation;
+use crate::cli::doctor::Check;
 use crate::config::Config;
 use crate::store::connection;
 use crate::store::installation;

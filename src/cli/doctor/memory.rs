@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::Check;
+use crate::cli::doctor::Check;
 use crate::config::Config;
 use crate::config::memory::worst_case_bytes;
 
@@ -64,8 +64,8 @@ fn limit_bytes(root: &Path, group: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::*;
+    use crate::cli::doctor::State;
 
     fn config(environment: &[(&str, &str)]) -> Config {
         let environment = environment.iter();

@@ -1,9 +1,9 @@
 //! What is known of the broker's version, and whether it can declare a lane.
 
-use super::Check;
 use crate::broker::connection::Connection;
 use crate::broker::probe::{self, Probe};
 use crate::broker::version::Server;
+use crate::cli::doctor::Check;
 use crate::cli::one_line;
 use crate::config::{Config, OtherPriority};
 use crate::domain::priority::DeliveryOrder;
@@ -106,8 +106,8 @@ async fn lane(connection: &Connection) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::*;
+    use crate::cli::doctor::State;
 
     fn server(version: &str) -> Server {
         Server::of("RabbitMQ", version)

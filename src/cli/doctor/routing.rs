@@ -1,9 +1,9 @@
 //! Whether commands reach their lanes: the routing map, what is bound, and by whom.
 
-use super::super::one_line;
-use super::Check;
 use crate::broker::management::Management;
 use crate::broker::topology::{ROUTING, Topology};
+use crate::cli::doctor::Check;
+use crate::cli::one_line;
 use crate::config::Config;
 use crate::domain::routing::{Difference, RoutingMap};
 use crate::store::connection;

@@ -45,7 +45,7 @@ impl Browser {
             // The browser's processes belong to the group, and end with it.
             .process_group(0)
             .spawn()
-            .expect("chromedriver is installed: deploy/local/install.sh");
+            .expect("chromedriver is installed: scripts/install.sh");
         let words = BufReader::new(driver.stdout.take().expect("its words are piped"));
         let port = words
             .lines()

@@ -1,10 +1,10 @@
 //! A private Postgres and a private RabbitMQ, and a place of its own on them for each test.
 //!
-//! The servers are those of `deploy/local/servers.sh`: started when the first test asks for
+//! The servers are those of `scripts/servers.sh`: started when the first test asks for
 //! them, shared by all, and deleted by a watcher when this process has ended, however it ended.
 //! Tests that stop or kill servers start [`OwnServers`], so that they disturb nobody.
 //! With `DATABASE_URL`, `AMQP_URL` and `PARTNER_PROGRAM_TEST_MANAGEMENT_URL` set (as by
-//! `KEEP=1 deploy/local/with-servers.sh`), those servers are used instead.
+//! `KEEP=1 scripts/with-servers.sh`), those servers are used instead.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -325,7 +325,7 @@ fn script(name: &str, arguments: &[&str]) {
 }
 
 fn try_script(name: &str, arguments: &[&str]) -> Result<(), String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/local").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
     let output = Command::new("timeout")
         .args(["--kill-after=10", SCRIPT_SECONDS])
         .arg(path)

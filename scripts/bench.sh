@@ -6,7 +6,7 @@
 # sections (drain, routing, steady, shapes, growth, recovery, huge) only these, to standard output.
 # PARTNER_PROGRAM_BENCH_ROUNDS is how often each figure is taken, 5 by default.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 export SQLX_OFFLINE=true
@@ -42,13 +42,13 @@ page() {
 	"$@"
 }
 
-"$local_scripts/install.sh"
+"$scripts/install.sh"
 benches/peers/install.sh
 if [ $# -gt 0 ]; then
     run "$@"
 else
     results=$(run)
-    instructions=$("$local_scripts/instructions.sh")
+    instructions=$("$scripts/instructions.sh")
     page printf '%s\n\n## Instructions of a command of one item\n\n%s\n' "$results" "$instructions" \
         >benches/RESULTS.md
     cat benches/RESULTS.md

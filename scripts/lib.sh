@@ -5,10 +5,10 @@
 # was taken over by somebody else's process is never signalled.
 
 # The folder that holds Cargo.toml.
-repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly repository
-local_scripts="$repository/deploy/local"
-readonly local_scripts
+scripts="$repository/scripts"
+readonly scripts
 
 # A throw-away folder is deleted only if it holds this file.
 readonly marker=.partner-program-servers

@@ -3,7 +3,7 @@
 # queries against a migrated database. Goes on after a failure and names all that failed. Each step
 # shares what the one before it has built.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 
@@ -45,7 +45,7 @@ dependencies() {
     fi
 }
 
-clippy_and_queries() { "$local_scripts/prepare.sh" --check -- -D warnings; }
+clippy_and_queries() { "$scripts/prepare.sh" --check -- -D warnings; }
 
 step 'format' cargo fmt --all --check
 step "files of at most $longest_file_lines lines" file_length

@@ -7,14 +7,14 @@
 # lets faults strike at random for so long, under seeds that a failure prints. Both on private
 # servers that vanish afterwards.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 
 usage='usage: faults.sh suite | table FILE | soak MINUTES'
 export SQLX_OFFLINE=true
 
-run() { "$local_scripts/install.sh" && cargo test --locked --all-features --test it -- --nocapture "$@"; }
+run() { "$scripts/install.sh" && cargo test --locked --all-features --test it -- --nocapture "$@"; }
 
 rows() { grep "^$1 | " "$PARTNER_PROGRAM_TEST_TABLE" | cut -d '|' -f 2- | sort | sed 's/^/|/'; }
 
@@ -51,7 +51,7 @@ suite)
     PARTNER_PROGRAM_TEST_RABBITMQ_MEMORY=4GB PARTNER_PROGRAM_TEST_MEMORY_COMMANDS=3000 run memory::
     table >tests/FAULTS.md
     cat tests/FAULTS.md
-    PROFILE=release "$local_scripts/demo.sh"
+    PROFILE=release "$scripts/demo.sh"
     ;;
 table)
     PARTNER_PROGRAM_TEST_TABLE=${2:?$usage} table

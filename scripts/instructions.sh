@@ -2,11 +2,11 @@
 # The instructions that a command of one item takes to be read, decided and written, as valgrind
 # counts them: the same on a busy machine, so a change of a few per cent is seen. A report, no gate.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 
-VALGRIND=yes "$local_scripts/install.sh"
+VALGRIND=yes "$scripts/install.sh"
 program=$(SQLX_OFFLINE=true cargo bench --locked --quiet --bench hot --no-run --message-format json |
     grep -o '"executable":"[^"]*/hot-[^"]*"' | cut -d '"' -f 4)
 

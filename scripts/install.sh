@@ -5,7 +5,7 @@
 # RABBITMQ=4 what unpacks a newer RabbitMQ. Starts no system service, makes no database cluster,
 # and does nothing when all of it is there. The Rust toolchain is yours to bring.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 missing=()
@@ -31,7 +31,7 @@ fi
 command -v apt-get >/dev/null ||
     die "these are missing: ${missing[*]}; only Debian and its kin are known here, so please install them"
 is_root ||
-    die "these are missing: ${missing[*]}; run as root: $local_scripts/install.sh, or: apt-get install --no-install-recommends ${missing[*]}"
+    die "these are missing: ${missing[*]}; run as root: $scripts/install.sh, or: apt-get install --no-install-recommends ${missing[*]}"
 
 say "installing ${missing[*]}"
 log=$(mktemp)

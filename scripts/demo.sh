@@ -3,13 +3,13 @@
 # afterwards. KEEP=1 leaves them running; PROFILE=release shows the release, which takes longer to
 # build.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 
-"$local_scripts/install.sh"
+"$scripts/install.sh"
 say 'building (some minutes the first time)'
 profile=${PROFILE:-dev}
 SQLX_OFFLINE=true cargo build --profile "$profile" --locked
 [ "$profile" != dev ] || profile=debug
-"$local_scripts/with-servers.sh" "${CARGO_TARGET_DIR:-target}/$profile/partner-program" demo "$@"
+"$scripts/with-servers.sh" "${CARGO_TARGET_DIR:-target}/$profile/partner-program" demo "$@"

@@ -11,7 +11,7 @@
 # how many threads run its processes: 2 by default. They are not bound to cores, because all nodes
 # would bind theirs to the same ones.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage='usage: rabbitmq.sh start|stop|kill|restart DIR | ctl DIR ARGUMENT...'
@@ -105,7 +105,7 @@ ready() {
 ready_or_ended() { ready || process_ended "$dir/pid"; }
 
 start() {
-    [ -x "$rabbitmq_server" ] || die 'RabbitMQ is missing: run deploy/local/install.sh'
+    [ -x "$rabbitmq_server" ] || die 'RabbitMQ is missing: run scripts/install.sh'
     mark_folder "$dir"
     if [ -s "$dir/ports" ]; then
         read -r amqp_port management_port dist_port epmd_port <"$dir/ports"

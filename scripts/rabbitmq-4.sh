@@ -7,7 +7,7 @@
 # runs behind chroot. Another SUITE of Debian has another version, whose index may have expired:
 # forky had 4.3.6.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly suite=${1:-trixie}
@@ -45,7 +45,7 @@ write_wrapper() {
 
 unpack() {
     local site
-    RABBITMQ=4 "$local_scripts/install.sh"
+    RABBITMQ=4 "$scripts/install.sh"
     site=$(mirror)
     [ -n "$site" ] || die 'the source of Debian packages is unknown: run apt-get update'
     say "unpacking RabbitMQ 4 (once, half a minute)"

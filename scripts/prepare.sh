@@ -6,7 +6,7 @@
 # are described while clippy reads all of the code, so clippy's findings come with it; options
 # after a -- are for clippy.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 
@@ -18,10 +18,10 @@ fi
 [ "${1:-}" != -- ] || shift
 
 # Never the caller's database: the queries are checked against this tree's migrations alone.
-"$local_scripts/install.sh"
+"$scripts/install.sh"
 dir=$(new_folder)
-trap '"$local_scripts/servers.sh" delete "$dir"' EXIT
-"$local_scripts/postgres.sh" start "$dir/postgres" >/dev/null
+trap '"$scripts/servers.sh" delete "$dir"' EXIT
+"$scripts/postgres.sh" start "$dir/postgres" >/dev/null
 DATABASE_URL=$(<"$dir/postgres/url")
 for migration in migrations/*.sql; do
     "$(postgres_binaries)/psql" --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --single-transaction \

@@ -3,15 +3,15 @@
 # (PARTNER_PROGRAM_BENCH_LETTERS): on a private Postgres that vanishes afterwards. Prints a table of
 # medians.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$repository"
 
-"$local_scripts/install.sh"
+"$scripts/install.sh"
 SQLX_OFFLINE=true cargo bench --locked --quiet --no-run --bench letters
 dir=$(new_folder)
-trap '"$local_scripts/servers.sh" delete "$dir"' EXIT
-"$local_scripts/postgres.sh" start "$dir/postgres" >/dev/null
+trap '"$scripts/servers.sh" delete "$dir"' EXIT
+"$scripts/postgres.sh" start "$dir/postgres" >/dev/null
 DATABASE_URL=$(<"$dir/postgres/url")
 export DATABASE_URL
 SQLX_OFFLINE=true cargo bench --locked --quiet --bench letters

@@ -8,7 +8,7 @@
 # waits for no other; `start-standby` lets a primary that has stopped come back as a standby that
 # follows nobody: read-only, and behind the one that was promoted.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage='usage: postgres.sh start|stop|kill|restart|promote|start-standby DIR | follow DIR PRIMARY'
@@ -34,7 +34,7 @@ ready_or_ended() { ready || process_ended "$dir/pid"; }
 initialise() {
     mark_folder "$dir"
     if is_root; then
-        id postgres >/dev/null 2>&1 || die 'there is no user postgres: run deploy/local/install.sh'
+        id postgres >/dev/null 2>&1 || die 'there is no user postgres: run scripts/install.sh'
         chown postgres: "$dir"
     fi
     unprivileged test -w "$dir" ||
@@ -72,7 +72,7 @@ launch() {
 start() {
     local url
     binaries=$(postgres_binaries)
-    [ -n "$binaries" ] || die 'Postgres 15 or later is missing: run deploy/local/install.sh'
+    [ -n "$binaries" ] || die 'Postgres 15 or later is missing: run scripts/install.sh'
     [ -d "$dir/data" ] || initialise
     if [ -s "$dir/port" ]; then
         port=$(<"$dir/port")

@@ -7,7 +7,7 @@
 # `start-cluster` adds a synchronous standby, DIR/postgres-2, and two more nodes, DIR/rabbitmq-2 and
 # DIR/rabbitmq-3.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage='usage: servers.sh start|start-cluster DIR [--with-pid PID] | stop DIR | delete DIR'
@@ -21,7 +21,7 @@ watch() {
         tail --pid="$1" --sleep-interval=0.2 -f /dev/null
         tail --pid="$2" --sleep-interval=0.2 -f /dev/null
         exec "$3/servers.sh" delete "$4"
-    ' watcher "$1" $$ "$local_scripts" "$dir" </dev/null >/dev/null 2>&1 3>&- &
+    ' watcher "$1" $$ "$scripts" "$dir" </dev/null >/dev/null 2>&1 3>&- &
 }
 
 start() {
@@ -31,9 +31,9 @@ start() {
         [ -d "/proc/$1" ] || die "--with-pid: there is no process $1"
         watch "$1"
     fi
-    "$local_scripts/postgres.sh" start "$dir/postgres" >/dev/null &
+    "$scripts/postgres.sh" start "$dir/postgres" >/dev/null &
     postgres=$!
-    "$local_scripts/rabbitmq.sh" start "$dir/rabbitmq" >/dev/null &
+    "$scripts/rabbitmq.sh" start "$dir/rabbitmq" >/dev/null &
     rabbitmq=$!
     wait "$postgres" || failed=yes
     wait "$rabbitmq" || failed=yes
@@ -51,12 +51,12 @@ start() {
 start_cluster() {
     local server further=() failed=no
     start "$1"
-    "$local_scripts/postgres.sh" follow "$dir/postgres-2" "$dir/postgres" >/dev/null &
+    "$scripts/postgres.sh" follow "$dir/postgres-2" "$dir/postgres" >/dev/null &
     further+=($!)
     for server in rabbitmq-2 rabbitmq-3; do
         mkdir -p "$dir/$server"
         printf '%s' "$dir/rabbitmq" >"$dir/$server/join"
-        "$local_scripts/rabbitmq.sh" start "$dir/$server" >/dev/null &
+        "$scripts/rabbitmq.sh" start "$dir/$server" >/dev/null &
         further+=($!)
     done
     for server in "${further[@]}"; do
@@ -74,7 +74,7 @@ each() {
     for folder in "$dir"/postgres* "$dir"/rabbitmq*; do
         [ -d "$folder" ] || continue
         server=$(basename "$folder")
-        "$local_scripts/${server%-*}.sh" "$1" "$folder" &
+        "$scripts/${server%-*}.sh" "$1" "$folder" &
         running+=($!)
     done
     for server in "${running[@]}"; do

@@ -5,7 +5,7 @@
 # otherwise private servers are started, and stopped and deleted when the command has ended.
 # KEEP=1 leaves them running and says how to reach and how to stop them.
 set -euo pipefail
-# shellcheck source=deploy/local/lib.sh
+# shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 [ $# -gt 0 ] || die 'usage: with-servers.sh COMMAND...'
@@ -27,9 +27,9 @@ clean_up() {
         say 'the servers keep running; to use them:'
         say "    . $dir/env"
         say 'to stop and delete them:'
-        say "    $local_scripts/servers.sh delete $dir"
+        say "    $scripts/servers.sh delete $dir"
     else
-        "$local_scripts/servers.sh" delete "$dir" || say "could not clean up $dir"
+        "$scripts/servers.sh" delete "$dir" || say "could not clean up $dir"
     fi
     return "$status"
 }
@@ -39,9 +39,9 @@ trap 'exit 143' TERM
 
 say 'starting a private Postgres and a private RabbitMQ (some ten seconds)'
 if [ "$keep" = 1 ]; then
-    "$local_scripts/servers.sh" start "$dir"
+    "$scripts/servers.sh" start "$dir"
 else
-    "$local_scripts/servers.sh" start "$dir" --with-pid $$
+    "$scripts/servers.sh" start "$dir" --with-pid $$
 fi
 # shellcheck disable=SC1091
 . "$dir/env"
