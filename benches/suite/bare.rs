@@ -20,8 +20,8 @@ use partner_program_worker::domain::program::{Catalogue, OrgId, ProgramId, TierI
 use partner_program_worker::domain::snapshot::Change;
 use partner_program_worker::message::Message;
 use partner_program_worker::store;
-use partner_program_worker::store::command_log::{CommandKey, Stored};
-use partner_program_worker::store::commit::{Record, Window};
+use partner_program_worker::store::command_log::{CommandKey, Record, Stored};
+use partner_program_worker::store::commit::Window;
 use partner_program_worker::store::fence::Fence;
 use partner_program_worker::store::session::Session;
 use partner_program_worker::wire::decode;

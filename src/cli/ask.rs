@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use crate::cli::output::note;
 use crate::cli::{Context, Refusal};
-use crate::store::dead_letters::audit::Actor;
+use crate::domain::actor::Actor;
 
 /// Who acts and why, for the audit.
 #[derive(clap::Args)]

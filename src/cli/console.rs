@@ -98,7 +98,7 @@ fn make(args: &TokenArgs, output: &mut Output) -> anyhow::Result<Exit> {
     let made = Made {
         name: args.name.clone(),
         role: role.as_str(),
-        sha256: token::hexadecimal(&token::hash(&token)),
+        sha256: hex::encode(token::hash(&token)),
         token,
     };
     if !output.is_for_people() {

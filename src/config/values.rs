@@ -283,21 +283,5 @@ fn strings(value: Value) -> Result<Vec<String>, Problem> {
 }
 
 pub(super) fn nearest(given: &str, known: impl Iterator<Item = String>) -> String {
-    known.min_by_key(|candidate| edits(given, candidate)).unwrap_or_default()
-}
-
-/// The Levenshtein distance.
-fn edits(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
+    known.min_by_key(|candidate| strsim::levenshtein(given, candidate)).unwrap_or_default()
 }

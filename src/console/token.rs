@@ -1,7 +1,5 @@
 //! Tokens: made here, known only by their hashes afterwards.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -15,15 +13,4 @@ pub fn new() -> String {
 #[must_use]
 pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.trim().as_bytes()).into()
-}
-
-/// As the configuration writes it.
-#[must_use]
-pub fn hexadecimal(hash: &[u8; 32]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in hash {
-        // Writing to a String can't fail.
-        let _infallible = write!(text, "{byte:02x}");
-    }
-    text
 }

@@ -12,7 +12,7 @@ use crate::config::console::{Console, Role};
 use crate::console::app::{App, Held};
 use crate::console::failure::Failure;
 use crate::console::token;
-use crate::store::dead_letters::audit::Actor;
+use crate::domain::actor::Actor;
 
 /// The session's cookie.
 pub(super) const SESSION_COOKIE: &str = "partner_program_session";

@@ -2,8 +2,8 @@
 
 use crate::domain::command::{DelinkItem, stored_text};
 use crate::domain::enrolment::{EffectKind, Enrolment};
-use crate::domain::evaluate::{Checked, Decision, Item, Standing};
-use crate::domain::status::Status;
+use crate::domain::evaluate::{Decision, Item, Standing};
+use crate::domain::status::{Checked, Status};
 
 impl Item for DelinkItem {
     const NEEDS_OPEN_PROGRAM: bool = false;

@@ -16,6 +16,9 @@ pub struct EnrolmentKey {
     pub program_id: ProgramId,
 }
 
+/// A membership id of a program.
+pub type Membership = (OrgId, ProgramId, String);
+
 /// The state of an enrolment. A delinked one keeps its row and its last values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolment {

@@ -15,7 +15,7 @@ use crate::domain::identity::Customer;
 use crate::domain::program::{Org, Program, normalised};
 use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
-use crate::domain::status::Status;
+use crate::domain::status::{Checked, Status};
 
 /// Decides `command` on the facts in `snapshot`, and leaves its effects there for those that
 /// come after it.
@@ -144,9 +144,6 @@ pub struct Counts {
     /// The others.
     pub failed: u32,
 }
-
-/// A check's answer: the first failure ends the item with its status.
-pub(super) type Checked<T> = Result<T, Status>;
 
 /// An item of one of the operations: what the shared walk needs to know of it.
 pub(super) trait Item {

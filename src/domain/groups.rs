@@ -8,14 +8,12 @@
 use std::collections::HashMap;
 
 use crate::domain::command::Command;
+use crate::domain::enrolment::Membership;
 use crate::domain::identity::CustomerId;
 use crate::domain::needs;
-use crate::domain::program::{Org, OrgId, ProgramId};
+use crate::domain::program::{Org, OrgId};
 use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
-
-/// A membership id of a program.
-pub type Membership = (OrgId, ProgramId, String);
 
 /// A command to be grouped, and the id under which it must not stand in two groups.
 pub struct Member<'a> {

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::command::{GivenDate, LinkItem, Reference, given, stored_text};
 use crate::domain::enrolment::{EffectKind, Enrolment};
-use crate::domain::evaluate::{Checked, Decision, Item, Standing};
+use crate::domain::evaluate::{Decision, Item, Standing};
 use crate::domain::program::{ProgramKind, TierId};
-use crate::domain::status::Status;
+use crate::domain::status::{Checked, Status};
 
 impl Item for LinkItem {
     const NEEDS_OPEN_PROGRAM: bool = true;

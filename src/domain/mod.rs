@@ -11,6 +11,7 @@ pub mod identity;
 pub mod priority;
 pub mod program;
 
+pub mod actor;
 pub mod dead_letter;
 pub mod enrolment;
 pub mod rejection;

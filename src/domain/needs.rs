@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::domain::command::{Command, Entry, LinkItem, given, stored_text};
-use crate::domain::groups::Membership;
+use crate::domain::enrolment::Membership;
 use crate::domain::identity::{CustomerId, Lookup};
 use crate::domain::program::{Org, OrgId, ProgramId};
 

@@ -1,11 +1,10 @@
 //! Finds the customer that an entry means (contract, "Identifying the customer").
 
 use crate::domain::command::{Command, Identifiers};
-use crate::domain::evaluate::Checked;
 use crate::domain::identity::{Customer, CustomerId, CustomerState, Lookup};
 use crate::domain::program::{Org, OrgId};
 use crate::domain::snapshot::Snapshot;
-use crate::domain::status::Status;
+use crate::domain::status::{Checked, Status};
 
 /// The customer, who may be acted on.
 pub(super) struct Resolved {

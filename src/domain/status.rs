@@ -65,6 +65,9 @@ pub enum Status {
     NoMessageId,
 }
 
+/// A check's answer: the first failure ends the customer or the item with its status.
+pub(super) type Checked<T> = Result<T, Status>;
+
 impl Status {
     /// Every status, in the order of the contract.
     pub const ALL: [Self; 29] = [

@@ -5,9 +5,9 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::command::{GivenDate, UpdateItem, given};
 use crate::domain::enrolment::{EffectKind, Enrolment};
-use crate::domain::evaluate::{Checked, Decision, Item, Standing};
+use crate::domain::evaluate::{Decision, Item, Standing};
 use crate::domain::program::Tier;
-use crate::domain::status::Status;
+use crate::domain::status::{Checked, Status};
 
 impl Item for UpdateItem {
     const NEEDS_OPEN_PROGRAM: bool = true;

@@ -7,9 +7,9 @@ use crate::broker::depth;
 use crate::broker::error::Error as BrokerError;
 use crate::broker::installation::{self as broker_installation, Claim};
 use crate::broker::topology::{CATCH_ALL_LANE, DEAD_LETTERS, lane_queue};
+use crate::domain::actor::Actor;
 use crate::domain::routing::RoutingMap;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::Actor;
 use crate::store::error::Error as StoreError;
 use crate::store::installation;
 

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use crate::domain::command::Operation;
+use crate::domain::enrolment::Effect;
 use crate::domain::evaluate::{Counts, Verdict};
 use crate::domain::program::OrgId;
-use crate::store::commit::Record;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 use crate::store::fence::Fence;
@@ -46,6 +46,19 @@ pub struct Stored {
     pub traceparent: Option<String>,
     /// The command's timestamp.
     pub sent_at: Option<DateTime<Utc>>,
+}
+
+/// A command and what it did.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Which command.
+    pub key: CommandKey,
+    /// Its inbox row.
+    pub stored: Stored,
+    /// Its history rows.
+    pub effects: Vec<Effect>,
+    /// The processing time.
+    pub now: DateTime<Utc>,
 }
 
 /// Those of `keys` that are known, in whichever partition they are.

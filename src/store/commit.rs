@@ -6,16 +6,14 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
 use sqlx::Connection as _;
 use uuid::Uuid;
 
-use crate::domain::enrolment::Effect;
 use crate::domain::replay::Replay;
 use crate::domain::snapshot::Change;
 use crate::failpoint::{self, Point};
 use crate::store::attempts;
-use crate::store::command_log::{self, CommandKey, Stored};
+use crate::store::command_log::{self, Record};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::replayed;
 use crate::store::enrolments;
@@ -38,19 +36,6 @@ pub struct Window<'a> {
     pub replays: &'a [Replay],
     /// Who waits behind dead letters now, and who no longer; in lanes that hold customers.
     pub holds: Option<&'a holds::Changes>,
-}
-
-/// A command and what it did.
-#[derive(Clone, Debug)]
-pub struct Record {
-    /// Which command.
-    pub key: CommandKey,
-    /// Its inbox row.
-    pub stored: Stored,
-    /// Its history rows.
-    pub effects: Vec<Effect>,
-    /// The processing time.
-    pub now: DateTime<Utc>,
 }
 
 /// Commits the window if the lane is still this worker's.

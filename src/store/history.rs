@@ -6,8 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::holds::Customer;
 use crate::domain::program::OrgId;
-use crate::store::command_log::CommandKey;
-use crate::store::commit::Record;
+use crate::store::command_log::{CommandKey, Record};
 use crate::store::connection::Connection;
 use crate::store::enrolments::States;
 use crate::store::error::Error;

@@ -5,10 +5,10 @@
 use sqlx::Connection as _;
 use uuid::Uuid;
 
+use crate::domain::actor::Actor;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::Actor;
-use crate::store::dead_letters::filter::storable;
 use crate::store::error::Error;
+use crate::store::text::replace_nul;
 
 /// The id.
 pub async fn id(connection: &mut Connection) -> Result<Uuid, Error> {
@@ -57,9 +57,9 @@ async fn note(
         kind,
         former,
         id,
-        storable(&actor.name),
-        storable(&actor.reason),
-        storable(&actor.source),
+        replace_nul(&actor.name),
+        replace_nul(&actor.reason),
+        replace_nul(&actor.source),
     )
     .execute(connection)
     .await?;

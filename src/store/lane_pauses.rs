@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::domain::actor::Actor;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::Actor;
-use crate::store::dead_letters::filter::storable;
 use crate::store::error::Error;
+use crate::store::text::replace_nul;
 
 /// A lane that stands still.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +48,10 @@ pub async fn pause(connection: &mut Connection, lane: &str, actor: &Actor) -> Re
     let paused = sqlx::query!(
         "insert into lane_pause (lane, actor, reason, source) values ($1, $2, $3, $4)
         on conflict (lane) where resumed_at is null do nothing",
-        storable(lane),
-        storable(&actor.name),
-        storable(&actor.reason),
-        storable(&actor.source),
+        replace_nul(lane),
+        replace_nul(&actor.name),
+        replace_nul(&actor.reason),
+        replace_nul(&actor.source),
     )
     .execute(connection)
     .await?;
@@ -63,8 +63,8 @@ pub async fn resume(connection: &mut Connection, lane: &str, actor: &str) -> Res
     let resumed = sqlx::query!(
         "update lane_pause set resumed_by = $2, resumed_at = now()
         where lane = $1 and resumed_at is null",
-        storable(lane),
-        storable(actor),
+        replace_nul(lane),
+        replace_nul(actor),
     )
     .execute(connection)
     .await?;

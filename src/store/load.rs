@@ -3,8 +3,7 @@
 //! It runs outside the transaction: what changes between load and commit is caught by the
 //! versions and by the uniqueness of membership ids, and the window is done again.
 
-use crate::domain::enrolment::{Enrolment, EnrolmentKey};
-use crate::domain::groups::Membership;
+use crate::domain::enrolment::{Enrolment, EnrolmentKey, Membership};
 use crate::domain::identity::{Customer, CustomerId, CustomerState};
 use crate::domain::needs::Needs;
 use crate::domain::program::{OrgId, ProgramId, TierId};

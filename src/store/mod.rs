@@ -7,6 +7,7 @@
 pub mod connection;
 pub mod error;
 pub mod session;
+pub mod text;
 
 pub mod catalogue;
 pub mod command_log;

@@ -12,7 +12,6 @@ use sha2::{Digest, Sha256};
 
 use crate::message::{BODY_BYTES_MAX, BODY_HASH, BODY_LENGTH, Message};
 use crate::wire::own_headers::{self, HEADERS_DROPPED};
-use crate::wire::rejected::hex;
 
 /// How many bytes are left of a body that is cut.
 pub const KEPT_BYTES: usize = 4_096;
@@ -56,12 +55,7 @@ pub fn shortened(letter: &Message) -> Option<Message> {
 pub(super) fn whole_hash(message: &Message) -> Option<[u8; 32]> {
     let text = message.properties.headers.get(BODY_HASH)?.as_str()?;
     let mut hash = [0; 32];
-    if text.len() != 2 * hash.len() {
-        return None;
-    }
-    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
-    }
+    hex::decode_to_slice(text, &mut hash).ok()?;
     Some(hash)
 }
 
@@ -105,7 +99,7 @@ fn memory_bytes(value: &Value) -> usize {
 /// The headers that say what a body was, for one that is cut.
 #[must_use]
 pub fn whole_of(body: &[u8]) -> [(String, Value); 2] {
-    let hash = hex(&Sha256::digest(body));
+    let hash = hex::encode(Sha256::digest(body));
     [(BODY_LENGTH.to_owned(), body.len().into()), (BODY_HASH.to_owned(), hash.into())]
 }
 

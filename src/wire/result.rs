@@ -12,7 +12,6 @@ use crate::domain::command::{Command, Entry, Identifiers, Operation};
 use crate::domain::evaluate::{Counts, CustomerOutcome, Outcome, Verdict};
 use crate::domain::status::Status;
 use crate::message::{Message, Properties};
-use crate::wire::rejected::hex;
 
 /// Longest short string of AMQP, in bytes.
 const SHORT_STRING_BYTES_MAX: usize = 255;
@@ -148,7 +147,7 @@ pub(super) fn message_id(id: &str, suffix: &str) -> String {
     if id.len() + suffix.len() <= SHORT_STRING_BYTES_MAX {
         return format!("{id}{suffix}");
     }
-    format!("sha256-{}{suffix}", hex(&Sha256::digest(id)))
+    format!("sha256-{}{suffix}", hex::encode(Sha256::digest(id)))
 }
 
 /// The value as JSON. The views in this room have string keys only, so it can't fail.

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::domain::groups::Membership;
+use crate::domain::enrolment::Membership;
 use crate::domain::identity::CustomerId;
 use crate::domain::rejection::Reason;
 use crate::worker::executor::Executor;

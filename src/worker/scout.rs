@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
 use crate::config::memory::BATCH_BYTES_MAX;
-use crate::domain::groups::{self, Boundary, Member, Membership};
+use crate::domain::enrolment::Membership;
+use crate::domain::groups::{self, Boundary, Member};
 use crate::domain::identity::CustomerId;
 use crate::domain::needs::Needs;
 use crate::domain::snapshot::Snapshot;

@@ -83,7 +83,7 @@ fn a_token_is_made_where_the_settings_still_lack_one() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let hash = token::hexadecimal(&token::hash(made["token"].as_str().unwrap()));
+    let hash = hex::encode(token::hash(made["token"].as_str().unwrap()));
     assert_eq!(made["sha256"], hash);
     assert_eq!(
         run(&["console", "token", "--name", "ana", "--role", "boss"]).status.code(),

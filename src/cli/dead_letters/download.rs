@@ -11,7 +11,7 @@ use crate::cli::output::note;
 use crate::cli::{Context, Exit};
 use crate::ops::dead_letters::error::Error;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::{self, Deed};
+use crate::store::dead_letters::audit::{self, AuditAction};
 use crate::store::dead_letters::show;
 
 /// The body of a letter, byte for byte
@@ -41,7 +41,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Exit> {
     let actor = args.who.with_reason()?;
     let letter = show::show(connection, args.id).await?.ok_or(Error::NotFound(args.id))?;
-    audit::note(connection, &[args.id], Deed::Unmask, &actor, None).await?;
+    audit::note(connection, &[args.id], AuditAction::Unmask, &actor, None).await?;
     let Some(path) = &args.file else {
         context.output.raw(&letter.body)?;
         return Ok(Exit::Success);

@@ -18,7 +18,7 @@ use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::run;
 use crate::ops::dead_letters::{edit, json_text};
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::{self, Deed};
+use crate::store::dead_letters::audit::{self, AuditAction};
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::operations::{Kind, Plan};
 use crate::store::dead_letters::show::{self, Letter};
@@ -74,7 +74,7 @@ pub(super) async fn run(
             return Err(Refusal::Usage("--file: there is no terminal to edit in".to_owned()).into());
         }
         // The editor shows what show would hide.
-        audit::note(connection, &[args.id], Deed::Unmask, &actor, None).await?;
+        audit::note(connection, &[args.id], AuditAction::Unmask, &actor, None).await?;
         let Some(body) = in_editor(&letter, routing_key)? else {
             note("nothing was changed");
             return Ok(Exit::Success);

@@ -12,7 +12,7 @@ use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::mask::masked;
 use crate::ops::dead_letters::{export, json_text};
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::{self, Deed};
+use crate::store::dead_letters::audit::{self, AuditAction};
 use crate::store::dead_letters::show::{self, Letter};
 
 /// A letter: what it was, why it died, what was done with it
@@ -43,7 +43,7 @@ pub(super) async fn run(
     let letter = show::show(connection, args.id).await?.ok_or(Error::NotFound(args.id))?;
     if args.unmask {
         let actor = args.who.with_reason_or("no reason given")?;
-        audit::note(connection, &[args.id], Deed::Unmask, &actor, None).await?;
+        audit::note(connection, &[args.id], AuditAction::Unmask, &actor, None).await?;
     }
     let timeline = audit::timeline(connection, args.id).await?;
     let timeline: Vec<ActionRow> = timeline.into_iter().map(ActionRow::of).collect();

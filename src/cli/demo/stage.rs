@@ -16,11 +16,11 @@ use crate::broker::publisher::{Publisher, Receipt};
 use crate::broker::topology;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::actor::Actor;
 use crate::message::{Message, Properties};
 use crate::ops::routing::apply;
 use crate::ops::{import, import_customers};
 use crate::store;
-use crate::store::dead_letters::audit::Actor;
 use crate::worker;
 use crate::worker::counters::LaneCounters;
 

@@ -17,7 +17,7 @@ use crate::domain::dead_letter;
 use crate::ops::dead_letters::edit;
 use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::json_text;
-use crate::store::dead_letters::audit::{self, Deed};
+use crate::store::dead_letters::audit::{self, AuditAction};
 use crate::store::dead_letters::show::{self, Letter};
 
 /// What the audit says of whoever opens a letter here.
@@ -54,7 +54,7 @@ pub(in crate::console) async fn form(
     who.must_be(Role::Admin)?;
     let letter = load(&app, id).await?;
     let mut connection = app.database.lend().await?;
-    audit::note(&mut connection, &[id], Deed::Unmask, &who.actor(OPENED), None).await?;
+    audit::note(&mut connection, &[id], AuditAction::Unmask, &who.actor(OPENED), None).await?;
     connection.give_back();
     let (body, not_text) = match json_text::text(&letter.body) {
         Ok(text) => (json_text::readable(text), None),
@@ -137,7 +137,7 @@ pub(in crate::console) async fn download(
     let letter = show::show(&mut connection, id).await?;
     let letter =
         letter.ok_or_else(|| Failure::NotFound(format!("There is no dead letter {id}.")))?;
-    audit::note(&mut connection, &[id], Deed::Unmask, &who.actor(DOWNLOADED), None).await?;
+    audit::note(&mut connection, &[id], AuditAction::Unmask, &who.actor(DOWNLOADED), None).await?;
     connection.give_back();
     let name = format!("attachment; filename=\"dead-letter-{id}.body\"");
     let headers =

@@ -18,7 +18,7 @@ use crate::console::who::Identity;
 use crate::domain::command::Operation;
 use crate::domain::dead_letter;
 use crate::domain::rejection::Reason;
-use crate::store::dead_letters::audit::{self, Deed};
+use crate::store::dead_letters::audit::{self, AuditAction};
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::groups::{self, Group};
 use crate::store::dead_letters::list::{self, Count, Summary};
@@ -139,7 +139,7 @@ pub(in crate::console) async fn unmask(
     }
     let mut connection = app.database.lend().await?;
     let detail = detail::load(&mut connection, id, true).await?;
-    audit::note(&mut connection, &[id], Deed::Unmask, &actor, None).await?;
+    audit::note(&mut connection, &[id], AuditAction::Unmask, &actor, None).await?;
     connection.give_back();
     browse(&app, who, asked, Some(detail)).await
 }

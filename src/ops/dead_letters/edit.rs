@@ -2,13 +2,13 @@
 
 use uuid::Uuid;
 
+use crate::domain::actor::Actor;
 use crate::domain::dead_letter::State;
 use crate::message::Message;
 use crate::ops::dead_letters::eligible;
 use crate::ops::dead_letters::error::Error;
 use crate::ops::dead_letters::history_check;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::Actor;
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::edit::{self, Copy};
 use crate::store::dead_letters::show::{self, Letter};

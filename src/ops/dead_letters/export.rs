@@ -14,7 +14,7 @@ use crate::ops::dead_letters::heartbeat::Heartbeat;
 use crate::ops::dead_letters::run::Outcome;
 use crate::ops::dead_letters::steps::portions;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::{self, Deed};
+use crate::store::dead_letters::audit::{self, AuditAction};
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::operations::{self, End, Operation, Order, Tally};
 use crate::store::dead_letters::show::{self, Letter};
@@ -128,8 +128,14 @@ async fn all(
             let letters = show::letters(connection, &portion).await?;
             let ids: Vec<Uuid> = letters.iter().map(|letter| letter.id).collect();
             // Noted first: what may have been seen stands in the audit.
-            audit::note(connection, &ids, Deed::Export, &operation.actor, Some(operation.id))
-                .await?;
+            audit::note(
+                connection,
+                &ids,
+                AuditAction::Export,
+                &operation.actor,
+                Some(operation.id),
+            )
+            .await?;
             let mut lines = Vec::new();
             for letter in &letters {
                 serde_json::to_writer(&mut lines, &line(letter)).map_err(io::Error::from)?;

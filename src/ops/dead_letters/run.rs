@@ -21,7 +21,7 @@ use crate::ops::dead_letters::selection;
 use crate::ops::dead_letters::sender::Sender;
 use crate::ops::dead_letters::steps::{portions, unloadable};
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::Deed;
+use crate::store::dead_letters::audit::AuditAction;
 use crate::store::dead_letters::claims::{self, By, Change, Key};
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::operations::{self, End, Kind, Operation, Order, Plan, Tally};
@@ -36,10 +36,14 @@ const BATCH: i64 = 100;
 /// Batches a second of an operation with a rate, so that a slow one does not come in bursts.
 const BATCHES_PER_SECOND: i64 = 10;
 
-const DISCARD: Change = Change { from: &[State::Open], to: State::Discarded, deed: Deed::Discard };
+const DISCARD: Change =
+    Change { from: &[State::Open], to: State::Discarded, action: AuditAction::Discard };
 /// Replayed ones, too: that takes their replay back, which has no effect if it arrives yet.
-const RESTORE: Change =
-    Change { from: &[State::Discarded, State::Replayed], to: State::Open, deed: Deed::Restore };
+const RESTORE: Change = Change {
+    from: &[State::Discarded, State::Replayed],
+    to: State::Open,
+    action: AuditAction::Restore,
+};
 
 /// How an operation went.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,13 +13,13 @@ use crate::broker::connection::Connection as BrokerConnection;
 use crate::broker::depth;
 use crate::broker::error::Error as BrokerError;
 use crate::broker::topology::{self, Topology, lane_queue};
+use crate::domain::actor::Actor;
 use crate::domain::routing::{Affected, Difference, RoutingMap};
 use crate::failpoint::{self, Point};
 use crate::ops::installation;
 use crate::ops::routing::Error;
 use crate::store::compatibility;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::Actor;
 use crate::store::routing::change;
 use crate::store::routing::{self, Change, ChangeKind, Routing};
 

@@ -1,7 +1,5 @@
 //! Letters on their way into the archive, each once.
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::Connection as _;
@@ -11,10 +9,10 @@ use crate::domain::dead_letter::QueuePosition;
 use crate::message::{BODY_HASH, BODY_LENGTH};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::applied;
-use crate::store::dead_letters::filter::storable;
 use crate::store::dead_letters::order::{self, Death, Placed};
 use crate::store::error::Error;
 use crate::store::held_letters;
+use crate::store::text::replace_nul;
 
 /// A letter to keep.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,12 +136,10 @@ impl NewLetter {
     #[must_use]
     pub fn hash_alone(&self, body_hash: &[u8; 32]) -> Self {
         let bytes = self.body.len();
-        let mut detail =
-            format!("the database refused its body of {bytes} bytes, which is lost; SHA-256 ");
-        for byte in body_hash {
-            // Writing to a String can't fail.
-            let _infallible = write!(detail, "{byte:02x}");
-        }
+        let hash = hex::encode(body_hash);
+        let detail = format!(
+            "the database refused its body of {bytes} bytes, which is lost; SHA-256 {hash}"
+        );
         Self { detail, body: Vec::new(), ..self.body_alone() }
     }
 }
@@ -177,7 +173,7 @@ async fn mark_failed_again(
         let Some(command) = &letter.command_id else { continue };
         let Some(replay_of) = letter.replay_of else { continue };
         replays.0.push(replay_of);
-        replays.1.push(storable(command));
+        replays.1.push(replace_nul(command));
         replays.2.push(letter.id);
     }
     let (ids, commands, came_back_as) = replays;
@@ -226,7 +222,7 @@ async fn supersede_taken_back(
         replays.0.push(letter.id);
         replays.1.push(replay_of);
         replays.2.push(number);
-        replays.3.push(storable(command));
+        replays.3.push(replace_nul(command));
     }
     let (ids, replays_of, numbers, commands) = replays;
     if ids.is_empty() {
@@ -268,7 +264,7 @@ async fn insert(
             &letters.iter().map(|$letter| $value).collect::<Vec<_>>()[..]
         };
     }
-    let optional = |text: &Option<String>| text.as_deref().map(storable);
+    let optional = |text: &Option<String>| text.as_deref().map(replace_nul);
     let ordered: Vec<Option<DateTime<Utc>>> =
         placed.iter().map(|placed| placed.map(|placed| placed.ordered_at)).collect();
     let position = |of: fn(QueuePosition) -> i64| -> Vec<i64> {
@@ -322,8 +318,8 @@ async fn insert(
         column!(l => optional(&l.org)) as &[Option<String>],
         column!(l => l.operation.clone()),
         column!(l => optional(&l.lane)) as &[Option<String>],
-        column!(l => storable(&l.reason)),
-        column!(l => storable(&l.detail)),
+        column!(l => replace_nul(&l.reason)),
+        column!(l => replace_nul(&l.detail)),
         column!(l => optional(&l.pointer)) as &[Option<String>],
         column!(l => l.fingerprint.clone()),
         column!(l => optional(&l.command_id)) as &[Option<String>],
@@ -331,11 +327,11 @@ async fn insert(
         column!(l => optional(&l.app_id)) as &[Option<String>],
         column!(l => optional(&l.user_id)) as &[Option<String>],
         column!(l => l.sent_at) as &[Option<DateTime<Utc>>],
-        column!(l => storable(&l.exchange)),
-        column!(l => storable(&l.routing_key)),
-        column!(l => storable_json(&l.properties)),
-        column!(l => storable_json(&l.headers)),
-        column!(l => storable_json(&l.provenance)),
+        column!(l => replace_nul(&l.exchange)),
+        column!(l => replace_nul(&l.routing_key)),
+        column!(l => replace_nul_in_json(&l.properties)),
+        column!(l => replace_nul_in_json(&l.headers)),
+        column!(l => replace_nul_in_json(&l.provenance)),
         column!(l => l.body.clone()),
         column!(l => l.attempts),
         column!(l => l.died_at),
@@ -356,13 +352,13 @@ fn array(keys: &[i64]) -> String {
     format!("{{{}}}", keys.join(","))
 }
 
-fn storable_json(value: &Value) -> Value {
+fn replace_nul_in_json(value: &Value) -> Value {
     match value {
-        Value::String(text) => storable(text).into(),
-        Value::Array(values) => values.iter().map(storable_json).collect(),
+        Value::String(text) => replace_nul(text).into(),
+        Value::Array(values) => values.iter().map(replace_nul_in_json).collect(),
         Value::Object(fields) => {
             let fields = fields.iter();
-            fields.map(|(name, value)| (storable(name), storable_json(value))).collect()
+            fields.map(|(name, value)| (replace_nul(name), replace_nul_in_json(value))).collect()
         }
         other => other.clone(),
     }

@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::domain::actor::Actor;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::filter::storable;
 use crate::store::error::Error;
+use crate::store::text::replace_nul;
 
 /// What can be done with a letter, or become of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum AuditAction {
     /// Published again.
     Replay,
     /// Published again although its publisher may not act for the org.
@@ -32,7 +33,7 @@ pub enum Deed {
     Superseded,
 }
 
-impl Deed {
+impl AuditAction {
     /// The word in the table.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -51,17 +52,6 @@ impl Deed {
     }
 }
 
-/// Who acts, why, and from where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// The person, as far as that is known.
-    pub name: String,
-    /// Why, in the person's words.
-    pub reason: String,
-    /// `cli` with the machine's name, or `console` with the address.
-    pub source: String,
-}
-
 /// Something that was done with a letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
@@ -69,7 +59,7 @@ pub struct Action {
     pub id: i64,
     /// The letter.
     pub dead_letter_id: Uuid,
-    /// The word for what was done, see [`Deed`].
+    /// The word for what was done, see [`AuditAction`].
     pub action: String,
     /// Who.
     pub actor: String,
@@ -119,7 +109,7 @@ pub async fn recent(
 pub async fn note(
     connection: &mut Connection,
     ids: &[Uuid],
-    deed: Deed,
+    action: AuditAction,
     actor: &Actor,
     operation_id: Option<Uuid>,
 ) -> Result<(), Error> {
@@ -127,10 +117,10 @@ pub async fn note(
         "insert into dead_letter_action (dead_letter_id, action, actor, reason, source, operation_id)
         select id, $2, $3, $4, $5, $6 from unnest($1::uuid[]) id",
         ids,
-        deed.as_str(),
-        storable(&actor.name),
-        storable(&actor.reason),
-        storable(&actor.source),
+        action.as_str(),
+        replace_nul(&actor.name),
+        replace_nul(&actor.reason),
+        replace_nul(&actor.source),
         operation_id,
     )
     .execute(connection)

@@ -4,10 +4,11 @@ use chrono::{DateTime, Utc};
 use sqlx::Connection as _;
 use uuid::Uuid;
 
+use crate::domain::actor::Actor;
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::applied;
-use crate::store::dead_letters::audit::{self, Actor, Deed};
+use crate::store::dead_letters::audit::{self, AuditAction};
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::order::DeathOrder;
 use crate::store::error::Error;
@@ -79,11 +80,12 @@ pub struct Change {
     /// Where they get.
     pub to: State,
     /// How the audit has it.
-    pub deed: Deed,
+    pub action: AuditAction,
 }
 
 /// A claim: its letters are published by this operation and by no other.
-pub const CLAIM: Change = Change { from: &[State::Open], to: State::Replaying, deed: Deed::Replay };
+pub const CLAIM: Change =
+    Change { from: &[State::Open], to: State::Replaying, action: AuditAction::Replay };
 
 /// A letter that was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,8 +140,8 @@ pub async fn change(
     if change.to == State::Discarded {
         holds::release(&mut transaction, &changed_ids).await?;
     }
-    let deed = if overrides_publisher { Deed::OverridePublisher } else { change.deed };
-    audit::note(&mut transaction, &changed_ids, deed, actor, Some(operation_id)).await?;
+    let action = if overrides_publisher { AuditAction::OverridePublisher } else { change.action };
+    audit::note(&mut transaction, &changed_ids, action, actor, Some(operation_id)).await?;
     transaction.commit().await?;
     Ok(changed)
 }

@@ -3,9 +3,10 @@
 use sqlx::Connection as _;
 use uuid::Uuid;
 
+use crate::domain::actor::Actor;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::applied;
-use crate::store::dead_letters::audit::{self, Actor, Deed};
+use crate::store::dead_letters::audit::{self, AuditAction};
 use crate::store::error::Error;
 use crate::store::holds;
 
@@ -74,8 +75,8 @@ pub async fn supersede(
     .execute(&mut *transaction)
     .await?;
     holds::supersede(&mut transaction, copy.original, id, &copy.command_id).await?;
-    audit::note(&mut transaction, &[copy.original], Deed::Superseded, actor, None).await?;
-    audit::note(&mut transaction, &[id], Deed::Edit, actor, None).await?;
+    audit::note(&mut transaction, &[copy.original], AuditAction::Superseded, actor, None).await?;
+    audit::note(&mut transaction, &[id], AuditAction::Edit, actor, None).await?;
     transaction.commit().await?;
     Ok(Some(id))
 }

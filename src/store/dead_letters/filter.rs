@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
+use crate::store::text::replace_nul;
 
 /// Which letters are meant; what is not set restricts nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Filter {
         let Some(org) = &self.org else { return Ok(true) };
         let is_known = sqlx::query_scalar!(
             r#"select exists (select from org where code = $1) as "is_known!""#,
-            storable(org)
+            replace_nul(org)
         );
         Ok(is_known.fetch_one(connection).await?)
     }
@@ -92,9 +93,9 @@ impl Filter {
                 r#"select array_agg(distinct fingerprint)::text from dead_letter_group
                 where ($1::text is null or operation = $1) and ($2::text is null or reason = $2)
                     and ($3::text is null or strpos(detail, dead_letter_normalised($3)) > 0)"#,
-                self.operation.as_deref().map(storable),
-                self.reason.as_deref().map(storable),
-                self.text.as_deref().map(storable),
+                self.operation.as_deref().map(replace_nul),
+                self.reason.as_deref().map(replace_nul),
+                self.text.as_deref().map(replace_nul),
             )
             .fetch_one(connection)
             .await?;
@@ -108,7 +109,7 @@ impl Filter {
     pub fn to_json(&self) -> Value {
         let moment =
             |at: DateTime<Utc>| Value::from(at.to_rfc3339_opts(SecondsFormat::Micros, true));
-        let text = |text: &Option<String>| text.clone().map(|text| storable(&text).into());
+        let text = |text: &Option<String>| text.clone().map(|text| replace_nul(&text).into());
         let fields = [
             ("ids", array(&self.ids)),
             ("org", text(&self.org)),
@@ -175,12 +176,6 @@ impl Cursor {
             sequence: sequence.parse().ok()?,
         })
     }
-}
-
-/// What Postgres takes as text: anything but NUL.
-#[must_use]
-pub fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }
 
 /// An array literal; none for an empty one.

@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::filter::{Filter, storable};
+use crate::store::dead_letters::filter::Filter;
 use crate::store::error::Error;
+use crate::store::text::replace_nul;
 
 /// How many hours a group tells apart.
 pub const HOURS: usize = 24;
@@ -150,13 +151,13 @@ async fn counted(
         group by fingerprint
         having $5::text is null or sum(letters) filter (where state = $5) > 0
         order by 5 desc, 13 desc, fingerprint limit $6"#,
-        filter.org.as_deref().map(storable),
-        filter.operation.as_deref().map(storable),
-        filter.reason.as_deref().map(storable),
-        filter.fingerprint.as_deref().map(storable),
+        filter.org.as_deref().map(replace_nul),
+        filter.operation.as_deref().map(replace_nul),
+        filter.reason.as_deref().map(replace_nul),
+        filter.fingerprint.as_deref().map(replace_nul),
         filter.state.map(State::as_str),
         limit,
-        filter.text.as_deref().map(storable),
+        filter.text.as_deref().map(replace_nul),
     )
     .fetch_all(connection)
     .await?;

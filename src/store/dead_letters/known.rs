@@ -1,8 +1,8 @@
 //! What a filter can name: a word that nothing has is a typing error, not an empty answer.
 
 use crate::store::connection::Connection;
-use crate::store::dead_letters::filter::storable;
 use crate::store::error::Error;
+use crate::store::text::replace_nul;
 
 /// Reasons that are told at most: the broker's may be any.
 const REASONS_MAX: i64 = 50;
@@ -22,7 +22,7 @@ pub async fn reasons(connection: &mut Connection) -> Result<Vec<String>, Error> 
 pub async fn has_group(connection: &mut Connection, fingerprint: &str) -> Result<bool, Error> {
     let has = sqlx::query_scalar!(
         r#"select exists (select from dead_letter_group where fingerprint = $1) as "has!""#,
-        storable(fingerprint),
+        replace_nul(fingerprint),
     )
     .fetch_one(connection)
     .await?;
@@ -34,7 +34,7 @@ pub async fn has_lane(connection: &mut Connection, lane: &str) -> Result<bool, E
     let has = sqlx::query_scalar!(
         r#"select exists (select from lane where name = $1)
             or exists (select from dead_letter where lane = $1) as "has!""#,
-        storable(lane),
+        replace_nul(lane),
     )
     .fetch_one(connection)
     .await?;
@@ -46,7 +46,7 @@ pub async fn has_org(connection: &mut Connection, code: &str) -> Result<bool, Er
     let has = sqlx::query_scalar!(
         r#"select exists (select from org where code = $1)
             or exists (select from dead_letter where org_code = $1) as "has!""#,
-        storable(code),
+        replace_nul(code),
     )
     .fetch_one(connection)
     .await?;

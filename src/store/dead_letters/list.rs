@@ -5,8 +5,9 @@ use uuid::Uuid;
 
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::filter::{Cursor, Filter, storable};
+use crate::store::dead_letters::filter::{Cursor, Filter};
 use crate::store::error::Error;
+use crate::store::text::replace_nul;
 
 /// Letters beyond so many are not counted one by one.
 const COUNTED_MAX: i64 = 100_000;
@@ -115,12 +116,12 @@ pub async fn count(connection: &mut Connection, filter: &Filter) -> Result<Count
                 and ($3::text is null or reason = $3) and ($4::text is null or fingerprint = $4)
                 and ($5::text is null or state = $5)
                 and ($6::text is null or strpos(detail, dead_letter_normalised($6)) > 0)"#,
-            filter.org.as_deref().map(storable),
-            filter.operation.as_deref().map(storable),
-            filter.reason.as_deref().map(storable),
-            filter.fingerprint.as_deref().map(storable),
+            filter.org.as_deref().map(replace_nul),
+            filter.operation.as_deref().map(replace_nul),
+            filter.reason.as_deref().map(replace_nul),
+            filter.fingerprint.as_deref().map(replace_nul),
             filter.state.map(State::as_str),
-            filter.text.as_deref().map(storable),
+            filter.text.as_deref().map(replace_nul),
         )
         .fetch_one(connection)
         .await?;

@@ -4,11 +4,12 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::domain::actor::Actor;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::Actor;
-use crate::store::dead_letters::filter::{Filter, storable};
+use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::order::DeathOrder;
 use crate::store::error::Error;
+use crate::store::text::replace_nul;
 
 /// What is done to the letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,9 +218,9 @@ pub async fn create(
         id,
         plan.kind.as_str(),
         plan.filter.to_json(),
-        storable(&plan.actor.name),
-        storable(&plan.actor.reason),
-        storable(&plan.actor.source),
+        replace_nul(&plan.actor.name),
+        replace_nul(&plan.actor.reason),
+        replace_nul(&plan.actor.source),
         plan.letters_max,
         plan.letters_per_second,
         matched,
@@ -286,7 +287,7 @@ pub async fn note_problem(
         where id = $1 and runner = $2 and state = 'running'",
         id,
         runner,
-        storable(problem),
+        replace_nul(problem),
     )
     .execute(connection)
     .await?;
@@ -379,7 +380,7 @@ pub async fn end(
         id,
         runner,
         end.as_str(),
-        problem.map(storable),
+        problem.map(replace_nul),
     )
     .execute(connection)
     .await?;

@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::dead_letter::QueuePosition;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::filter::storable;
 use crate::store::error::Error;
+use crate::store::text::replace_nul;
 
 /// A letter's place in the order of death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +91,7 @@ async fn neighbours(
     connection: &mut Connection,
     stamped: &[(usize, &str, QueuePosition)],
 ) -> Result<Vec<Neighbours>, Error> {
-    let lanes: Vec<String> = stamped.iter().map(|(_, lane, _)| storable(lane)).collect();
+    let lanes: Vec<String> = stamped.iter().map(|(_, lane, _)| replace_nul(lane)).collect();
     let epochs: Vec<i64> = stamped.iter().map(|(_, _, at)| at.lane_epoch).collect();
     let tags: Vec<i64> = stamped.iter().map(|(_, _, at)| at.delivery_tag).collect();
     let rows = sqlx::query!(

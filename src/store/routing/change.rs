@@ -6,13 +6,13 @@ use serde_json::json;
 use sqlx::Connection as _;
 use uuid::Uuid;
 
+use crate::domain::actor::Actor;
 use crate::domain::routing::RoutingMap;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::audit::Actor;
-use crate::store::dead_letters::filter::storable;
 use crate::store::error::Error;
 use crate::store::fence::{self, Fence};
 use crate::store::routing::LOCK;
+use crate::store::text::replace_nul;
 
 /// Begins a transaction that no other change and no worker's binding is beside.
 async fn begin(
@@ -51,9 +51,9 @@ pub async fn begin_apply(
             sqlx::query_scalar!(
                 "insert into routing_change (kind, step, actor, reason, source)
                 values ('apply', 'rerouting', $1, $2, $3) returning id",
-                storable(&actor.name),
-                storable(&actor.reason),
-                storable(&actor.source),
+                replace_nul(&actor.name),
+                replace_nul(&actor.reason),
+                replace_nul(&actor.source),
             )
             .fetch_one(&mut *transaction)
             .await?
@@ -100,9 +100,9 @@ pub async fn begin_move(
         new.from,
         new.to,
         new.leg_to,
-        storable(&actor.name),
-        storable(&actor.reason),
-        storable(&actor.source),
+        replace_nul(&actor.name),
+        replace_nul(&actor.reason),
+        replace_nul(&actor.source),
         version,
     )
     .fetch_optional(&mut *transaction)

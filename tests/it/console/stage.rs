@@ -145,7 +145,7 @@ impl Stage {
 /// With a token for each role.
 pub(crate) fn settings(place: &Place) -> Settings {
     let token = |name: &str, role: &str, token: &str| {
-        let sha256 = token::hexadecimal(&token::hash(token));
+        let sha256 = hex::encode(token::hash(token));
         json!({ "name": name, "role": role, "sha256": sha256 })
     };
     let tokens = json!({ "token": [
