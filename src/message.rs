@@ -1,13 +1,13 @@
 //! An AMQP message as plain data: what `broker` moves and `wire` reads and writes.
 //!
-//! It stands apart so that neither of those rooms has to know the other. Deliberately absent:
+//! It stands apart so that neither of those modules has to know the other. Deliberately absent:
 //! any lapin type, and any meaning of a body.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-/// Largest body of a command (contract, "A command message"); a larger one is not kept whole.
+/// Largest body of a command (`docs/contract.md#a-command-message`); a larger one is not kept whole.
 pub const BODY_BYTES_MAX: usize = 1_048_576;
 /// The header with the number of bytes that a body had before it was cut.
 pub const BODY_LENGTH: &str = "x-body-length";

@@ -1,6 +1,6 @@
 //! AMQP: connections, the topology, a lane's consumer, a confirming publisher.
 //!
-//! The only room that knows lapin. It moves [`Message`](crate::message::Message)s, whatever their
+//! The only module that knows lapin. It moves [`Message`](crate::message::Message)s, whatever their
 //! bodies mean. Deliberately absent: lapin's recovery. A fault ends a connection for good, and
 //! whoever uses it starts over with new ones, so that no delivery is mistaken for one of an
 //! earlier channel.

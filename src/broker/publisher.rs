@@ -1,6 +1,6 @@
 //! Publishes with confirms.
 //!
-//! Two traps of lapin shape this room. Several tasks that publish on one channel can get each
+//! Two traps of lapin shape this module. Several tasks that publish on one channel can get each
 //! other's confirms: so the publisher owns its channel and publishes through `&mut self`. And a
 //! returned message can hang on another message's confirm, even one of another batch: so a batch
 //! is judged only when all of its confirms are in, and returns are told apart by what was returned.

@@ -2,7 +2,7 @@
 //!
 //! Data goes to standard output, everything else to standard error, so that a pipe gets data
 //! only. Deliberately absent: any rule of the domain and any SQL; the subcommands call `ops`,
-//! `worker` and the rooms below, and this room decides only how that is asked for and shown.
+//! `worker` and the layers below, and this module decides only how that is asked for and shown.
 
 mod ask;
 mod completions;

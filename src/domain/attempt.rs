@@ -1,5 +1,5 @@
 //! How a failed try at commands counts: whether a command is blamed for it, and when a lane waits
-//! for its servers instead (ARCHITECTURE, "Attempts").
+//! for its servers instead (`src/ARCHITECTURE.md#attempts`).
 //!
 //! A command becomes a dead letter only for failures that are its own. A failure is a command's own
 //! if the command ran alone in the process and the canary, which runs the same statements for an org
@@ -95,7 +95,7 @@ mod tests {
     use super::Consequence::{Count, Split, Wait};
     use super::Failure::{DataRefused, Panicked, ProcessDied, StatementRefused, Unavailable};
 
-    /// Cell by cell the table in ARCHITECTURE, "Attempts".
+    /// Cell by cell the table in `src/ARCHITECTURE.md#attempts`.
     #[test]
     fn an_attempt_counts_as_the_table_says() {
         for (failure, company, canary, persists, expected) in [

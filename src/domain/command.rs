@@ -9,13 +9,13 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::status::Status;
 
-/// Most customers that one command may name (contract, status 1060).
+/// Most customers that one command may name (status 1060, `docs/contract.md#limits`).
 pub const CUSTOMERS_MAX: usize = 50;
-/// Most programs that one customer entry may name (contract, status 2008).
+/// Most programs that one customer entry may name (status 2008, `docs/contract.md#limits`).
 pub const PROGRAMS_MAX: usize = 50;
 
-/// Most characters of a membership id and of a reason, after trimming: both are stored (contract,
-/// status 2107).
+/// Most characters of a membership id and of a reason, after trimming: both are stored
+/// (status 2107, `docs/contract.md#status-codes`).
 pub const STORED_TEXT_CHARS_MAX: usize = 255;
 
 /// The three things that can be asked for.
@@ -206,7 +206,7 @@ pub enum GivenDate {
     /// Absent, null or empty.
     #[default]
     Absent,
-    /// Given, but not a date with an offset (contract, "Dates"; status 2105).
+    /// Given, but not a date with an offset (`docs/contract.md#dates`; status 2105).
     Unreadable,
     /// In whole microseconds.
     At(DateTime<Utc>),

@@ -1,4 +1,5 @@
-//! Delink: a customer leaves a program, open or not (contract, "Delink" and "Effects by state").
+//! Delink: a customer leaves a program, open or not (`docs/contract.md#delink`,
+//! `docs/contract.md#effects-by-state`).
 
 use crate::domain::command::{DelinkItem, stored_text};
 use crate::domain::enrolment::{EffectKind, Enrolment};

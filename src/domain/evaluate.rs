@@ -1,7 +1,7 @@
 //! Decides a command: a status for each customer and item, the warnings, and the effects.
 //!
 //! This file walks the command and makes the checks that all three operations share, in the
-//! contract's fixed order (contract, "Effects by state"); `link`, `update` and `delink` make
+//! contract's fixed order (`docs/contract.md#effects-by-state`); `link`, `update` and `delink` make
 //! the rest. Items are independent: one that fails undoes nothing, and later ones see the
 //! effects of earlier ones.
 

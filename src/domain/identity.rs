@@ -106,7 +106,7 @@ impl Mobile {
         &self.digits
     }
 
-    /// The numbers to try, in this order (contract, "Identifying the customer").
+    /// The numbers to try, in this order (`docs/contract.md#identifying-the-customer`).
     pub fn candidates(&self, country_code: &str) -> impl Iterator<Item = String> + use<> {
         [self.digits.clone(), format!("{country_code}{}", self.digits)]
             .into_iter()

@@ -1,4 +1,4 @@
-//! Link: a customer joins a program (contract, "Link" and "Effects by state").
+//! Link: a customer joins a program (`docs/contract.md#link`, `docs/contract.md#effects-by-state`).
 
 use chrono::{DateTime, Utc};
 

@@ -1,7 +1,7 @@
-//! What a command means: the rules of the loyalty partner program (contract, all sections but
-//! the wire's).
+//! What a command means: the rules of the loyalty partner program (`docs/contract.md`, all
+//! sections but the wire's).
 //!
-//! Architecture invariant: this room is pure. No IO, no clock, no async, no serde; `now` is a
+//! Architecture invariant: this module is pure. No IO, no clock, no async, no serde; `now` is a
 //! parameter, facts are values, a decision returns effects. A business failure is a
 //! [`status::Status`], never an `Err`.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]

@@ -60,7 +60,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Whether enrolments may begin or change at `now` (contract, status 2104).
+    /// Whether enrolments may begin or change at `now` (status 2104, `docs/contract.md#status-codes`).
     #[must_use]
     pub fn is_open(&self, now: DateTime<Utc>) -> bool {
         self.active && self.ends_at.is_none_or(|end| end > now)
@@ -112,7 +112,7 @@ pub struct Tier {
     pub normalised_name: String,
 }
 
-/// How names of programs and tiers are compared (contract, "Domain").
+/// How names of programs and tiers are compared (`docs/contract.md#domain`).
 #[must_use]
 pub fn normalised(name: &str) -> String {
     name.trim().to_lowercase()

@@ -1,4 +1,4 @@
-//! Why a command can't be processed at all (contract, "What is a dead letter, what is an answer").
+//! Why a command can't be processed at all (`docs/contract.md#answers-and-dead-letters`).
 //!
 //! Deliberately absent: business failures. Those are answers, see [`status`](crate::domain::status).
 

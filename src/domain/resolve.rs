@@ -1,4 +1,4 @@
-//! Finds the customer that an entry means (contract, "Identifying the customer").
+//! Finds the customer that an entry means (`docs/contract.md#identifying-the-customer`).
 
 use crate::domain::command::{Command, Identifiers};
 use crate::domain::identity::{Customer, CustomerId, CustomerState, Lookup};

@@ -1,4 +1,4 @@
-//! The status codes and their texts (contract, "Status codes").
+//! The status codes and their texts (`docs/contract.md#status-codes`).
 
 /// The answer for one customer or one item, or the subject of a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

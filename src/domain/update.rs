@@ -1,5 +1,5 @@
-//! Update: a linked customer's tier changes or is renewed (contract, "Update" and "Effects by
-//! state").
+//! Update: a linked customer's tier changes or is renewed (`docs/contract.md#update`,
+//! `docs/contract.md#effects-by-state`).
 
 use chrono::{DateTime, Utc};
 

@@ -122,7 +122,7 @@ impl<R: AsyncRead + Unpin> Documents<R> {
 }
 
 impl Document {
-    /// The operation that the root key names (contract, "A command message").
+    /// The operation that the root key names (`docs/contract.md#a-command-message`).
     pub fn operation(&self) -> Result<Operation, Error> {
         let found: Option<Operation> =
             Root::deserialize(&mut serde_json::Deserializer::from_slice(&self.body)).ok().and_then(

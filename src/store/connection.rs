@@ -8,7 +8,7 @@ use sqlx::{Connection as _, PgConnection};
 use crate::config::hosts::{each_in_turn, host_of};
 use crate::store::error::Error;
 
-/// What the functions of this room work on.
+/// What the functions of this module work on.
 pub type Connection = PgConnection;
 
 /// Bounds connecting, start-up of the session included, over all hosts.

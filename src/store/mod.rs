@@ -1,6 +1,6 @@
 //! Postgres: the inbox, enrolments and their history, the catalogue, the fence.
 //!
-//! The only room that knows sqlx. Statements are set-based: arrays go in, rows come out, and a
+//! The only module that knows sqlx. Statements are set-based: arrays go in, rows come out, and a
 //! window costs the same few round trips whatever its size. Only `commit` begins and commits a
 //! transaction on the way of a message. Deliberately absent: decisions.
 

@@ -1,4 +1,4 @@
-//! Messages that are not kept whole (contract, "What is a dead letter, what is an answer").
+//! Messages that are not kept whole (`docs/contract.md#answers-and-dead-letters`).
 //!
 //! A publisher may send as much as the broker takes, and as often. So a body beyond the contract's
 //! bound is cut as soon as it is there: what is left is enough to tell which message it was, and

@@ -1,4 +1,4 @@
-//! Dates as publishers write them (contract, "Dates").
+//! Dates as publishers write them (`docs/contract.md#dates`).
 //!
 //! RFC 3339 with an offset; besides, a space for `T`, a space before the offset, and an offset
 //! without colon. No format of chrono's takes exactly these, so the form is read here and chrono

@@ -1,4 +1,5 @@
-//! A command's body to a [`Command`] (contract, sections "A command message" to "Delink").
+//! A command's body to a [`Command`] (`docs/contract.md#a-command-message` to
+//! `docs/contract.md#limits`).
 //!
 //! Texts stay as they were sent; whether they mean anything is the domain's to judge. So the
 //! limits of 50 customers and 50 programs are not known here: exceeding them is an answer.

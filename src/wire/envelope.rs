@@ -1,4 +1,4 @@
-//! What is on the outside of a command: routing key and properties (contract, "A command message").
+//! What is on the outside of a command: routing key and properties (`docs/contract.md#a-command-message`).
 
 use chrono::{DateTime, Utc};
 

@@ -1,6 +1,6 @@
-//! Bytes to domain and back: what messages look like (contract, all sections on messages).
+//! Bytes to domain and back: what messages look like (`docs/contract.md`, all sections on messages).
 //!
-//! This room alone knows the JSON and the properties of messages. Deliberately absent: AMQP
+//! This module alone knows the JSON and the properties of messages. Deliberately absent: AMQP
 //! itself (`broker`), and every judgement of what a command says (`domain`): it only refuses
 //! what can't be read. Nothing here panics, whatever a publisher sends, and no text that it
 //! makes for people quotes a value, which may be personal data.

@@ -1,5 +1,4 @@
-//! The event that tells a command's publisher that it waits for a dead letter (contract, "The result
-//! event").
+//! The event that tells a command's publisher that it waits for a dead letter (`docs/contract.md#the-result-event`).
 
 use serde::Serialize;
 use serde_json::Value;

@@ -9,8 +9,8 @@ use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use crate::domain::command::{CUSTOMERS_MAX, PROGRAMS_MAX};
 use crate::domain::rejection::{Reason, Rejection};
 
-/// Most elements of all lists of one document: entries and items together (contract, "A command
-/// message"). A command may be over each of its bounds by one and is still answered. It bounds the
+/// Most elements of all lists of one document: entries and items together
+/// (`docs/contract.md#limits`). A command may be over each of its bounds by one and is still answered. It bounds the
 /// memory of a decoded command and the size of its result.
 pub(super) const ELEMENTS_MAX: usize = (CUSTOMERS_MAX + 1) * (PROGRAMS_MAX + 2);
 

@@ -1,5 +1,5 @@
 //! What becomes of a command that can't be processed: the event that tells its publisher, and the
-//! dead letter that keeps it (contract, "The result event"; architecture, "Dead letters").
+//! dead letter that keeps it (`docs/contract.md#the-result-event`; `src/ARCHITECTURE.md#dead-letters-for-operators`).
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! The answer to a command: response body, result event and reply (contract, "The result event").
+//! The answer to a command: response body, result event and reply (`docs/contract.md#the-result-event`).
 //!
 //! Bodies are byte-stable: the same command and outcome always give the same bytes, because a
 //! stored result is published again when its command comes again.
@@ -150,7 +150,7 @@ pub(super) fn message_id(id: &str, suffix: &str) -> String {
     format!("sha256-{}{suffix}", hex::encode(Sha256::digest(id)))
 }
 
-/// The value as JSON. The views in this room have string keys only, so it can't fail.
+/// The value as JSON. The views in this module have string keys only, so it can't fail.
 pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

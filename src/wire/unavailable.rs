@@ -1,5 +1,5 @@
 //! What is published in place of a result that the broker does not take because of its size
-//! (contract, "The result event").
+//! (`docs/contract.md#the-result-event`).
 //!
 //! The event is made of the result's own message, so that it is the same for a first result, a
 //! duplicate and a republished one, to the byte.

@@ -1,5 +1,4 @@
-//! What becomes of a delivery that can't be processed at all (contract, "What is a dead letter,
-//! what is an answer").
+//! What becomes of a delivery that can't be processed at all (`docs/contract.md#answers-and-dead-letters`).
 
 use uuid::Uuid;
 

@@ -1,4 +1,4 @@
-//! Commands with another priority than their lane's (contract, "Priority"): refused where the broker
+//! Commands with another priority than their lane's (`docs/contract.md#priority`): refused where the broker
 //! reorders by it, and counted by who publishes them on any.
 
 use std::sync::Arc;

@@ -40,6 +40,8 @@ mod installation;
 #[cfg(test)]
 mod lanes;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod model_based;

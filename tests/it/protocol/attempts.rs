@@ -1,6 +1,6 @@
 //! Who is given up: one process, two lanes, culprits of each kind, partial outages and deaths.
 //!
-//! The steps are those of the rule table (ARCHITECTURE, "Attempts"): a try is noted before it is
+//! The steps are those of the rule table (`src/ARCHITECTURE.md#attempts`): a try is noted before it is
 //! made, in the database, and the note is taken back when the try ends otherwise than by the death
 //! of the process. A death shrinks what was tried together and counts only against a command that
 //! was alone in the process. A refusal counts only if the canary passes right after it.
