@@ -88,7 +88,7 @@ pub(super) async fn confirm(question: &str, yes: bool, context: &Context) -> Res
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() || !context.output.is_for_people() {
-        return Err(Refusal::Usage(format!("{question} Nobody can be asked here: say --yes")));
+        return Err(Refusal::Usage(format!("{question} There is no terminal to ask: add --yes")));
     }
     note(&format!("{question} [y/N]"));
     let asking = tokio::task::spawn_blocking(|| {

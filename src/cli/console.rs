@@ -34,7 +34,7 @@ pub(super) enum Action {
 /// Make a token, and the settings that let it in
 #[derive(clap::Args)]
 #[command(after_help = "\
-The token is printed once and kept nowhere: give it to whoever it is for, and put the lines with
+The token is printed once and kept nowhere: give it to its user, and put the lines with
 its hash into the configuration. Roles: a viewer looks, without personal data; an operator replays,
 discards and restores; an admin sees personal data, edits and exports, too.
 

@@ -120,7 +120,7 @@ pub(super) fn console(given: Given) -> Result<Console, Problem> {
     let mut hashes = BTreeSet::new();
     if let Some(token) = tokens.iter().find(|token| !hashes.insert(token.sha256)) {
         let remedy = "make each their own: partner-program console token";
-        return problem(format!("`{}` has somebody else's token", token.name), remedy);
+        return problem(format!("`{}` has the token of another name", token.name), remedy);
     }
     let proxy = table.remove("proxy").map(proxy).transpose()?;
     nothing_left(&table, "[console]", &["public_url", "token", "proxy"])?;

@@ -152,7 +152,9 @@ impl Config {
             return Err(Error::Value {
                 name: "ops_listen".to_owned(),
                 origin: "without `console`".to_owned(),
-                problem: format!("others can reach {address}, and nobody would have to log in"),
+                problem: format!(
+                    "{address} is reachable from other machines, and the console has no log-in"
+                ),
                 remedy: "add a [[console.token]] (partner-program console token makes one) or a \
                          [console.proxy], or write 127.0.0.1:8080"
                     .to_owned(),

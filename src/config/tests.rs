@@ -233,7 +233,7 @@ fn a_console_that_is_not_quite_right_is_refused_by_the_key_that_is_wrong() {
         (token(("name", "nam")), "`name` is missing"),
         (
             format!("{}\n{}", token(("", "")), token(("ana", "bo"))),
-            "`bo` has somebody else's token",
+            "`bo` has the token of another name",
         ),
         ("[console]\npublic_uri = \"x\"".to_owned(), "no key `public_uri`"),
         ("[console]\npublic_url = \"ops.example.com\"".to_owned(), "`public_url`"),

@@ -28,7 +28,7 @@ pub(super) enum Failure {
     BadInput(String),
     /// Somebody else was faster.
     Conflict(String),
-    /// The database or the broker is away.
+    /// The database or the broker is unavailable.
     Away(String),
     /// A defect.
     Broken(String),
@@ -48,10 +48,10 @@ impl Failure {
             Self::Forbidden(_) => "Not allowed",
             Self::TooManyAttempts(_) => "Too many attempts",
             Self::NotFound(_) => "Not found",
-            Self::BadInput(_) => "That can't be done",
-            Self::Conflict(_) => "Somebody was faster",
-            Self::Away(_) => "A server is away",
-            Self::Broken(_) => "Something broke",
+            Self::BadInput(_) => "Invalid request",
+            Self::Conflict(_) => "Already changed by someone else",
+            Self::Away(_) => "Temporarily unavailable",
+            Self::Broken(_) => "Internal error",
         }
     }
 
@@ -70,7 +70,7 @@ impl Failure {
 
     fn text(&self) -> String {
         match self {
-            Self::Unknown { .. } => "Nobody knows who you are.".to_owned(),
+            Self::Unknown { .. } => "You are not logged in.".to_owned(),
             Self::TooManyAttempts(wait) => {
                 format!("Wait {} seconds before you try again.", wait.as_secs() + 1)
             }

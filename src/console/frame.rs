@@ -95,7 +95,7 @@ impl Strip {
     fn of(beat: &Beat, now: DateTime<Utc>) -> Self {
         let lanes = beat.lanes.iter().take(CHIPS_MAX).map(|lane| {
             let (holder, title) = match &lane.held {
-                None => ("nobody yet".to_owned(), "no worker has taken this lane yet".to_owned()),
+                None => ("no owner".to_owned(), "no worker has acquired this lane yet".to_owned()),
                 Some(held) => {
                     let since = Moment::of(held.taken_at, now);
                     let title = format!(

@@ -174,7 +174,9 @@ pub(super) async fn pause(
     who.must_be(Role::Admin)?;
     let actor = who.actor(&wish.reason);
     if actor.reason.is_empty() {
-        return Err(Failure::BadInput("Say why: whoever finds it paused will ask.".to_owned()));
+        return Err(Failure::BadInput(
+            "Give a reason: others see it while the lane is paused.".to_owned(),
+        ));
     }
     if !app.pulse.beat().lanes.iter().any(|lane| lane.name == wish.lane) {
         return Err(Failure::NotFound(format!("There is no lane {}.", wish.lane)));

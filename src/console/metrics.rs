@@ -62,12 +62,7 @@ impl Collector for Seen {
             MetricType::Counter,
         )?
         .encode_counter::<NoLabelSet, _, u64>(&stored, None)?;
-        gauge(
-            &mut to,
-            "dead_letters_open",
-            "Dead letters that nobody has dealt with",
-            letters.open,
-        )?;
+        gauge(&mut to, "dead_letters_open", "Open dead letters", letters.open)?;
         let what = "Bytes that all archived dead letters take";
         gauge(&mut to, "dead_letters_bytes", what, letters.bytes)?;
         let what = "Bytes from which on further letters stay in their queue";

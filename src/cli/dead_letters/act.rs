@@ -369,7 +369,7 @@ impl Report {
             context.output.rows(&self.left_alone)?;
         }
         if self.cancelled {
-            note("cancelled by somebody");
+            note("the bulk action was cancelled");
         }
         let unfortunate = self.failed + self.failed_again.unwrap_or(0) + self.awaited.unwrap_or(0);
         if self.done == 0 && self.skipped > 0 {

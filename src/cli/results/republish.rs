@@ -260,7 +260,9 @@ impl Sent {
                 ));
             }
             if unroutable > 0 {
-                parts.push(format!("{unroutable} went nowhere: nobody subscribes to them"));
+                parts.push(format!(
+                    "{unroutable} reached no subscriber: no queue is bound for them"
+                ));
             }
             if refused > 0 {
                 parts.push(format!("{refused} refused by the broker: announce these again"));
