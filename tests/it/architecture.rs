@@ -7,6 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::harness::repository::{files, root};
+
 /// The modules and their layers: imports point down, never sideways.
 const LAYERS: [(&str, u8); 8] = [
     ("cli", 4),
@@ -97,28 +99,8 @@ fn layer(module: &str) -> Option<u8> {
     LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn sources(folder: &str) -> Vec<Source> {
-    let mut found = Vec::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else {
-            continue;
-        };
-        for entry in entries {
-            let path = entry.expect("a readable folder").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(read(&path));
-            }
-        }
-    }
-    assert!(!found.is_empty(), "no sources in {folder}");
-    found
+    files(folder, &["rs"]).iter().map(|path| read(path)).collect()
 }
 
 fn read(path: &Path) -> Source {

@@ -3,36 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Not ours to check: built, foreign, or the tool's.
-const SKIPPED: [&str; 4] = ["target", ".git", ".sqlx", "__fuzz__"];
+use crate::harness::repository::{files, root};
 
 /// What ends a path in prose and code.
 const AROUND_PATHS: [char; 12] = ['`', '(', ')', '"', '\'', ',', ';', '<', '>', '[', ']', '|'];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn files(extensions: &[&str]) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![root().to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a readable folder") {
-            let path = entry.expect("a readable folder").path();
-            let name = path.file_name().expect("it has a name").to_string_lossy();
-            if path.is_dir() {
-                if !SKIPPED.contains(&&*name) {
-                    folders.push(path);
-                }
-            } else if extensions.iter().any(|end| path.extension().is_some_and(|e| e == *end)) {
-                found.push(path);
-            }
-        }
-    }
-    found
-}
 
 /// The anchors that a forge gives the document's headings, and those that it sets itself.
 fn anchors(document: &str) -> BTreeSet<String> {
@@ -85,7 +61,7 @@ fn named_documents(text: &str) -> Vec<&str> {
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     let mut faults = Vec::new();
-    for path in files(&["md"]) {
+    for path in files("", &["md"]) {
         let text = fs::read_to_string(&path).expect("a readable document");
         for link in links(&text) {
             let own = path.file_name().expect("it has a name").to_string_lossy();
@@ -100,7 +76,7 @@ fn every_link_of_the_documents_leads_somewhere() {
 #[test]
 fn every_document_that_code_names_is_there() {
     let mut faults = Vec::new();
-    for path in files(&["rs", "sh", "toml", "sql"]) {
+    for path in files("", &["rs", "sh", "toml", "sql"]) {
         let text = fs::read_to_string(&path).expect("a readable file");
         if path.ends_with("tests/it/links.rs") || path.starts_with(root().join("vendor")) {
             continue;

@@ -14,6 +14,7 @@ pub(crate) mod scene;
 
 pub(crate) mod proxy;
 pub(crate) mod random;
+pub(crate) mod repository;
 pub(crate) mod subscriber;
 pub(crate) mod upstream;
 

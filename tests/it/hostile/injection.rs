@@ -178,8 +178,8 @@ fn in_bodies() -> Vec<Judged> {
             }
             let (parent, name) = field.rsplit_once('/').expect("a pointer");
             body.pointer_mut(parent).expect("the field's object")[name] = json!(text);
-            let unstorable = text.contains('\0') && name != "nobody's";
-            let rejected = unstorable.then_some("invalid-text");
+            let is_read = name != "nobody's";
+            let rejected = (is_read && text.contains('\0')).then_some("invalid-text");
             send(operation, &body, rejected);
         }
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::store::Scene;
 
-/// The rows of the table in `src/ARCHITECTURE.md#attempts`, that the database decides: what is left of a
+/// The rows of the table in `src/ARCHITECTURE.md#attempts` that the database decides: what is left of a
 /// try that a process did not end, by who asks.
 #[tokio::test]
 async fn a_try_counts_as_a_death_only_if_its_process_did_not_survive_it() {
