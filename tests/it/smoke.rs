@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use lapin::{BasicProperties, ConnectionProperties};
 use sqlx::{Connection, PgConnection};
 
+use crate::harness::collector::Collector;
 use crate::harness::eventually;
 use crate::harness::management::Depth;
 use crate::harness::servers::{OwnServers, Place};
@@ -76,14 +77,9 @@ async fn a_place_has_a_database_and_a_vhost_of_its_own() {
 #[tokio::test]
 async fn the_figures_of_a_quorum_queue_are_fresh() {
     let place = Place::new("figures").await;
+    drop(Collector::bound(&place.amqp_url, "quorum", None).await);
     let connection = connect(&place).await;
     let channel = connection.create_channel().await.expect("a channel");
-    let mut quorum = FieldTable::default();
-    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    channel
-        .queue_declare("quorum".into(), QueueDeclareOptions::durable(), quorum)
-        .await
-        .expect("a queue");
     let mut ages = Vec::new();
     for sent in 0..4 {
         let asked = Instant::now();

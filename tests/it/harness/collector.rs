@@ -111,26 +111,7 @@ impl Collector {
 
     /// A queue of its own, bound to an exchange or only reachable by its name.
     pub(crate) async fn bound(amqp_url: &str, queue: &str, binding: Option<(&str, &str)>) -> Self {
-        let connection = connect(amqp_url).await;
-        let channel = connection.create_channel().await.expect("a channel");
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        channel
-            .queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments)
-            .await
-            .expect("a queue");
-        if let Some((exchange, pattern)) = binding {
-            channel
-                .queue_bind(
-                    queue.into(),
-                    exchange.into(),
-                    pattern.into(),
-                    QueueBindOptions::default(),
-                    FieldTable::default(),
-                )
-                .await
-                .expect("a binding");
-        }
+        set_up("a queue", async || declare(amqp_url, queue, binding).await).await;
         Self::of_queue(amqp_url, queue)
     }
 
@@ -182,6 +163,26 @@ impl Collector {
     }
 }
 
+/// Declares a quorum queue and its binding, on a connection of its own: a broker that fails to
+/// declare a queue closes the connection (541 `INTERNAL_ERROR`).
+async fn declare(
+    amqp_url: &str,
+    queue: &str,
+    binding: Option<(&str, &str)>,
+) -> Result<(), lapin::Error> {
+    let connection = try_connect(amqp_url).await?;
+    let channel = connection.create_channel().await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
+    if let Some((exchange, pattern)) = binding {
+        let options = QueueBindOptions::default();
+        let none = FieldTable::default();
+        channel.queue_bind(queue.into(), exchange.into(), pattern.into(), options, none).await?;
+    }
+    connection.close(200, "declared".into()).await
+}
+
 async fn subscribe(amqp_url: &str, queue: &str) -> (Connection, Consumer) {
     try_subscribe(amqp_url, queue).await.expect("the broker answers")
 }
@@ -208,10 +209,6 @@ pub(crate) async fn try_subscribe_for(
     let consumer =
         channel.basic_consume(queue.into(), "test".into(), options, FieldTable::default()).await?;
     Ok((connection, consumer))
-}
-
-async fn connect(amqp_url: &str) -> Connection {
-    set_up("a subscriber's connection", async || try_connect(amqp_url).await).await
 }
 
 async fn try_connect(amqp_url: &str) -> Result<Connection, lapin::Error> {
