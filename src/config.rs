@@ -6,7 +6,9 @@
 //! their patterns overlap is for `broker::topology` to say.
 
 pub mod console;
+pub mod error;
 pub mod hosts;
+mod lanes;
 pub mod memory;
 mod read;
 #[cfg(test)]
@@ -15,7 +17,6 @@ mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::console::Console;
+use crate::config::error::Error;
 use crate::config::hosts::each_host;
 
 /// The lane that takes whatever no other lane is bound to; it always exists.
@@ -44,27 +46,27 @@ pub struct Config {
     pub worker_id: String,
     /// Most commands in one transaction; a quarter of the prefetch that `memory_budget_bytes` allows for,
     /// at most.
-    pub window: usize,
+    pub batch_size: usize,
     /// Most program items in one transaction; a command may hold 2,500.
-    pub window_items: usize,
-    /// How long a window that is not full waits for more, in milliseconds, even if it could be settled
+    pub batch_items: usize,
+    /// How long a batch that is not full waits for more, in milliseconds, even if it could be settled
     /// at once.
     pub linger_ms: u64,
     /// How much memory the worker may take, in bytes, if every command is as large as the contract
     /// allows; the prefetch follows from it.
     pub memory_budget_bytes: usize,
     /// Most unacknowledged deliveries of a lane. Default: what `memory_budget_bytes` allows for, at
-    /// most four windows and 1,999.
+    /// most four batches and 1,999.
     pub prefetch: u16,
-    /// Connections to the database that store a lane's windows, each a part of them; from two on
+    /// Connections to the database that store a lane's batches, each a part of them; from two on
     /// one more looks ahead.
     pub connections_per_lane: usize,
     /// How long a drain may take after the first signal, in milliseconds.
     pub shutdown_deadline_ms: u64,
-    /// How long a window's work may take in the database before the connection is given up, in
+    /// How long a batch's work may take in the database before the connection is given up, in
     /// milliseconds; statements are bounded by it on the server, too.
     pub database_timeout_ms: u64,
-    /// How long the broker may take to confirm a window's results before the connection is given
+    /// How long the broker may take to confirm a batch's results before the connection is given
     /// up, in milliseconds; a broker that says that it takes no writes is given more.
     pub confirm_timeout_ms: u64,
     /// How often a command that fails alone is tried before it is a dead letter.
@@ -210,8 +212,8 @@ impl Config {
     }
 
     /// How long a delivery may stay unacked before the broker takes it away: no lane holds one for as
-    /// long. Those of a whole prefetch, which is four windows by default, may wait for each other, and
-    /// each window for `outage_grace_ms`.
+    /// long. Those of a whole prefetch, which is four batches by default, may wait for each other, and
+    /// each batch for `outage_grace_ms`.
     #[must_use]
     pub fn unacked_max(&self) -> Duration {
         UNACKED_MIN.max(12 * Duration::from_millis(self.outage_grace_ms))
@@ -312,57 +314,4 @@ impl fmt::Debug for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SecretUrl({self})")
     }
-}
-
-/// A setting that can't be taken. None of the texts holds a value that may be secret.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The configuration file.
-    #[error("can't read the configuration file {path}")]
-    File {
-        /// As it was given.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is not TOML.
-    #[error("{origin}, line {line}: not TOML: {problem}")]
-    Syntax {
-        /// The file.
-        origin: String,
-        /// Counted from 1.
-        line: usize,
-        /// What the parser says.
-        problem: String,
-    },
-    /// A key or variable that nothing reads.
-    #[error("unknown key `{key}` in {origin}: did you mean `{nearest}`?")]
-    UnknownKey {
-        /// As it was given.
-        key: String,
-        /// The file or the environment.
-        origin: String,
-        /// The known key that looks most like it.
-        nearest: String,
-    },
-    /// A known key with a value that can't be taken.
-    #[error("{name} ({origin}): {problem}; {remedy}")]
-    Value {
-        /// The key, or the variable's name.
-        name: String,
-        /// The file or the environment.
-        origin: String,
-        /// What is wrong with the value.
-        problem: String,
-        /// What to write.
-        remedy: String,
-    },
-    /// A key that this command needs.
-    #[error("{key} is not set: {remedy}")]
-    Missing {
-        /// The key.
-        key: &'static str,
-        /// What to write.
-        remedy: &'static str,
-    },
 }

@@ -5,12 +5,12 @@
 //! the variable `FAILPOINTS` says what happens where, in the syntax of the crate `fail`:
 //! `FAILPOINTS="after-commit=3*off->return(abort);without-fence=return"`.
 
-/// A moment between two steps of a window: what a crash *here* leaves behind differs from what
+/// A moment between two steps of a batch: what a crash *here* leaves behind differs from what
 /// it leaves one step earlier. Actions: `panic`, `sleep(ms)`, `return(abort)`,
 /// `return(abort late)`.
 #[derive(Clone, Copy, Debug)]
 pub enum Point {
-    /// The window's facts are loaded; nothing is begun.
+    /// The batch's facts are loaded; nothing is begun.
     AfterLoad,
     /// Evaluated; the transaction is about to begin.
     BeforeBegin,

@@ -16,7 +16,7 @@ pub mod store;
 
 pub mod worker;
 
-pub mod ops;
+pub mod usecases;
 
 pub mod console;
 

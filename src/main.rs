@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use partner_program_worker::cli;
-use partner_program_worker::cli::Exit;
+use partner_program_worker::cli::context::Exit;
 
 fn main() -> ExitCode {
     // Both lapin and sqlx speak TLS through rustls, which wants one provider named. It can only

@@ -21,21 +21,21 @@ use partner_program_worker::domain::snapshot::Change;
 use partner_program_worker::message::Message;
 use partner_program_worker::store;
 use partner_program_worker::store::command_log::{CommandKey, Record, Stored};
-use partner_program_worker::store::commit::Window;
+use partner_program_worker::store::commit::Batch;
 use partner_program_worker::store::fence::Fence;
 use partner_program_worker::store::session::Session;
 use partner_program_worker::wire::decode;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::drain::per_second;
+use crate::rate::per_second;
 use crate::stage::LANE;
 
-const WINDOW: usize = 512;
+const BATCH: usize = 512;
 const PREFETCH: u16 = 1999;
 const TIMEOUT: Duration = Duration::from_secs(30);
 const UNACKED_MAX: Duration = Duration::from_mins(30);
-/// Windows whose confirms are out.
+/// Batches whose confirms are out.
 const IN_FLIGHT: usize = 2;
 /// As long as the result of one item.
 const RESULT: &[u8] = &[b'x'; 330];
@@ -59,13 +59,13 @@ pub(crate) async fn run((database, amqp): (String, String), connections: usize, 
     }));
     let mut done = 0;
     while done < count {
-        let window = gather(&mut consumer).await;
-        done += window.len();
-        let tag = window.last().expect("one at least").tag;
-        let size = window.len().div_ceil(connections);
-        let mut window = window.into_iter();
+        let batch = gather(&mut consumer).await;
+        done += batch.len();
+        let tag = batch.last().expect("one at least").tag;
+        let size = batch.len().div_ceil(connections);
+        let mut batch = batch.into_iter();
         let storing = sessions.drain(..).map(|mut session| {
-            let part: Vec<Delivery> = window.by_ref().take(size).collect();
+            let part: Vec<Delivery> = batch.by_ref().take(size).collect();
             let (fence, catalogue) = (fence.clone(), Arc::clone(&catalogue));
             tokio::spawn(async move {
                 let results = match part.as_slice() {
@@ -99,8 +99,8 @@ pub(crate) async fn store(database: String, connections: usize, messages: Vec<Me
     let began = std::time::Instant::now();
     let storing = sessions.iter_mut().zip(deliveries.chunks(share));
     let storing = storing.map(async |(session, share)| {
-        for window in share.chunks(WINDOW) {
-            apply(session, &fence, &catalogue, window).await.expect("it is stored");
+        for batch in share.chunks(BATCH) {
+            apply(session, &fence, &catalogue, batch).await.expect("it is stored");
         }
     });
     join_all(storing).await;
@@ -119,12 +119,12 @@ async fn sessions(database: String, connections: usize) -> (Vec<Session>, Fence,
 }
 
 async fn gather(consumer: &mut Consumer) -> Vec<Delivery> {
-    let mut window = vec![consumer.next().await.expect("a delivery")];
-    while window.len() < WINDOW {
+    let mut batch = vec![consumer.next().await.expect("a delivery")];
+    while batch.len() < BATCH {
         let Some(next) = consumer.next().now_or_never() else { break };
-        window.push(next.expect("a delivery"));
+        batch.push(next.expect("a delivery"));
     }
-    window
+    batch
 }
 
 async fn apply(
@@ -165,7 +165,7 @@ async fn apply(
             membership_id_passes_on: false,
         })
         .collect();
-    let window = Window {
+    let batch = Batch {
         records: &records,
         changes: &changes,
         attempts: &[],
@@ -173,7 +173,7 @@ async fn apply(
         replays: &[],
         holds: None,
     };
-    store::commit::commit(connection, fence, &window).await?;
+    store::commit::commit(connection, fence, &batch).await?;
     Ok(messages)
 }
 

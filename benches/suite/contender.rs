@@ -17,8 +17,8 @@ const END: Duration = Duration::from_mins(1);
 /// Somebody who takes commands from the lane and answers them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Contender {
-    /// The worker: its window, and its connections to the database.
-    Worker { window: usize, connections: usize },
+    /// The worker: its batch, and its connections to the database.
+    Worker { batch: usize, connections: usize },
     /// A peer, by its name under `benches/peers`.
     Peer(&'static str),
     /// See [`crate::bare`].
@@ -26,7 +26,7 @@ pub(crate) enum Contender {
 }
 
 /// The worker as it is by default.
-pub(crate) const WORKER: Contender = Contender::Worker { window: 512, connections: 2 };
+pub(crate) const WORKER: Contender = Contender::Worker { batch: 512, connections: 2 };
 
 /// A contender at work; killed when dropped.
 pub(crate) enum Running {
@@ -38,7 +38,7 @@ pub(crate) enum Running {
 impl Contender {
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Worker { window: 1, .. } => "worker, windows of 1".to_owned(),
+            Self::Worker { batch: 1, .. } => "worker, batches of 1".to_owned(),
             Self::Worker { connections: 1, .. } => "worker, 1 connection".to_owned(),
             Self::Worker { connections, .. } => format!("worker, {connections} connections"),
             Self::Peer(name) => (*name).to_owned(),
@@ -53,8 +53,8 @@ impl Contender {
                 let running = bare::run(stage.place_urls(), *connections, count);
                 Running::Bare(AbortOnDropHandle::new(tokio::spawn(running)))
             }
-            Self::Worker { window, connections } => {
-                let settings = stage.settings.clone().with("WINDOW", window);
+            Self::Worker { batch, connections } => {
+                let settings = stage.settings.clone().with("BATCH_SIZE", batch);
                 let settings = settings.with("CONNECTIONS_PER_LANE", connections);
                 Running::Worker(Process::start(&settings, id))
             }

@@ -6,6 +6,7 @@ use partner_program_worker::message::Message;
 
 use crate::contender::Contender;
 use crate::harness::publisher::Publisher;
+use crate::rate::per_second;
 use crate::stage::{RESULTS, Stage};
 
 /// The share of the commands after which the clock starts: what is before is the start of a
@@ -69,9 +70,4 @@ async fn answered(stage: &Stage, count: usize) -> f64 {
         assert!(Instant::now() < deadline, "{results} of {count} results within {DEADLINE:?}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
-}
-
-/// So many in so long.
-pub(crate) fn per_second(count: usize, took: Duration) -> f64 {
-    f64::from(u32::try_from(count).expect("few")) / took.as_secs_f64()
 }

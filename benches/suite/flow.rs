@@ -80,7 +80,7 @@ impl Flow {
         let mut answered: Vec<Instant> = self.answers.iter().map(|(_, at)| *at).collect();
         answered.sort_unstable();
         let measured = &answered[answered.len() / WARM_UP..];
-        crate::drain::per_second(measured.len(), measured[measured.len() - 1] - measured[0])
+        crate::rate::per_second(measured.len(), measured[measured.len() - 1] - measured[0])
     }
 
     /// The latencies of these shares of the commands, in milliseconds.

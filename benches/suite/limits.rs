@@ -12,8 +12,8 @@ use partner_program_worker::broker::connection::Connection;
 use partner_program_worker::broker::publisher::{Confirming, Publisher};
 use partner_program_worker::message::Message;
 
-use crate::drain::per_second;
 use crate::harness::connect;
+use crate::rate::per_second;
 use crate::stage::{RESULTS, Stage};
 
 /// As large as a result of one item.

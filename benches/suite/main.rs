@@ -22,6 +22,7 @@ mod contender;
 mod drain;
 mod flow;
 mod limits;
+mod rate;
 mod report;
 mod routing;
 mod sections;

@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Who drains, and how many commands: some three seconds' worth.
 fn contenders() -> Vec<(Contender, usize)> {
-    let worker = |window, connections| Contender::Worker { window, connections };
+    let worker = |batch, connections| Contender::Worker { batch, connections };
     vec![
         (worker(512, 1), 40_000),
         (worker(512, 2), 40_000),

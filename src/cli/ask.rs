@@ -3,8 +3,8 @@
 use std::io::{BufRead, IsTerminal};
 use std::num::NonZeroU32;
 
+use crate::cli::context::{Context, Refusal};
 use crate::cli::output::note;
-use crate::cli::{Context, Refusal};
 use crate::domain::actor::Actor;
 
 /// Who acts and why, for the audit.

@@ -1,10 +1,9 @@
 //! `partner-program completions`
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
+use crate::cli::context::Exit;
 use crate::cli::output::Output;
-use crate::cli::{Cli, Exit};
 
 /// Print the script that completes commands and options in a shell
 #[derive(clap::Args)]
@@ -19,9 +18,13 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-pub(super) fn run(args: &Args, mut output: Output) -> anyhow::Result<Exit> {
+pub(super) fn run(
+    args: &Args,
+    mut command: clap::Command,
+    mut output: Output,
+) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "partner-program", &mut script);
+    clap_complete::generate(args.shell, &mut command, "partner-program", &mut script);
     output.raw(&script)?;
     Ok(Exit::Success)
 }

@@ -5,9 +5,9 @@ use clap::Subcommand;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::output::{Output, note};
 use crate::cli::run::Signals;
-use crate::cli::{Context, Exit, Refusal};
 use crate::console::{self, token};
 use crate::worker::counters::LaneCounters;
 

@@ -1,5 +1,6 @@
 //! `partner-program doctor`
 
+mod check;
 mod clocks;
 mod database;
 mod installation;
@@ -7,12 +8,10 @@ mod memory;
 mod rabbitmq;
 mod routing;
 
-use serde::Serialize;
-
 use crate::broker::connection::Connection;
 use crate::broker::topology::{self, Topology};
-use crate::cli::output::Row;
-use crate::cli::{Context, Exit, one_line};
+use crate::cli::context::{Context, Exit, one_line};
+use crate::cli::doctor::check::{Check, State};
 use crate::config::Config;
 
 /// Check settings, database, broker and topology, and say what to do about what is wrong
@@ -37,52 +36,6 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     context.output.rows(&checks)?;
     let failed = checks.iter().any(|check| check.state == State::Fail);
     Ok(if failed { Exit::Failure } else { Exit::Success })
-}
-
-/// One line of the diagnosis.
-#[derive(Debug, Serialize)]
-struct Check {
-    #[serde(rename = "check")]
-    name: &'static str,
-    state: State,
-    detail: String,
-    /// Empty where there is nothing to do.
-    remedy: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Ok,
-    Warn,
-    Fail,
-}
-
-impl Check {
-    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: State::Ok, detail: detail.into(), remedy: String::new() }
-    }
-
-    fn warn(name: &'static str, detail: impl Into<String>, remedy: &str) -> Self {
-        Self { name, state: State::Warn, detail: detail.into(), remedy: remedy.to_owned() }
-    }
-
-    fn fail(name: &'static str, detail: impl Into<String>, remedy: &str) -> Self {
-        Self { name, state: State::Fail, detail: detail.into(), remedy: remedy.to_owned() }
-    }
-}
-
-impl Row for Check {
-    const HEADERS: &'static [&'static str] = &["CHECK", "STATE", "DETAIL", "REMEDY"];
-
-    fn cells(&self) -> Vec<String> {
-        let state = match self.state {
-            State::Ok => "ok",
-            State::Warn => "warn",
-            State::Fail => "FAIL",
-        };
-        vec![self.name.into(), state.into(), self.detail.clone(), self.remedy.clone()]
-    }
 }
 
 fn settings(config: &Config) -> Vec<Check> {

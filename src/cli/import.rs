@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde::Serialize;
 
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::output::{Progress, Row, note};
-use crate::cli::{Context, Exit, Refusal};
-use crate::ops::{import, import_customers};
 use crate::store::connection::{self, Connection};
 use crate::store::error::Error;
 use crate::store::import::Counts;
+use crate::usecases::{import, import_customers};
 
 /// Import orgs, programs and tiers, or customers
 #[derive(Subcommand)]

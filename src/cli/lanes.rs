@@ -10,13 +10,13 @@ use crate::broker::connection::Connection as BrokerConnection;
 use crate::broker::depth::{self, Depth};
 use crate::broker::topology;
 use crate::cli::ask::{ByArgs, WhoArgs};
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::output::{Row, moment, note, or_dash};
-use crate::cli::{Context, Exit, Refusal};
 use crate::store::connection::{self, Connection};
+use crate::store::health;
+use crate::store::lane_metrics::{self, Present};
 use crate::store::lane_pauses::{self, Pause};
-use crate::store::lane_samples::{self, Present};
 use crate::store::lane_waiting;
-use crate::store::vitals;
 use crate::store::worker_processes::{self, REMEDY};
 
 /// See who works the lanes, let a lane stand still, and give a pattern to another lane
@@ -75,9 +75,9 @@ pub(super) async fn run(action: &Action, context: &mut Context) -> anyhow::Resul
 }
 
 async fn list(connection: &mut Connection, context: &mut Context) -> anyhow::Result<()> {
-    let taken = vitals::lanes(connection).await?;
+    let taken = health::lanes(connection).await?;
     let mut pauses = lane_pauses::paused(connection).await?;
-    let present = lane_samples::present(connection).await?;
+    let present = lane_metrics::present(connection).await?;
     let waiting = lane_waiting::since(connection).await?;
     let shared = worker_processes::shared_ids(connection).await?;
     for id in &shared {
@@ -124,7 +124,7 @@ async fn pause(
 ) -> anyhow::Result<()> {
     let actor = args.who.with_reason()?;
     let lane = &args.lane;
-    let known = names(&vitals::lanes(connection).await?, context);
+    let known = names(&health::lanes(connection).await?, context);
     if !known.contains(lane) {
         let known = known.join(", ");
         return Err(Refusal::NotFound(format!("no lane `{lane}`: there is {known}")).into());
@@ -143,7 +143,7 @@ async fn resume(
 ) -> anyhow::Result<()> {
     let lane = &args.lane;
     if !lane_pauses::resume(connection, lane, &args.by.name()?).await? {
-        let known = names(&vitals::lanes(connection).await?, context);
+        let known = names(&health::lanes(connection).await?, context);
         let pauses = lane_pauses::paused(connection).await?;
         return Err(if let Some(held) = pauses.iter().find(|pause| pause.lane == *lane) {
             let why = &held.reason;
@@ -162,7 +162,7 @@ async fn resume(
 }
 
 /// Those of the settings, then those that only the database knows.
-fn names(taken: &[vitals::Lane], context: &Context) -> Vec<String> {
+fn names(taken: &[health::Lane], context: &Context) -> Vec<String> {
     let mut names: Vec<String> =
         context.config.lanes.iter().map(|lane| lane.name.clone()).collect();
     for lane in taken {

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::CommandFactory;
 use clap_mangen::Man;
 
+use crate::cli::context::Exit;
 use crate::cli::output::{Output, note};
-use crate::cli::{Cli, Exit};
 
 /// Print the manual page, or write one for each subcommand to a folder
 #[derive(clap::Args)]
@@ -21,15 +20,15 @@ pub(super) struct Args {
     dir: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &Args, mut output: Output) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &Args, command: clap::Command, mut output: Output) -> anyhow::Result<Exit> {
     if let Some(dir) = &args.dir {
         let failed = || format!("can't write the manual pages to {}", dir.display());
         std::fs::create_dir_all(dir).with_context(failed)?;
-        clap_mangen::generate_to(Cli::command(), dir).with_context(failed)?;
+        clap_mangen::generate_to(command, dir).with_context(failed)?;
         note(&format!("manual pages are in {}", dir.display()));
     } else {
         let mut page = Vec::new();
-        Man::new(Cli::command()).render(&mut page)?;
+        Man::new(command).render(&mut page)?;
         output.raw(&page)?;
     }
     Ok(Exit::Success)

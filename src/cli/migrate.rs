@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::output::{Row, note};
-use crate::cli::{Context, Exit, Refusal};
 use crate::store::connection;
 use crate::store::migrate;
 

@@ -1,12 +1,13 @@
 //! The command line: one file a subcommand, each with its `Args` and its `run`.
 //!
 //! Data goes to standard output, everything else to standard error, so that a pipe gets data
-//! only. Deliberately absent: any rule of the domain and any SQL; the subcommands call `ops`,
+//! only. Deliberately absent: any rule of the domain and any SQL; the subcommands call `usecases`,
 //! `worker` and the layers below, and this module decides only how that is asked for and shown.
 
 mod ask;
 mod completions;
 mod console;
+pub mod context;
 mod dead_letters;
 mod demo;
 mod doctor;
@@ -22,14 +23,11 @@ mod show;
 mod topology;
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config;
+use crate::cli::context::{Context, Exit, exit_of, one_line};
 use crate::config::Config;
 use crate::telemetry;
 use output::{Format, Output};
@@ -104,53 +102,6 @@ enum Command {
     Man(man::Args),
 }
 
-/// What the process answers to whoever started it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// All done.
-    Success,
-    /// Something broke; the text on standard error says what.
-    Failure,
-    /// The arguments or the settings.
-    Usage,
-    /// What was asked for does not exist.
-    NotFound,
-    /// Something is in the way: other contents, pending migrations, a differing topology.
-    Conflict,
-    /// Some of it was done, some was not; the output says which.
-    PartlyFailed,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Success => 0_u8,
-            Exit::Failure => 1,
-            Exit::Usage => 2,
-            Exit::NotFound => 3,
-            Exit::Conflict => 5,
-            Exit::PartlyFailed => 6,
-        })
-    }
-}
-
-/// A refusal that has an exit code of its own; everything else is a failure.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("{0}")]
-    Usage(String),
-    #[error("{0}")]
-    NotFound(String),
-    #[error("{0}")]
-    Conflict(String),
-}
-
-/// What every subcommand has at hand.
-struct Context {
-    config: Config,
-    output: Output,
-}
-
 /// Reads the arguments. Help, version and complaints are printed here, hence only the exit code.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
     Cli::try_parse_from(arguments).map_err(|error| {
@@ -171,19 +122,12 @@ pub async fn run(cli: Cli) -> Exit {
     }
 }
 
-/// Prints the complaint.
-#[must_use]
-pub fn fail(text: &str, exit: Exit) -> Exit {
-    output::note(&format!("partner-program: {text}"));
-    exit
-}
-
 async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
     let Cli { config, output, log, command } = cli;
     let output = Output::new(output);
     match command {
-        Command::Completions(args) => return completions::run(&args, output),
-        Command::Man(args) => return man::run(&args, output),
+        Command::Completions(args) => return completions::run(&args, Cli::command(), output),
+        Command::Man(args) => return man::run(&args, Cli::command(), output),
         Command::Console(console::Args { action: Some(action) }) => {
             return console::prepare(&action, output);
         }
@@ -219,35 +163,9 @@ async fn attempt(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
-fn exit_of(error: &anyhow::Error) -> Exit {
-    for cause in error.chain() {
-        if let Some(refusal) = cause.downcast_ref() {
-            return match refusal {
-                Refusal::Usage(_) => Exit::Usage,
-                Refusal::NotFound(_) => Exit::NotFound,
-                Refusal::Conflict(_) => Exit::Conflict,
-            };
-        }
-        if cause.is::<config::Error>() || cause.is::<telemetry::Error>() {
-            return Exit::Usage;
-        }
-        // Whoever read the output has seen enough, as `head` does.
-        if cause.downcast_ref().is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) {
-            return Exit::Success;
-        }
-    }
-    Exit::Failure
-}
-
-/// The error and its causes; those that the text before has said already are left out.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !line.contains(&cause) {
-            let separator = if line.is_empty() { "" } else { ": " };
-            // Writing to a String can't fail.
-            let _infallible = write!(line, "{separator}{}", cause.replace('\n', " "));
-        }
-    }
-    line
+/// Prints the complaint.
+#[must_use]
+pub fn fail(text: &str, exit: Exit) -> Exit {
+    output::note(&format!("partner-program: {text}"));
+    exit
 }

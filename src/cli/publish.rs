@@ -18,12 +18,12 @@ use crate::broker::follower::Follower;
 use crate::broker::publisher::{Publisher, Receipt};
 use crate::broker::topology::COMMANDS;
 use crate::cli::ask::positive;
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::output::{Output, Progress, Row, note, or_dash};
 use crate::cli::results::{PARKED, ResultEvent};
-use crate::cli::{Context, Exit, Refusal};
 use crate::domain::command::Operation;
 use crate::message::Message;
-use crate::ops::publish::{Envelope, Ids};
+use crate::usecases::publish::{Envelope, Ids};
 use inputs::Inputs;
 
 /// Most messages that await their confirms at once.

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::broker::connection::Connection;
 use crate::broker::follower::Follower;
+use crate::cli::context::{Context, Exit};
 use crate::cli::output::{Row, note, or_dash};
-use crate::cli::{Context, Exit};
 use crate::message::Message;
 use republish::RepublishArgs;
 

@@ -3,10 +3,10 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Context, Exit};
+use crate::cli::context::{Context, Exit};
 use crate::clock::Clock;
 use crate::console;
-use crate::ops::dead_letters::keeper;
+use crate::usecases::dead_letters::job_recovery;
 use crate::worker;
 use crate::worker::counters::LaneCounters;
 use crate::worker::supervise::supervise;
@@ -59,7 +59,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
                 let (config, stop) = (config.clone(), shutdown.clone());
                 let process = counters.process();
                 async move {
-                    Box::pin(keeper::keep(&config, process, &stop)).await;
+                    Box::pin(job_recovery::keep(&config, process, &stop)).await;
                     Ok(())
                 }
             };

@@ -5,8 +5,8 @@ mod views;
 use anyhow::Context as _;
 use clap::Subcommand;
 
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::output::{moment, note};
-use crate::cli::{Context, Exit, Refusal};
 use crate::domain::identity::{CustomerId, Email, ExternalId, Lookup, Mobile};
 use crate::store::command_log::CommandKey;
 use crate::store::connection::{self, Connection};

@@ -9,16 +9,16 @@ use crate::broker;
 use crate::broker::connection::Connection;
 use crate::broker::topology::{self, Topology};
 use crate::cli::ask::WhoArgs;
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::output::{Row, note};
-use crate::cli::{Context, Exit, Refusal};
 use crate::config::Config;
 use crate::domain::routing::{Difference, RoutingMap};
-use crate::ops::installation;
-use crate::ops::routing::Error;
-use crate::ops::routing::apply::{self, Applied};
 use crate::store;
 use crate::store::connection;
 use crate::store::routing;
+use crate::usecases::installation;
+use crate::usecases::routing::Error;
+use crate::usecases::routing::apply::{self, Applied};
 
 /// Apply, check or export the exchanges, queues, bindings and the routing map
 #[derive(Subcommand)]

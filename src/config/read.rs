@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use url::Url;
+
 use crate::config::console::{self, Console};
+use crate::config::error::Error;
+use crate::config::hosts::{each_host, lacks_a_host};
+use crate::config::lanes;
 use crate::config::memory;
 use crate::config::values::{self, Given, Problem, integer, nearest, problem, string};
-use crate::config::{Config, Error, Lane, LogFormat, MAIN_LANE};
+use crate::config::{Config, Lane, LogFormat, MAIN_LANE, SecretUrl};
 
 const PREFIX: &str = "PARTNER_PROGRAM_";
 const ENVIRONMENT: &str = "environment";
-/// Where window and prefetch end: RabbitMQ's quorum queues slow down from 2,000 on.
+/// Where batch and prefetch end: RabbitMQ's quorum queues slow down from 2,000 on.
 const PREFETCH_MAX: u16 = 1_999;
 /// The default of `memory_budget_bytes`.
 const MEMORY_BUDGET_BYTES: usize = 2 << 30;
@@ -37,8 +42,8 @@ const KEYS: [Key; 26] = [
     Key { customary: Some("AMQP_URL"), secret: true, ..key("amqp_url", "AMQP_URL") },
     Key { secret: true, ..key("management_url", "MANAGEMENT_URL") },
     key("worker_id", "WORKER_ID"),
-    key("window", "WINDOW"),
-    key("window_items", "WINDOW_ITEMS"),
+    key("batch_size", "BATCH_SIZE"),
+    key("batch_items", "BATCH_ITEMS"),
     key("linger_ms", "LINGER_MS"),
     key("memory_budget_bytes", "MEMORY_BUDGET_BYTES"),
     key("prefetch", "PREFETCH"),
@@ -100,8 +105,8 @@ impl Config {
             amqp_url: None,
             management_url: None,
             worker_id: String::new(),
-            window: 512,
-            window_items: 4_096,
+            batch_size: 512,
+            batch_items: 4_096,
             linger_ms: 0,
             memory_budget_bytes: MEMORY_BUDGET_BYTES,
             prefetch: 0,
@@ -127,22 +132,22 @@ impl Config {
 
     /// Fills in what depends on other keys.
     fn finish(mut self) -> Result<Self, Error> {
-        let window = u16::try_from(self.window).unwrap_or(PREFETCH_MAX);
+        let batch = u16::try_from(self.batch_size).unwrap_or(PREFETCH_MAX);
         if !self.lanes.iter().any(|lane| lane.name == MAIN_LANE) {
             self.lanes.insert(0, Lane::new(MAIN_LANE.to_owned(), Vec::new()));
         }
         if self.prefetch == 0 {
             let within_budget = memory::deliveries(self.memory_budget_bytes, self.lanes.len());
-            // A window that can't fill is not looked at ahead: those behind it have to be there, too.
-            self.window = self.window.min(within_budget.div_ceil(4));
+            // A batch that can't fill is not looked at ahead: those behind it have to be there, too.
+            self.batch_size = self.batch_size.min(within_budget.div_ceil(4));
             let within_budget = u16::try_from(within_budget).unwrap_or(PREFETCH_MAX);
-            self.prefetch = window.saturating_mul(4).min(PREFETCH_MAX).min(within_budget);
-        } else if self.prefetch < window {
+            self.prefetch = batch.saturating_mul(4).min(PREFETCH_MAX).min(within_budget);
+        } else if self.prefetch < batch {
             return Err(Error::Value {
                 name: "prefetch".to_owned(),
-                origin: "with `window`".to_owned(),
-                problem: format!("{} is less than the window of {window}", self.prefetch),
-                remedy: format!("write {window} to {PREFETCH_MAX}, or a smaller window"),
+                origin: "with `batch_size`".to_owned(),
+                problem: format!("{} is less than the batch of {batch}", self.prefetch),
+                remedy: format!("write {batch} to {PREFETCH_MAX}, or a smaller batch"),
             });
         }
         if let Some(address) = self.ops_listen
@@ -166,7 +171,7 @@ impl Config {
 
 /// Refuses what no lane may be bound by; `name` is how it was given on the command line.
 pub(super) fn check_pattern(pattern: &str, name: &str) -> Result<(), Error> {
-    values::check_pattern(pattern).map_err(|problem| problem.at(name, "the command line"))
+    lanes::check_pattern(pattern).map_err(|problem| problem.at(name, "the command line"))
 }
 
 impl Problem {
@@ -239,20 +244,20 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
         "database_url" => {
             let example = "write postgres://user:password@host:5432/database, \
                            or several hosts as in @one:5432,two:5432/";
-            config.database_url = Some(values::url(given, &["postgres", "postgresql"], example)?);
+            config.database_url = Some(url(given, &["postgres", "postgresql"], example)?);
         }
         "amqp_url" => {
             let example = "write amqp://user:password@host:5672/%2f, \
                            or several hosts as in @one:5672,two:5672/";
-            config.amqp_url = Some(values::url(given, &["amqp", "amqps"], example)?);
+            config.amqp_url = Some(url(given, &["amqp", "amqps"], example)?);
         }
         "management_url" => {
             let example = "write http://host:15672, with user:password@ if not those of amqp_url";
-            config.management_url = Some(values::url(given, &["http", "https"], example)?);
+            config.management_url = Some(url(given, &["http", "https"], example)?);
         }
         "worker_id" => config.worker_id = values::worker_id(given)?,
-        "window" => config.window = integer(given, 1..=i64::from(PREFETCH_MAX))?,
-        "window_items" => config.window_items = integer(given, 1..=100_000)?,
+        "batch_size" => config.batch_size = integer(given, 1..=i64::from(PREFETCH_MAX))?,
+        "batch_items" => config.batch_items = integer(given, 1..=100_000)?,
         "linger_ms" => config.linger_ms = integer(given, 0..=1_000)?,
         "memory_budget_bytes" => {
             config.memory_budget_bytes = integer(given, 134_217_728..=1_099_511_627_776)?;
@@ -276,12 +281,37 @@ fn set(config: &mut Config, key: &Key, given: Given) -> Result<(), Problem> {
             config.dead_letter_retention_days = integer(given, 1..=3_650)?;
         }
         "log" => config.log = string(given)?,
-        "log_format" => config.log_format = values::log_format(given)?,
-        "lane" => config.lanes = values::lanes(given)?,
-        "publishers" => config.publishers = values::publishers(given)?,
+        "log_format" => config.log_format = log_format(given)?,
+        "lane" => config.lanes = lanes::lanes(given)?,
+        "publishers" => config.publishers = lanes::publishers(given)?,
         "ops_listen" => config.ops_listen = console::listen(given)?,
         "console" => config.console = console::console(given)?,
         other => return problem(format!("nothing reads `{other}`"), "leave it out"),
     }
     Ok(())
+}
+
+fn url(given: Given, schemes: &[&str], example: &str) -> Result<SecretUrl, Problem> {
+    let text = string(given)?.trim().to_owned();
+    if lacks_a_host(&text) {
+        return problem("lacks a host before or behind a comma", example);
+    }
+    for host in each_host(&text) {
+        match Url::parse(&host) {
+            Ok(url) if schemes.contains(&url.scheme()) => {}
+            Ok(url) => {
+                return problem(format!("is an address of scheme `{}`", url.scheme()), example);
+            }
+            Err(error) => return problem(format!("is not an address: {error}"), example),
+        }
+    }
+    Ok(SecretUrl(text))
+}
+
+fn log_format(given: Given) -> Result<LogFormat, Problem> {
+    match string(given)?.as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => problem(format!("`{other}` is no log format"), "write \"text\" or \"json\""),
+    }
 }

@@ -19,7 +19,7 @@ fn read(file: &str, env: &[(&str, &str)]) -> Result<Config, String> {
 fn nothing_set_gives_the_defaults() {
     let config = read("", &[]).unwrap();
     assert_eq!(
-        (config.window, config.window_items, config.linger_ms, config.prefetch),
+        (config.batch_size, config.batch_items, config.linger_ms, config.prefetch),
         (435, 4_096, 0, 1_737)
     );
     assert_eq!(config.memory_budget_bytes, 2 << 30);
@@ -31,11 +31,11 @@ fn nothing_set_gives_the_defaults() {
 #[test]
 fn the_environment_wins_over_the_file() {
     let config = read(
-        "window = 100\nlog = \"debug\"",
-        &[("PARTNER_PROGRAM_WINDOW", "150"), ("PARTNER_PROGRAM_LOG_FORMAT", "json")],
+        "batch_size = 100\nlog = \"debug\"",
+        &[("PARTNER_PROGRAM_BATCH_SIZE", "150"), ("PARTNER_PROGRAM_LOG_FORMAT", "json")],
     )
     .unwrap();
-    assert_eq!((config.window, config.log.as_str()), (150, "debug"));
+    assert_eq!((config.batch_size, config.log.as_str()), (150, "debug"));
     assert_eq!(config.log_format, LogFormat::Json);
 }
 
@@ -128,10 +128,10 @@ fn publishers_bind_users_to_orgs() {
 #[test]
 fn a_bad_setting_is_named_with_its_remedy() {
     let cases: &[(&str, &[(&str, &str)])] = &[
-        ("windw = 3", &[]),
-        ("window = \"many\"", &[]),
-        ("window = 0", &[]),
-        ("window = 100\nprefetch = 50", &[]),
+        ("batch_sise = 3", &[]),
+        ("batch_size = \"many\"", &[]),
+        ("batch_size = 0", &[]),
+        ("batch_size = 100\nprefetch = 50", &[]),
         ("log_format = \"xml\"", &[]),
         ("database_url = \"mysql://u:hidden@db/app\"", &[]),
         ("database_url = \"postgres://u:hidden@db/app", &[]),
@@ -163,11 +163,11 @@ fn the_prefetch_follows_from_the_budget_and_the_lanes() {
     let prefetch = |file: &str| read(file, &[]).unwrap().prefetch;
     let lanes = "[[lane]]\nname = \"a\"\n[[lane]]\nname = \"b\"";
     assert_eq!(prefetch("memory_budget_bytes = 4294967296"), 1_999);
-    assert_eq!(prefetch("window = 16\nmemory_budget_bytes = 4294967296"), 64);
+    assert_eq!(prefetch("batch_size = 16\nmemory_budget_bytes = 4294967296"), 64);
     assert!(prefetch(lanes) < prefetch("") / 3, "{}", prefetch(lanes));
     assert_eq!(prefetch("memory_budget_bytes = 134217728"), 16, "the least");
-    assert_eq!(read("memory_budget_bytes = 134217728", &[]).unwrap().window, 4);
-    assert_eq!(read("memory_budget_bytes = 4294967296", &[]).unwrap().window, 512);
+    assert_eq!(read("memory_budget_bytes = 134217728", &[]).unwrap().batch_size, 4);
+    assert_eq!(read("memory_budget_bytes = 4294967296", &[]).unwrap().batch_size, 512);
     assert_eq!(prefetch("prefetch = 1999"), 1_999, "what is set is taken");
     let by_each = |one: &str| prefetch(&format!("{one}\n{lanes}"));
     for own in ["worker_id = \"w\"", "archive_dead_letters = false", "connections_per_lane = 4"] {
@@ -182,13 +182,13 @@ fn variables_of_tests_and_of_others_are_left_alone() {
 
 proptest! {
     #[test]
-    fn a_window_is_taken_or_refused_and_bounds_the_prefetch(window in any::<i32>()) {
-        if let Ok(config) = read(&format!("window = {window}"), &[]) {
-            prop_assert!(config.window <= usize::try_from(window).unwrap());
-            prop_assert!(config.window <= usize::from(config.prefetch));
+    fn a_batch_is_taken_or_refused_and_bounds_the_prefetch(batch in any::<i32>()) {
+        if let Ok(config) = read(&format!("batch_size = {batch}"), &[]) {
+            prop_assert!(config.batch_size <= usize::try_from(batch).unwrap());
+            prop_assert!(config.batch_size <= usize::from(config.prefetch));
             prop_assert!(config.prefetch <= 1_999);
         } else {
-            prop_assert!(!(1..=1_999).contains(&window));
+            prop_assert!(!(1..=1_999).contains(&batch));
         }
     }
 }

@@ -7,9 +7,9 @@ use axum::extract::FromRef;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::console::database::Database;
-use crate::console::limit::Attempts;
-use crate::console::pulse::Pulse;
+use crate::console::login_throttle::Attempts;
 use crate::console::sessions::Sessions;
+use crate::console::status::LatestStatus;
 use crate::worker::counters::LaneCounters;
 
 /// What every request has at hand.
@@ -19,7 +19,7 @@ pub(super) struct App {
     pub(super) counters: LaneCounters,
     pub(super) clock: Clock,
     pub(super) database: Database,
-    pub(super) pulse: Pulse,
+    pub(super) status: LatestStatus,
     pub(super) sessions: Sessions,
     pub(super) attempts: Attempts,
 }
@@ -34,7 +34,7 @@ impl App {
             counters,
             clock: Clock::system(),
             database: Database::new(config),
-            pulse: Pulse::default(),
+            status: LatestStatus::default(),
             sessions: Sessions::default(),
             attempts: Attempts::default(),
         }

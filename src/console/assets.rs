@@ -4,7 +4,7 @@ use axum::extract::Path;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
-use crate::console::failure::Failure;
+use crate::console::error::Failure;
 
 /// Changes with each release, and so do the addresses that pages name.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");

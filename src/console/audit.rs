@@ -6,18 +6,18 @@ use axum::response::Html;
 use serde::Deserialize;
 
 use crate::console::app::Shared;
-use crate::console::failure::{Failure, page};
-use crate::console::frame::{Frame, Here};
+use crate::console::error::{Failure, page};
+use crate::console::layout::{Layout, Section};
 use crate::store::dead_letters::audit::{self, Action};
 
-use crate::console::who::Identity;
+use crate::console::auth::Identity;
 
 const PAGE: i64 = 100;
 
 #[derive(Template)]
 #[template(path = "audit.html")]
 struct Page {
-    frame: Frame,
+    layout: Layout,
     actions: Vec<Action>,
     next: Option<i64>,
     is_first: bool,
@@ -39,7 +39,7 @@ pub(super) async fn list(
     connection.give_back();
     let is_full = i64::try_from(actions.len()).is_ok_and(|count| count == PAGE);
     page(&Page {
-        frame: Frame::of(&app, who, Here::Audit),
+        layout: Layout::of(&app, who, Section::Audit),
         next: actions.last().filter(|_| is_full).map(|action| action.id),
         actions,
         is_first: asked.after.is_none(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::config::Config;
-use crate::console::failure::Failure;
+use crate::console::error::Failure;
 use crate::store::connection::{self, Connection};
 
 /// Requests that are at the database at the same time; the others wait.

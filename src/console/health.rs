@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::console::app::Shared;
-use crate::console::pulse::Server;
+use crate::console::status::Server;
 use crate::worker::health::{LaneError, Report};
 
 /// For a machine that stands still now and then.
@@ -40,10 +40,10 @@ pub(super) async fn live(State(app): State<Shared>) -> Response {
 
 /// 503 while the database or the broker is unavailable, or a lane of this worker can't work.
 pub(super) async fn ready(State(app): State<Shared>) -> Response {
-    let beat = app.pulse.beat();
+    let latest = app.status.latest();
     let lanes: Vec<(&str, Report)> =
         app.counters.iter().map(|(lane, counters)| (lane, counters.health())).collect();
-    let servers_are_up = beat.database == Server::Up && beat.broker == Server::Up;
+    let servers_are_up = latest.database == Server::Up && latest.broker == Server::Up;
     let bindings = app.counters.bindings();
     let is_ready =
         servers_are_up && bindings.is_ready() && lanes.iter().all(|(_, report)| report.is_ready());
@@ -71,8 +71,8 @@ pub(super) async fn ready(State(app): State<Shared>) -> Response {
         "status": word,
         "worker": app.config.worker_id,
         "worker_id_also_used_by": app.counters.twins(),
-        "database": beat.database.word(),
-        "broker": beat.broker.word(),
+        "database": latest.database.word(),
+        "broker": latest.broker.word(),
         "bindings": bindings.to_string(),
         "lanes": lanes,
     });

@@ -3,8 +3,8 @@
 //! What is masked is decided the safe way round: everything but the words that are known to be
 //! nobody's own. A body that is no JSON is shown as text, or not at all where it has to be masked.
 
-use crate::ops::dead_letters::json_text::{self, Node};
-use crate::ops::dead_letters::mask;
+use crate::usecases::dead_letters::json_text::{self, Node};
+use crate::usecases::dead_letters::mask;
 
 /// Stands for a value that is not shown.
 pub(super) const MASK: &str = "•••••";

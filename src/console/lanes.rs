@@ -8,14 +8,14 @@ use serde::Deserialize;
 
 use crate::config::console::Role;
 use crate::console::app::Shared;
+use crate::console::auth::Identity;
 use crate::console::chart::{self, Bar, Line};
-use crate::console::failure::{Failure, page};
-use crate::console::frame::{Frame, Here, rate, took};
-use crate::console::moment::{Moment, grouped, span};
-use crate::console::pulse::Lane;
-use crate::console::who::Identity;
+use crate::console::error::{Failure, page};
+use crate::console::layout::{Layout, Section, rate, took};
+use crate::console::status::Lane;
+use crate::console::time_format::{Moment, grouped, span};
+use crate::store::lane_metrics::{self, Present, Series};
 use crate::store::lane_pauses::{self, Pause};
-use crate::store::lane_samples::{self, Present, Series};
 use crate::store::worker_processes::{self, REMEDY};
 
 /// Points of the plot: an hour of looks, five seconds apart.
@@ -24,7 +24,7 @@ const POINTS: usize = 720;
 #[derive(Template)]
 #[template(path = "lanes.html")]
 struct Page {
-    frame: Frame,
+    layout: Layout,
     rows: Vec<Row>,
     /// What is wrong with the ids of workers.
     shared_ids: Vec<String>,
@@ -80,30 +80,30 @@ pub(super) async fn list(
     State(app): State<Shared>,
     who: Identity,
 ) -> Result<Html<String>, Failure> {
-    let frame = Frame::of(&app, who, Here::Lanes);
-    let beat = app.pulse.beat();
-    let values: Vec<f64> = beat.throughput.iter().copied().collect();
+    let layout = Layout::of(&app, who, Section::Lanes);
+    let latest = app.status.latest();
+    let values: Vec<f64> = latest.throughput.iter().copied().collect();
     // A pause shows at once, not with the next look.
     let mut connection = app.database.lend().await?;
     let pauses = lane_pauses::paused(&mut connection).await?;
-    let hours = lane_samples::last_hour(&mut connection).await?;
+    let hours = lane_metrics::last_hour(&mut connection).await?;
     let shared_ids = worker_processes::shared_ids(&mut connection).await?;
     connection.give_back();
     let plot = chart::line(&values, POINTS);
-    let rows = beat.lanes.iter().map(|lane| row(lane, &pauses, &hours, &frame)).collect();
+    let rows = latest.lanes.iter().map(|lane| row(lane, &pauses, &hours, &layout)).collect();
     page(&Page {
         rows,
         shared_ids: shared_ids.iter().map(|id| format!("{}; {REMEDY}", id.problem())).collect(),
         top: plot.as_ref().map_or(String::new(), |line| rate(line.top)),
         plot,
-        per_second: beat.per_second().map_or("–".to_owned(), rate),
+        per_second: latest.per_second().map_or("–".to_owned(), rate),
         most: rate(values.iter().copied().fold(0.0, f64::max)),
-        stored: grouped(beat.commands_stored),
-        frame,
+        stored: grouped(latest.commands_stored),
+        layout,
     })
 }
 
-fn row(lane: &Lane, pauses: &[Pause], hours: &[Series], frame: &Frame) -> Row {
+fn row(lane: &Lane, pauses: &[Pause], hours: &[Series], layout: &Layout) -> Row {
     let drained_in = lane.depth.filter(|depth| depth.ready > 0).and_then(|depth| {
         let rate = lane.present.as_ref()?.per_second;
         let seconds = f64::from(depth.ready) / Some(rate).filter(|rate| *rate >= 1.0)?;
@@ -117,7 +117,7 @@ fn row(lane: &Lane, pauses: &[Pause], hours: &[Series], frame: &Frame) -> Row {
         holder: lane.held.as_ref().map(|held| Holder {
             name: held.holder.clone(),
             epoch: held.epoch,
-            since: frame.moment(&held.taken_at),
+            since: layout.moment(&held.taken_at),
         }),
         ready: lane.depth.map(|depth| grouped(i64::from(depth.ready))),
         consumers: lane.depth.map(|depth| depth.consumers),
@@ -126,12 +126,12 @@ fn row(lane: &Lane, pauses: &[Pause], hours: &[Series], frame: &Frame) -> Row {
         waits_at_least: lane
             .waiting_since
             .filter(|_| lane.present.as_ref().and_then(Present::oldest).is_none())
-            .map(|since| span(frame.now() - since)),
+            .map(|since| span(layout.now() - since)),
         hour: hour.map(Hour::of),
         paused: pauses.iter().find(|pause| pause.lane == lane.name).map(|pause| Paused {
             by: pause.actor.clone(),
             why: pause.reason.clone(),
-            since: frame.moment(&pause.paused_at),
+            since: layout.moment(&pause.paused_at),
         }),
     }
 }
@@ -178,7 +178,7 @@ pub(super) async fn pause(
             "Give a reason: others see it while the lane is paused.".to_owned(),
         ));
     }
-    if !app.pulse.beat().lanes.iter().any(|lane| lane.name == wish.lane) {
+    if !app.status.latest().lanes.iter().any(|lane| lane.name == wish.lane) {
         return Err(Failure::NotFound(format!("There is no lane {}.", wish.lane)));
     }
     let mut connection = app.database.lend().await?;

@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use crate::console::app::{App, Shared};
-use crate::console::failure::{Failure, page};
+use crate::console::auth::{self, SESSION_COOKIE};
+use crate::console::error::{Failure, page};
 use crate::console::sessions::LIFETIME;
-use crate::console::who::{self, SESSION_COOKIE};
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -57,7 +57,7 @@ pub(super) async fn login(
         return Err(Failure::TooManyAttempts(wait));
     }
     let back = own_path(&given.back);
-    let Some((name, role)) = who::of_token(&app.config.console, &given.token) else {
+    let Some((name, role)) = auth::of_token(&app.config.console, &given.token) else {
         app.attempts.failed(address, now);
         tracing::warn!(client.address = %address, "log-in failed from {address}");
         let problem = Some("No such token. It begins with pp_ and is given out by an admin.");
@@ -76,7 +76,7 @@ pub(super) async fn logout(
     State(app): State<Shared>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    if let Some(secret) = who::session_secret(&headers) {
+    if let Some(secret) = auth::session_secret(&headers) {
         app.sessions.end(secret);
     }
     let mut response = Redirect::to("/login").into_response();

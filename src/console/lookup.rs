@@ -10,11 +10,11 @@ use serde::Deserialize;
 
 use crate::config::console::Role;
 use crate::console::app::{App, Shared};
+use crate::console::auth::Identity;
 use crate::console::database::Lent;
-use crate::console::failure::{Failure, page};
-use crate::console::frame::{Frame, Here};
+use crate::console::error::{Failure, page};
 use crate::console::json::{self, Document, Masking};
-use crate::console::who::Identity;
+use crate::console::layout::{Layout, Section};
 use crate::domain::identity::{CustomerId, Email, ExternalId, Lookup, Mobile};
 use crate::store::lookup::{self, Command, Customer, Effect, Enrolment, Org};
 
@@ -24,7 +24,7 @@ const HISTORY: i64 = 50;
 #[derive(Template)]
 #[template(path = "lookup.html")]
 struct Page {
-    frame: Frame,
+    layout: Layout,
     org: String,
     id: String,
     command: Option<Found>,
@@ -54,7 +54,7 @@ pub(super) struct Asked {
 
 async fn shown(app: &App, who: Identity, asked: Asked) -> Result<Html<String>, Failure> {
     let mut shown = Page {
-        frame: Frame::of(app, who, Here::Lookup),
+        layout: Layout::of(app, who, Section::Lookup),
         org: asked.org.trim().to_owned(),
         // Postgres takes no NUL, and no id has one.
         id: asked.id.trim().replace('\0', ""),
@@ -110,7 +110,7 @@ pub(super) async fn customer(
     // masked for those who may not see them.
     let shows_all = who.may(Role::Admin);
     let mut shown = Page {
-        frame: Frame::of(&app, who, Here::Lookup),
+        layout: Layout::of(&app, who, Section::Lookup),
         org: wanted.org.trim().to_owned(),
         id: String::new(),
         command: None,

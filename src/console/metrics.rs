@@ -15,8 +15,8 @@ use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
 use crate::console::app::Shared;
-use crate::console::failure::Failure;
-use crate::console::pulse::{Beat, Lane, Server};
+use crate::console::error::Failure;
+use crate::console::status::{Lane, Server, SystemStatus};
 use crate::worker::counters::{LaneCounters, Took};
 
 /// Bounds of the histogram's buckets, in milliseconds.
@@ -25,7 +25,7 @@ const BUCKETS_MS: [u32; 13] = [5, 10, 20, 35, 50, 75, 100, 250, 500, 1_000, 5_00
 pub(super) async fn metrics(State(app): State<Shared>) -> Result<impl IntoResponse, Failure> {
     let mut registry = Registry::with_prefix("partner_program");
     registry.register_collector(Box::new(Seen {
-        beat: app.pulse.beat(),
+        latest: app.status.latest(),
         process: app.counters.process(),
         dead_letters_max_bytes: app.config.dead_letters_max_bytes,
         now: app.clock.now(),
@@ -40,7 +40,7 @@ pub(super) async fn metrics(State(app): State<Shared>) -> Result<impl IntoRespon
 /// What the database and the broker say of all workers.
 #[derive(Debug)]
 struct Seen {
-    beat: Beat,
+    latest: SystemStatus,
     /// Of this worker; another may have its id.
     process: Uuid,
     dead_letters_max_bytes: i64,
@@ -49,8 +49,9 @@ struct Seen {
 
 impl Collector for Seen {
     fn encode(&self, mut to: DescriptorEncoder) -> fmt::Result {
-        let Beat { database, broker, lanes, letters, letters_waiting, commands_stored, .. } =
-            &self.beat;
+        let SystemStatus {
+            database, broker, lanes, letters, letters_waiting, commands_stored, ..
+        } = &self.latest;
         let up = |server: &Server| i64::from(*server == Server::Up);
         gauge(&mut to, "database_up", "Whether the database answers", up(database))?;
         gauge(&mut to, "broker_up", "Whether the broker answers", up(broker))?;

@@ -10,31 +10,32 @@
 mod app;
 mod router;
 
-mod failure;
-mod guard;
-mod limit;
+mod auth;
+mod error;
 mod login;
+mod login_throttle;
+mod middleware;
 mod sessions;
 pub mod token;
-mod who;
 
 mod database;
-mod pulse;
+mod status;
+mod status_watch;
 
 mod health;
 mod metrics;
 
 mod assets;
 mod chart;
-mod frame;
 mod json;
-mod moment;
+mod layout;
+mod time_format;
 
 mod audit;
+mod bulk_jobs;
+mod dead_letters;
 mod lanes;
-mod letters;
 mod lookup;
-mod operations;
 
 use std::io;
 use std::net::SocketAddr;
@@ -93,7 +94,7 @@ pub async fn serve(
         let watch = || {
             let (app, stop) = (Arc::clone(&watched), stop.clone());
             async move {
-                pulse::run(app, stop).await;
+                status_watch::run(app, stop).await;
                 Ok(())
             }
         };

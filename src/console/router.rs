@@ -14,10 +14,12 @@ use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::console::app::Shared;
-use crate::console::failure::Failure;
-use crate::console::{
-    assets, audit, frame, guard, health, lanes, letters, login, lookup, metrics, operations,
-};
+use crate::console::bulk_jobs;
+use crate::console::dead_letters;
+use crate::console::error::Failure;
+use crate::console::layout;
+use crate::console::middleware;
+use crate::console::{assets, audit, health, lanes, login, lookup, metrics};
 
 /// Forms are small, but for the one that holds an edited letter.
 const FORM_BYTES_MAX: usize = 256 * 1024;
@@ -35,36 +37,36 @@ pub(super) fn of(app: Shared) -> Router {
             Err(error) => tracing::warn!("public_url can't be trusted as an origin: {error}"),
         }
     }
-    let edit = post(letters::edit::save).get(letters::edit::form);
-    let upload = post(letters::edit::upload);
+    let edit = post(dead_letters::edit::save).get(dead_letters::edit::form);
+    let upload = post(dead_letters::edit::upload);
     let pages = Router::new()
         .route("/", get(|| async { Redirect::to("/letters") }))
-        .route("/letters", get(letters::page::list))
-        .route("/letters/find", post(letters::find::find))
-        .route("/letters/plan", post(letters::act::plan))
-        .route("/letters/act", post(letters::act::act))
-        .route("/letters/export", post(letters::act::export))
-        .route("/letters/{id}", get(letters::page::show))
-        .route("/letters/{id}/unmask", post(letters::page::unmask))
+        .route("/letters", get(dead_letters::page::list))
+        .route("/letters/find", post(dead_letters::find::find))
+        .route("/letters/plan", post(dead_letters::act::plan))
+        .route("/letters/act", post(dead_letters::act::act))
+        .route("/letters/export", post(dead_letters::act::export))
+        .route("/letters/{id}", get(dead_letters::page::show))
+        .route("/letters/{id}/unmask", post(dead_letters::page::unmask))
         .route("/letters/{id}/edit", edit.layer(DefaultBodyLimit::max(LETTER_FORM_BYTES_MAX)))
-        .route("/letters/{id}/body", get(letters::edit::download))
+        .route("/letters/{id}/body", get(dead_letters::edit::download))
         .route("/letters/{id}/upload", upload.layer(DefaultBodyLimit::max(LETTER_FORM_BYTES_MAX)))
-        .route("/operations", get(operations::list))
-        .route("/operations/{id}", get(operations::show))
-        .route("/operations/{id}/cancel", post(operations::cancel))
+        .route("/operations", get(bulk_jobs::list))
+        .route("/operations/{id}", get(bulk_jobs::show))
+        .route("/operations/{id}/cancel", post(bulk_jobs::cancel))
         .route("/audit", get(audit::list))
         .route("/lanes", get(lanes::list))
         .route("/lanes/pause", post(lanes::pause))
         .route("/lanes/resume", post(lanes::resume))
         .route("/lookup", get(lookup::command).post(lookup::customer))
-        .route("/strip", get(frame::strip))
+        .route("/strip", get(layout::status_bar))
         .route("/login", get(login::form).post(login::login))
         .route("/logout", post(login::logout))
         .route("/assets/{name}", get(assets::asset))
         .fallback(|| async { Failure::NotFound("There is no such page.".to_owned()) })
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(csrf)
-        .layer(from_fn_with_state(Arc::clone(&app), guard::host));
+        .layer(from_fn_with_state(Arc::clone(&app), middleware::host));
     // Probes and scrapers come by address, from other machines, and find no personal data.
     let probes = Router::new()
         .route("/health/live", get(health::live))
@@ -74,6 +76,6 @@ pub(super) fn of(app: Shared) -> Router {
         .merge(probes)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_MAX))
         .layer(CatchPanicLayer::new())
-        .layer(from_fn_with_state(Arc::clone(&app), guard::headers))
+        .layer(from_fn_with_state(Arc::clone(&app), middleware::headers))
         .with_state(app)
 }

@@ -7,7 +7,7 @@
 
 /// How a try ended, other than by taking effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum FailureKind {
     /// The database refused the data: SQLSTATE class 21, 22, 23, 54 or P0.
     DataRefused,
     /// The processing panicked, or took longer than its bound.
@@ -52,7 +52,7 @@ pub enum Consequence {
     Wait,
 }
 
-impl Failure {
+impl FailureKind {
     /// Whether the canary decides about the failure. Where it does not, it is not run.
     #[must_use]
     pub const fn wants_canary(self, company: Company) -> bool {
@@ -93,7 +93,7 @@ mod tests {
     use super::Canary::{Failed, Passed};
     use super::Company::{Alone, Shared};
     use super::Consequence::{Count, Split, Wait};
-    use super::Failure::{DataRefused, Panicked, ProcessDied, StatementRefused, Unavailable};
+    use super::FailureKind::{DataRefused, Panicked, ProcessDied, StatementRefused, Unavailable};
 
     /// Cell by cell the table in `src/ARCHITECTURE.md#attempts`.
     #[test]

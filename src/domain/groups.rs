@@ -1,4 +1,4 @@
-//! Tells which commands of a window can't touch each other, so that they need not wait for each
+//! Tells which commands of a batch can't touch each other, so that they need not wait for each
 //! other either.
 //!
 //! Two commands belong together if they may mean the same customer, name the same membership id,
@@ -25,10 +25,10 @@ pub struct Member<'a> {
     pub id: &'a str,
 }
 
-/// Some of a window's commands, free of the others.
+/// Some of a batch's commands, free of the others.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Part {
-    /// Their places in the window, in order.
+pub struct SubBatch {
+    /// Their places in the batch, in order.
     pub places: Vec<usize>,
     /// The customers that they may mean.
     pub customers: Vec<(OrgId, CustomerId)>,
@@ -36,7 +36,7 @@ pub struct Part {
     pub memberships: Vec<Membership>,
 }
 
-/// What the parts of a window were told apart by. Facts that are loaded later may contradict it: then two
+/// What the parts of a batch were told apart by. Facts that are loaded later may contradict it: then two
 /// parts touch each other after all.
 #[derive(Debug, Default)]
 pub struct Boundary {
@@ -47,7 +47,7 @@ pub struct Boundary {
 impl Boundary {
     /// The boundary between parts, each of which is named by its index.
     #[must_use]
-    pub fn between(parts: &[Part]) -> Self {
+    pub fn between(parts: &[SubBatch]) -> Self {
         let mut boundary = Self::default();
         for (index, part) in parts.iter().enumerate() {
             boundary.customers.extend(part.customers.iter().map(|customer| (*customer, index)));
@@ -61,9 +61,9 @@ impl Boundary {
     #[must_use]
     pub fn crossing(&self, index: usize, loaded: &Snapshot) -> Option<String> {
         let is_of_another = |part: Option<&usize>| part.is_some_and(|part| *part != index);
-        let mut holders = loaded.holders();
+        let mut members = loaded.members();
         let (_, _, membership_id, _) =
-            holders.find(|(org_id, program_id, membership_id, holder)| {
+            members.find(|(org_id, program_id, membership_id, holder)| {
                 is_of_another(self.customers.get(&(*org_id, *holder)))
                     || is_of_another(self.memberships.get(&(
                         *org_id,
@@ -75,21 +75,21 @@ impl Boundary {
     }
 }
 
-/// Cuts a window into at most `most` parts of about the same size. Places without a member are
+/// Cuts a batch into at most `most` parts of about the same size. Places without a member are
 /// free of everything.
 ///
-/// `known` has the customers; `holders` tells who holds or may hold a membership id.
+/// `known` has the customers; `members` tells who holds or may hold a membership id.
 #[must_use]
 pub fn parts(
-    window: &[Option<Member<'_>>],
+    batch: &[Option<Member<'_>>],
     known: &Snapshot,
-    holders: &dyn Fn(&Membership) -> Vec<CustomerId>,
+    members: &dyn Fn(&Membership) -> Vec<CustomerId>,
     most: usize,
-) -> Vec<Part> {
-    let mut groups = Groups::of(window.len());
-    let mut customers: Vec<Vec<(OrgId, CustomerId)>> = Vec::with_capacity(window.len());
-    let mut memberships: Vec<Vec<Membership>> = Vec::with_capacity(window.len());
-    for (place, member) in window.iter().enumerate() {
+) -> Vec<SubBatch> {
+    let mut groups = Groups::of(batch.len());
+    let mut customers: Vec<Vec<(OrgId, CustomerId)>> = Vec::with_capacity(batch.len());
+    let mut memberships: Vec<Vec<Membership>> = Vec::with_capacity(batch.len());
+    for (place, member) in batch.iter().enumerate() {
         let (mut meant, mut named) = (Vec::new(), Vec::new());
         if let Some(Member { org, command, id }) = member {
             groups.claim(place, Claim::Command(org.id, (*id).to_owned()));
@@ -98,7 +98,7 @@ pub fn parts(
                 groups.claim(place, Claim::Customer(*customer));
             }
             for membership in needs::membership_ids(org, command) {
-                for holder in holders(&membership) {
+                for holder in members(&membership) {
                     groups.claim(place, Claim::Customer((org.id, holder)));
                 }
                 groups.claim(place, Claim::Membership(membership.clone()));
@@ -108,7 +108,7 @@ pub fn parts(
         customers.push(meant);
         memberships.push(named);
     }
-    let mut parts: Vec<Part> = (0..most.max(1)).map(|_| Part::default()).collect();
+    let mut parts: Vec<SubBatch> = (0..most.max(1)).map(|_| SubBatch::default()).collect();
     for group in groups.in_order() {
         if let Some(least) = parts.iter_mut().min_by_key(|part| part.places.len()) {
             least.places.extend(group);
@@ -239,15 +239,15 @@ mod tests {
                 held.into_iter().map(|(m, customer)| (format!("m{m}"), customer)).collect();
             let commands: Vec<Command> = links.iter().copied().map(link).collect();
             let ids: Vec<String> = (0..links.len()).map(|n| n.to_string()).collect();
-            let window: Vec<Option<Member<'_>>> = commands
+            let batch: Vec<Option<Member<'_>>> = commands
                 .iter()
                 .zip(&ids)
                 .map(|(command, id)| Some(Member { org: &org, command, id }))
                 .collect();
-            let holders = |membership: &super::Membership| {
+            let members = |membership: &super::Membership| {
                 held.get(&membership.2).map(|id| CustomerId(*id)).into_iter().collect()
             };
-            let parts = parts(&window, &known, &holders, most);
+            let parts = parts(&batch, &known, &members, most);
 
             prop_assert!(parts.len() <= most);
             let mut all: Vec<usize> = parts.iter().flat_map(|part| part.places.clone()).collect();

@@ -25,7 +25,7 @@ pub type Customer = (OrgId, CustomerId);
 pub enum Place {
     /// In the line, by the number that it has in the database.
     InLine(i64),
-    /// Just delivered, by its place in the window: behind the whole line.
+    /// Just delivered, by its place in the batch: behind the whole line.
     Delivered(usize),
 }
 

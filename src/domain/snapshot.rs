@@ -1,6 +1,6 @@
-//! The facts that a window of commands needs, and what its commands have made of them so far.
+//! The facts that a batch of commands needs, and what its commands have made of them so far.
 //!
-//! `store` fills it from the database before a window and writes [`Snapshot::changes`] after
+//! `store` fills it from the database before a batch and writes [`Snapshot::changes`] after
 //! it. In between later commands see what earlier ones did. Customers never change here.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,13 +11,13 @@ use crate::domain::identity::{Customer, CustomerId};
 use crate::domain::program::{OrgId, ProgramId};
 
 /// Customers, enrolments and holders of membership ids, each with an answer for every question
-/// that the window's commands can ask.
+/// that the batch's commands can ask.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Shared by its clones.
     customers: Arc<Customers>,
     enrolments: HashMap<EnrolmentKey, Enrolment>,
-    holders: HashMap<(OrgId, ProgramId), HashMap<String, CustomerId>>,
+    members: HashMap<(OrgId, ProgramId), HashMap<String, CustomerId>>,
     /// How the enrolments that have changed were loaded; `None` where there was no row.
     loaded: BTreeMap<EnrolmentKey, Option<Enrolment>>,
 }
@@ -30,7 +30,7 @@ struct Customers {
     external_ids: HashMap<(OrgId, String), CustomerId>,
 }
 
-/// The net change of one enrolment over a window.
+/// The net change of one enrolment over a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change<'a> {
     /// Which enrolment.
@@ -77,13 +77,13 @@ impl Snapshot {
         membership_id: String,
         holder: CustomerId,
     ) {
-        self.holders.entry((org_id, program_id)).or_default().insert(membership_id, holder);
+        self.members.entry((org_id, program_id)).or_default().insert(membership_id, holder);
     }
 
     /// Who holds which membership id, as far as it was loaded.
-    pub(super) fn holders(&self) -> impl Iterator<Item = (OrgId, ProgramId, &str, CustomerId)> {
-        self.holders.iter().flat_map(|((org_id, program_id), holders)| {
-            holders.iter().map(|(id, holder)| (*org_id, *program_id, id.as_str(), *holder))
+    pub(super) fn members(&self) -> impl Iterator<Item = (OrgId, ProgramId, &str, CustomerId)> {
+        self.members.iter().flat_map(|((org_id, program_id), members)| {
+            members.iter().map(|(id, holder)| (*org_id, *program_id, id.as_str(), *holder))
         })
     }
 
@@ -127,18 +127,18 @@ impl Snapshot {
     }
 
     pub(super) fn holder(&self, key: EnrolmentKey, membership_id: &str) -> Option<CustomerId> {
-        self.holders.get(&(key.org_id, key.program_id))?.get(membership_id).copied()
+        self.members.get(&(key.org_id, key.program_id))?.get(membership_id).copied()
     }
 
     /// Puts an enrolment in its new state and keeps who holds which membership id.
     pub(super) fn put(&mut self, key: EnrolmentKey, after: Enrolment) {
-        let holders = self.holders.entry((key.org_id, key.program_id)).or_default();
+        let members = self.members.entry((key.org_id, key.program_id)).or_default();
         let before = self.enrolments.get(&key);
         if let Some(membership_id) = before.and_then(held_membership_id) {
-            holders.remove(membership_id);
+            members.remove(membership_id);
         }
         if let Some(membership_id) = held_membership_id(&after) {
-            holders.insert(membership_id.to_owned(), key.customer_id);
+            members.insert(membership_id.to_owned(), key.customer_id);
         }
         let before = self.enrolments.insert(key, after);
         self.loaded.entry(key).or_insert(before);

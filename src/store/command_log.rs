@@ -145,7 +145,7 @@ async fn find_with(
     Ok(found)
 }
 
-/// Appends the inbox rows of a window, in the order in which its commands take effect.
+/// Appends the inbox rows of a batch, in the order in which its commands take effect.
 pub(super) async fn append(
     connection: &mut Connection,
     fence: &Fence,

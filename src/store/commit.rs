@@ -1,7 +1,7 @@
-//! Stores a window: ONE transaction of fence, inbox, enrolments, history.
+//! Stores a batch: ONE transaction of fence, inbox, enrolments, history.
 //!
 //! A crash before the commit leaves nothing; after it, everything. Where the connection breaks
-//! during the commit the outcome is unknown, and the window is simply done again: the inbox
+//! during the commit the outcome is unknown, and the batch is simply done again: the inbox
 //! tells which of its commands are in.
 
 use std::collections::BTreeSet;
@@ -22,8 +22,8 @@ use crate::store::fence::{self, DecidedBy, Fence};
 use crate::store::history;
 use crate::store::holds;
 
-/// A window after its evaluation.
-pub struct Window<'a> {
+/// A batch after its evaluation.
+pub struct Batch<'a> {
     /// The commands that were not in the inbox, in the order in which they take effect.
     pub records: &'a [Record],
     /// What they have made of the facts, ordered by key.
@@ -38,7 +38,7 @@ pub struct Window<'a> {
     pub holds: Option<&'a holds::Changes>,
 }
 
-/// Commits the window if the lane is still this worker's.
+/// Commits the batch if the lane is still this worker's.
 ///
 /// # Errors
 ///
@@ -47,15 +47,15 @@ pub struct Window<'a> {
 pub async fn commit(
     connection: &mut Connection,
     fence: &Fence,
-    window: &Window<'_>,
+    batch: &Batch<'_>,
 ) -> Result<(), Error> {
     failpoint::reach(Point::BeforeBegin);
     // Dropped without a commit on each early return, the transaction is rolled back.
     let mut transaction = connection.begin().await?;
-    let org_ids = window.org_ids();
-    let decided_by = DecidedBy { catalogue: window.catalogue, org_ids: &org_ids };
+    let org_ids = batch.org_ids();
+    let decided_by = DecidedBy { catalogue: batch.catalogue, org_ids: &org_ids };
     fence::check_decisions(&mut transaction, fence, decided_by).await?;
-    write(&mut transaction, fence, window).await?;
+    write(&mut transaction, fence, batch).await?;
     failpoint::reach(Point::BeforeCommit);
     // Every statement above succeeded, so this is no commit of an aborted transaction, which
     // would say nothing and roll back.
@@ -69,22 +69,22 @@ pub async fn commit(
 pub async fn rehearse(
     connection: &mut Connection,
     fence: &Fence,
-    window: &Window<'_>,
+    batch: &Batch<'_>,
 ) -> Result<(), Error> {
     let mut transaction = connection.begin().await?;
-    let org_ids = window.org_ids();
-    let decided_by = DecidedBy { catalogue: window.catalogue, org_ids: &org_ids };
+    let org_ids = batch.org_ids();
+    let decided_by = DecidedBy { catalogue: batch.catalogue, org_ids: &org_ids };
     match fence::check_decisions(&mut transaction, fence, decided_by).await {
         // An import in between is no fault of the database.
         Ok(()) | Err(Error::Fenced { .. } | Error::Conflict(_)) => {}
         Err(error) => return Err(error),
     }
-    write(&mut transaction, fence, window).await?;
+    write(&mut transaction, fence, batch).await?;
     transaction.rollback().await?;
     Ok(())
 }
 
-impl Window<'_> {
+impl Batch<'_> {
     /// Each org once.
     fn org_ids(&self) -> Vec<i32> {
         let ids: BTreeSet<i32> = self.records.iter().map(|record| record.key.org_id.0).collect();
@@ -95,18 +95,18 @@ impl Window<'_> {
 async fn write(
     transaction: &mut Connection,
     fence: &Fence,
-    window: &Window<'_>,
+    batch: &Batch<'_>,
 ) -> Result<(), Error> {
-    command_log::append(transaction, fence, window.records).await?;
-    enrolments::write(transaction, window.changes).await?;
-    history::append(transaction, window.records).await?;
-    if !window.attempts.is_empty() {
-        attempts::clear(transaction, &fence.lane, window.attempts).await?;
+    command_log::append(transaction, fence, batch.records).await?;
+    enrolments::write(transaction, batch.changes).await?;
+    history::append(transaction, batch.records).await?;
+    if !batch.attempts.is_empty() {
+        attempts::clear(transaction, &fence.lane, batch.attempts).await?;
     }
-    if !window.replays.is_empty() {
-        replayed::mark_applied(transaction, window.replays).await?;
+    if !batch.replays.is_empty() {
+        replayed::mark_applied(transaction, batch.replays).await?;
     }
-    if let Some(changes) = window.holds {
+    if let Some(changes) = batch.holds {
         holds::write(transaction, &fence.lane, changes).await?;
     }
     Ok(())

@@ -110,14 +110,14 @@ async fn connect_to(
     }
 }
 
-/// Makes a connection fit for windows.
+/// Makes a connection fit for batches.
 ///
 /// Each statement is bounded on the server, and more tightly the wait for a lock: a conflict is
 /// cheaper to repeat. Every plan goes row by row over the indexes, whatever the statistics say: a
 /// partition that has just begun has none, or those of an empty table, and a plan that was made for
-/// it would read all of it for each row of a window. What is forbidden only costs more, so small
+/// it would read all of it for each row of a batch. What is forbidden only costs more, so small
 /// tables are still read; as compiling would then seem worth its while, it is off.
-pub(super) async fn fit_for_windows(
+pub(super) async fn configure_for_batches(
     connection: &mut Connection,
     timeout: Duration,
 ) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! Stores what a window has made of the enrolments: locked in order, guarded by version, written
+//! Stores what a batch has made of the enrolments: locked in order, guarded by version, written
 //! in a few statements.
 
 use chrono::{DateTime, Utc};
@@ -9,7 +9,7 @@ use crate::failpoint::{self, Protection};
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 
-/// Writes what a window has made of the enrolments.
+/// Writes what a batch has made of the enrolments.
 pub(super) async fn write(
     connection: &mut Connection,
     changes: &[Change<'_>],
@@ -56,7 +56,7 @@ async fn lock(connection: &mut Connection, changes: &[&Change<'_>]) -> Result<()
     Ok(())
 }
 
-/// Unlinks the rows whose membership id passes to another customer within this window: the
+/// Unlinks the rows whose membership id passes to another customer within this batch: the
 /// index is checked row by row, so the giver must let go before the taker comes.
 async fn release_membership_ids(
     connection: &mut Connection,

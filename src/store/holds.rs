@@ -35,7 +35,7 @@ pub enum Kind {
     Parked(Vec<u8>),
 }
 
-/// Whom a window asks about.
+/// Whom a batch asks about.
 #[derive(Clone, Debug, Default)]
 pub struct Question {
     /// The customers that its commands mean.
@@ -65,7 +65,7 @@ pub struct Parking {
     pub position: Option<QueuePosition>,
 }
 
-/// What a window changes in the line.
+/// What a batch changes in the line.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// In their order.
@@ -95,7 +95,7 @@ impl Changes {
     }
 }
 
-/// Everything in the lane's line that concerns a window: what stands for a customer that the window
+/// Everything in the lane's line that concerns a batch: what stands for a customer that the batch
 /// asks about, or that an entry of its own stands for. Its own entries, those of its commands and
 /// of the letters that they replay, are found in any lane.
 pub async fn find(
@@ -172,7 +172,7 @@ pub async fn count(connection: &mut Connection, lane: &str) -> Result<usize, Err
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-/// Writes what a window changes, within its transaction.
+/// Writes what a batch changes, within its transaction.
 pub(super) async fn write(
     connection: &mut Connection,
     lane: &str,

@@ -1,7 +1,7 @@
-//! Loads the facts that a window needs, in three statements whatever its size.
+//! Loads the facts that a batch needs, in three statements whatever its size.
 //!
 //! It runs outside the transaction: what changes between load and commit is caught by the
-//! versions and by the uniqueness of membership ids, and the window is done again.
+//! versions and by the uniqueness of membership ids, and the batch is done again.
 
 use crate::domain::enrolment::{Enrolment, EnrolmentKey, Membership};
 use crate::domain::identity::{Customer, CustomerId, CustomerState};
@@ -32,7 +32,7 @@ pub async fn load_for(
     if !customers.is_empty() {
         enrolments(connection, customers, snapshot).await?;
     }
-    for ((org_id, program_id, membership_id), holder) in holders(connection, needs).await? {
+    for ((org_id, program_id, membership_id), holder) in members(connection, needs).await? {
         snapshot.add_holder(org_id, program_id, membership_id, holder);
     }
     Ok(())
@@ -140,7 +140,7 @@ async fn enrolments(
 }
 
 /// Who holds the membership ids that are named.
-pub async fn holders(
+pub async fn members(
     connection: &mut Connection,
     needs: &Needs,
 ) -> Result<Vec<(Membership, CustomerId)>, Error> {

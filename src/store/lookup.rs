@@ -1,7 +1,7 @@
 //! What operators look up: one command, one customer, where they stand and how that came.
 //!
 //! Reads only, and by key. Deliberately absent from the way of a message: that one loads whole
-//! windows, see `load`.
+//! batches, see `load`.
 
 use chrono::{DateTime, Utc};
 

@@ -1,7 +1,7 @@
 //! Postgres: the inbox, enrolments and their history, the catalogue, the fence.
 //!
 //! The only module that knows sqlx. Statements are set-based: arrays go in, rows come out, and a
-//! window costs the same few round trips whatever its size. Only `commit` begins and commits a
+//! batch costs the same few round trips whatever its size. Only `commit` begins and commits a
 //! transaction on the way of a message. Deliberately absent: decisions.
 
 pub mod connection;
@@ -25,17 +25,17 @@ pub mod parked;
 
 pub mod attempts;
 pub mod canary;
+pub mod lane_metrics;
 pub mod lane_pauses;
-pub mod lane_samples;
 pub mod lane_waiting;
 pub mod routing;
 pub mod worker_processes;
 
 pub mod dead_letters;
 
+pub mod health;
 pub mod lookup;
 pub mod results;
-pub mod vitals;
 
 pub mod doctor;
 pub mod import;

@@ -14,7 +14,7 @@ use crate::store::connection::{self, Connection};
 use crate::store::doctor;
 use crate::store::error::Error;
 
-/// The share of the bound on a window's work that may go into connecting: what is left is for the
+/// The share of the bound on a batch's work that may go into connecting: what is left is for the
 /// work, however many hosts were silent.
 const CONNECT_SHARE: f64 = 0.5;
 
@@ -22,7 +22,7 @@ const CONNECT_SHARE: f64 = 0.5;
 pub struct Session {
     database_url: String,
     name: String,
-    /// Bounds a window's work: sqlx has no TCP keepalive, a half-open socket would hang for ever.
+    /// Bounds a batch's work: sqlx has no TCP keepalive, a half-open socket would hang for ever.
     timeout: Duration,
     connection: Option<Connection>,
     /// As read over this connection: another may lead to a database that was restored, and counts
@@ -79,7 +79,7 @@ impl Session {
             let within = self.timeout.mul_f64(CONNECT_SHARE);
             let mut fresh =
                 connection::connect_within(within, &self.database_url, &self.name).await?;
-            connection::fit_for_windows(&mut fresh, self.timeout).await?;
+            connection::configure_for_batches(&mut fresh, self.timeout).await?;
             fresh
         };
         Ok(self.connection.insert(connection))

@@ -16,9 +16,9 @@ mod own_headers;
 
 pub mod customer_keys;
 pub mod cut_body;
+pub mod dead_letter;
 pub mod frame;
 pub mod lane_marker;
-pub mod letter;
 pub mod parked;
 pub mod parked_event;
 pub mod rejected;

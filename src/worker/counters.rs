@@ -11,9 +11,11 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::worker::event_summary::EventSummary;
 use crate::worker::health::{Bindings, Health, Report};
-use crate::worker::in_hand::InHand;
+use crate::worker::in_flight::InFlight;
 use crate::worker::priority_counts::OtherPriorities;
-use crate::worker::publishing;
+
+/// How long what the broker does not take is published again, unless `outage_grace_ms` is less.
+pub(crate) const PUBLISHING_GRACE: Duration = Duration::from_mins(1);
 
 /// The lanes of a worker, by name, each with what it has done since the worker's start.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +37,7 @@ impl LaneCounters {
         Self::named(config.lanes.iter().map(|lane| lane.name.as_str()))
     }
 
-    pub(super) fn named<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn named<'a>(lanes: impl IntoIterator<Item = &'a str>) -> Self {
         let lanes = lanes.into_iter().map(|lane| (lane.to_owned(), Arc::default())).collect();
         let process = Uuid::now_v7();
         Self {
@@ -60,7 +62,7 @@ impl LaneCounters {
     }
 
     /// Notes them, and returns what was noted before.
-    pub(super) fn set_twins(&self, twins: Vec<String>) -> Vec<String> {
+    pub(crate) fn set_twins(&self, twins: Vec<String>) -> Vec<String> {
         std::mem::replace(&mut *self.twins.lock().unwrap_or_else(PoisonError::into_inner), twins)
     }
 
@@ -75,11 +77,11 @@ impl LaneCounters {
         self.bindings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set_bindings(&self, bindings: Bindings) {
+    pub(crate) fn set_bindings(&self, bindings: Bindings) {
         *self.bindings.lock().unwrap_or_else(PoisonError::into_inner) = bindings;
     }
 
-    pub(super) fn lane(&self, name: &str) -> Arc<Counters> {
+    pub(crate) fn lane(&self, name: &str) -> Arc<Counters> {
         self.lanes.get(name).cloned().unwrap_or_default()
     }
 
@@ -98,47 +100,47 @@ impl LaneCounters {
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Commands whose effects this worker committed.
-    pub(super) applied: AtomicU64,
+    pub(crate) applied: AtomicU64,
     /// Commands answered from the inbox.
-    pub(super) duplicates: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
     /// Commands that went to the dead letters.
-    pub(super) rejected: AtomicU64,
+    pub(crate) rejected: AtomicU64,
     /// What is logged of dead letters.
-    pub(super) events: EventSummary,
+    pub(crate) events: EventSummary,
     /// Replays without effect, since their letters were taken back.
-    pub(super) replays_dropped: AtomicU64,
+    pub(crate) replays_dropped: AtomicU64,
     /// Commands that were parked behind a dead letter of their customer.
-    pub(super) parked: AtomicU64,
+    pub(crate) parked: AtomicU64,
     /// Subscriptions to the lane's queue.
-    pub(super) subscribed: AtomicU64,
-    /// Windows that were acked.
-    pub(super) acked_windows: AtomicU64,
-    /// Windows that had to be done again.
-    pub(super) repeated_windows: AtomicU64,
+    pub(crate) subscribed: AtomicU64,
+    /// Batches that were acked.
+    pub(crate) acked_batches: AtomicU64,
+    /// Batches that had to be done again.
+    pub(crate) repeated_batches: AtomicU64,
     /// Results that no queue was bound for.
-    pub(super) unroutable_results: AtomicU64,
+    pub(crate) unroutable_results: AtomicU64,
     /// Deliveries that the broker had delivered before.
-    pub(super) redelivered: AtomicU64,
+    pub(crate) redelivered: AtomicU64,
     /// From a delivery's arrival to the confirm of what became of it.
-    pub(super) answered: Took,
+    pub(crate) answered: Took,
     /// What was delivered and is not acked yet.
-    pub(super) in_hand: InHand,
+    pub(crate) in_flight: InFlight,
     /// Tasks of the lane that stopped by themselves, each of which has ended a generation.
-    pub(super) task_restarts: AtomicU64,
+    pub(crate) task_restarts: AtomicU64,
     /// Whether the lane can work, for probes.
-    pub(super) health: Health,
+    pub(crate) health: Health,
     /// Times that messages had to be published again.
-    pub(super) publishing_failures: AtomicU64,
+    pub(crate) publishing_failures: AtomicU64,
     /// Results in whose place a notice was published, as the broker does not take their size.
-    pub(super) results_unavailable: AtomicU64,
+    pub(crate) results_unavailable: AtomicU64,
     /// Dead letters that lost most of their body, as the broker does not take their size.
-    pub(super) letters_cut: AtomicU64,
+    pub(crate) letters_cut: AtomicU64,
     /// Replies that did not reach their requester.
-    pub(super) replies_lost: AtomicU64,
+    pub(crate) replies_lost: AtomicU64,
     /// Commands with another priority than the lane's.
-    pub(super) other_priorities: OtherPriorities,
+    pub(crate) other_priorities: OtherPriorities,
     /// Steps of the lane's work, of whatever kind: a drain goes on while it counts.
-    pub(super) steps: AtomicU64,
+    pub(crate) steps: AtomicU64,
     /// Why publishing has not succeeded for longer than its bound; nothing while it does.
     publishing_trouble: Mutex<Option<String>>,
     /// Since when the oldest confirm is out.
@@ -146,7 +148,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(super) fn add(counter: &AtomicU64, count: usize) {
+    pub(crate) fn add(counter: &AtomicU64, count: usize) {
         counter.fetch_add(count as u64, Ordering::Relaxed);
     }
 
@@ -164,8 +166,8 @@ impl Counters {
             ),
             ("commands_parked", "Commands parked behind a dead letter", &self.parked),
             ("deliveries_again", "Deliveries that came before", &self.redelivered),
-            ("windows_acked", "Windows that were announced and acked", &self.acked_windows),
-            ("windows_repeated", "Windows that had to be done again", &self.repeated_windows),
+            ("batches_acked", "Batches that were announced and acked", &self.acked_batches),
+            ("batches_repeated", "Batches that had to be done again", &self.repeated_batches),
             ("results_unroutable", "Results that no queue is bound for", &self.unroutable_results),
             ("results_unavailable", "Results too large for the broker", &self.results_unavailable),
             ("letters_cut", "Dead letters too large for the broker", &self.letters_cut),
@@ -182,7 +184,7 @@ impl Counters {
     }
 
     /// Commands that were answered, parked or dead-lettered.
-    pub(super) fn settled(&self) -> u64 {
+    pub(crate) fn settled(&self) -> u64 {
         [&self.applied, &self.duplicates, &self.rejected, &self.parked].map(Self::get).iter().sum()
     }
 
@@ -221,22 +223,22 @@ impl Counters {
         told.or_else(|| {
             let since = *self.waits_for_confirms.lock().unwrap_or_else(PoisonError::into_inner);
             let waited = since?.elapsed();
-            (waited > publishing::GRACE)
+            (waited > PUBLISHING_GRACE)
                 .then(|| format!("the broker has confirmed nothing for {} s", waited.as_secs()))
         })
     }
 
     /// Says why the lane can't publish, or that it can.
-    pub(super) fn set_publishing_trouble(&self, trouble: Option<String>) {
+    pub(crate) fn set_publishing_trouble(&self, trouble: Option<String>) {
         *self.publishing_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     /// Says since when the oldest confirm is out; nothing, if none is.
-    pub(super) fn waits_for_confirms(&self, since: Option<Instant>) {
+    pub(crate) fn waits_for_confirms(&self, since: Option<Instant>) {
         *self.waits_for_confirms.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    pub(super) fn get(counter: &AtomicU64) -> u64 {
+    pub(crate) fn get(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
     }
 }
@@ -262,7 +264,7 @@ impl Default for Took {
 }
 
 impl Took {
-    pub(super) fn observe(&self, took: Duration) {
+    pub(crate) fn observe(&self, took: Duration) {
         let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(LONGEST);
         if self.buckets.increment(microseconds).is_ok() {
             self.microseconds.fetch_add(microseconds, Ordering::Relaxed);

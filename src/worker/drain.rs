@@ -9,18 +9,18 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::worker::Error;
 use crate::worker::counters::Counters;
+use crate::worker::error::Error;
 
 /// How long a drain may make no progress before it is given up.
-pub(super) const STALL: Duration = Duration::from_secs(6);
+pub(crate) const STALL: Duration = Duration::from_secs(6);
 /// How often is looked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a task beside the lanes may take to end. What it leaves undone another worker does.
 const BACKGROUND: Duration = Duration::from_secs(5);
 
 /// Returns when a drain that `shutdown` has begun makes no progress any more.
-pub(super) async fn stalled(shutdown: &CancellationToken, counters: &Counters) {
+pub(crate) async fn stalled(shutdown: &CancellationToken, counters: &Counters) {
     shutdown.cancelled().await;
     no_step_for(STALL, LOOK_INTERVAL, counters).await;
 }
@@ -37,7 +37,7 @@ async fn no_step_for(stall: Duration, look_interval: Duration, counters: &Counte
 }
 
 /// Runs a task beside the lanes, and drops it if it does not end by itself soon after `shutdown`.
-pub(super) async fn within(
+pub(crate) async fn within(
     shutdown: CancellationToken,
     task: impl Future<Output = Result<(), Error>>,
 ) -> Result<(), Error> {

@@ -18,21 +18,21 @@ struct Pending {
 
 /// The events of a lane. The first is logged at once, those that follow within [`INTERVAL`] together.
 #[derive(Debug, Default)]
-pub(super) struct EventSummary(Mutex<Pending>);
+pub(crate) struct EventSummary(Mutex<Pending>);
 
 impl EventSummary {
     /// A message became a dead letter.
-    pub(super) fn add_dead_letter(&self, reason: &'static str) {
+    pub(crate) fn add_dead_letter(&self, reason: &'static str) {
         self.with(|pending| *pending.dead_letters.entry(reason).or_default() += 1);
     }
 
     /// A replay was dropped.
-    pub(super) fn add_dropped_replay(&self, why: &'static str) {
+    pub(crate) fn add_dropped_replay(&self, why: &'static str) {
         self.with(|pending| *pending.dropped_replays.entry(why).or_default() += 1);
     }
 
     /// Logs what there is, unless a line was logged a moment ago.
-    pub(super) fn log_if_due(&self, lane: &str) {
+    pub(crate) fn log_if_due(&self, lane: &str) {
         self.with(|pending| {
             if pending.logged_at.is_none_or(|at| at.elapsed() >= INTERVAL) {
                 pending.log(lane);
@@ -41,7 +41,7 @@ impl EventSummary {
     }
 
     /// Logs what there is.
-    pub(super) fn log(&self, lane: &str) {
+    pub(crate) fn log(&self, lane: &str) {
         self.with(|pending| pending.log(lane));
     }
 

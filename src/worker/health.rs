@@ -72,7 +72,7 @@ impl Report {
     }
 
     /// The same, with a failure that lasts and was seen now.
-    pub(super) fn failing(self, text: String) -> Self {
+    pub(crate) fn failing(self, text: String) -> Self {
         let last_error = Some(LaneError { text, at: Utc::now() });
         Self { is_failing: true, last_error, ..self }
     }
@@ -149,13 +149,13 @@ impl Health {
     }
 
     /// The loop turns, be it within a wait.
-    pub(super) fn turn(&self) {
+    pub(crate) fn turn(&self) {
         let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.turned_ms.store(now, Ordering::Relaxed);
     }
 
     /// Waits for `work`, whose own bounds keep it from lasting for ever, and turns meanwhile.
-    pub(super) async fn turn_during<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn turn_during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
             self.turn();
@@ -166,13 +166,13 @@ impl Health {
         }
     }
 
-    pub(super) fn enter(&self, state: State) {
+    pub(crate) fn enter(&self, state: State) {
         self.turn();
         self.change(|report| report.state = state);
     }
 
     /// Something failed; until something works again the lane is not ready.
-    pub(super) fn fail(&self, error: &impl ToString) {
+    pub(crate) fn fail(&self, error: &impl ToString) {
         let error = LaneError { text: error.to_string(), at: Utc::now() };
         self.change(|report| {
             report.is_failing = true;
@@ -181,7 +181,7 @@ impl Health {
     }
 
     /// Something worked: commands were acked, or the lane has subscribed.
-    pub(super) fn recover(&self) {
+    pub(crate) fn recover(&self) {
         self.change(|report| report.is_failing = false);
     }
 

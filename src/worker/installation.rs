@@ -6,15 +6,18 @@ use crate::broker::connection::Connection;
 use crate::broker::installation as broker_installation;
 use crate::store::installation;
 use crate::store::session::{self, Session};
-use crate::worker::fault::Fault;
+use crate::worker::lane::error::GenerationError;
 
 /// Fails unless it is.
-pub(super) async fn check(session: &mut Session, broker: &Connection) -> Result<(), Fault> {
+pub(crate) async fn check(
+    session: &mut Session,
+    broker: &Connection,
+) -> Result<(), GenerationError> {
     let timeout = session.timeout();
     let reading = async { installation::id(session.connection().await?).await };
     let id = session::bounded(timeout, reading).await?;
     match broker_installation::owner(broker, id).await?.problem(id) {
         None => Ok(()),
-        Some(problem) => Err(Fault::NotOurBroker(problem)),
+        Some(problem) => Err(GenerationError::NotOurBroker(problem)),
     }
 }

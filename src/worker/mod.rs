@@ -5,53 +5,22 @@
 //! the queue, and the inbox makes the repetition harmless. Deliberately absent: any state that
 //! outlives a channel generation and that work would depend on.
 
-mod announce;
-pub(crate) mod answer;
-mod archive;
-mod archive_limits;
-mod attempts;
-mod bindings;
-mod canary;
-mod connect;
+mod hold;
+pub(crate) mod lane;
+mod tasks;
+
+mod context;
 pub mod counters;
-mod dead_letter;
 mod drain;
-mod evaluation_deadline;
+pub mod error;
 mod event_summary;
-mod executor;
-mod facts;
-mod fault;
-mod followers;
-mod hands;
 pub mod health;
-mod holding;
-mod in_hand;
+mod in_flight;
 mod installation;
-mod intake;
-mod lane;
-mod losses;
-mod outage;
-mod outgoing;
 mod pauses;
-mod permit;
-mod preflight;
-mod presence;
-mod priority;
+mod permits;
 pub mod priority_counts;
-mod publishing;
-mod replay_check;
-mod replays;
-mod replies;
-mod reply_handover;
-mod retention;
-mod routing;
-mod samples;
-mod scout;
-mod side_transactions;
-mod split;
 pub(crate) mod supervise;
-mod tenure;
-mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,60 +31,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{self, Config};
-use crate::worker::counters::{Counters, LaneCounters};
-use crate::worker::lane::Lane;
-use crate::worker::permit::Permits;
+use crate::config::Config;
+use crate::worker::context::{ServerUrls, TaskContext};
+use crate::worker::counters::LaneCounters;
+use crate::worker::error::Error;
+use crate::worker::lane::context::Lane;
+use crate::worker::permits::Permits;
 use crate::worker::supervise::supervise;
-
-/// Why the worker as a whole ended without being asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A setting that a worker needs is missing.
-    #[error(transparent)]
-    Config(#[from] config::Error),
-    /// The database does not keep what it commits.
-    #[error("{0}")]
-    NotDurable(String),
-    /// The schema has lost what this program needs.
-    #[error("{0}")]
-    ProgramTooOld(String),
-    /// A task panicked: a defect in the worker itself.
-    #[error("a task of the worker stopped by itself: {0}")]
-    TaskStopped(String),
-    /// The drain took longer than `shutdown_deadline_ms`; what was not acked is redelivered.
-    #[error("the lanes were not drained within {0} ms: what they held will be redelivered")]
-    DrainDeadline(u64),
-    /// A second signal asked to stop at once.
-    #[error("stopped at once: what the lanes held will be redelivered")]
-    Killed,
-}
-
-/// Where a worker's servers are.
-struct Places {
-    database_url: String,
-    amqp_url: String,
-}
-
-/// What the tasks of a worker share.
-#[derive(Clone)]
-struct Parts {
-    config: Arc<Config>,
-    places: Arc<Places>,
-    clock: Clock,
-    permits: Arc<Permits>,
-    shutdown: CancellationToken,
-}
-
-impl Parts {
-    fn lane(&self, name: String, counters: Arc<Counters>) -> Lane {
-        let Self { config, places, clock, permits, shutdown: _ } = self.clone();
-        Lane::new(name, config, places, clock, counters, permits)
-    }
-}
+use crate::worker::tasks::{archive, bindings, lane_metrics, replay_outcomes, retention};
 
 /// A task beside the lanes, begun anew each time.
-type Task = Box<dyn Fn(&Parts) -> BoxFuture<'static, Result<(), Error>> + Send + Sync>;
+type Task = Box<dyn Fn(&TaskContext) -> BoxFuture<'static, Result<(), Error>> + Send + Sync>;
 
 /// Runs all lanes of the configuration until `shutdown`, and drains them.
 ///
@@ -128,13 +54,13 @@ pub async fn run(
     shutdown: CancellationToken,
     kill: CancellationToken,
 ) -> Result<(), Error> {
-    let places = Places {
+    let urls = ServerUrls {
         database_url: config.database_url()?.to_owned(),
         amqp_url: config.amqp_url()?.to_owned(),
     };
-    let parts = Parts {
+    let context = TaskContext {
         config: Arc::new(config.clone()),
-        places: Arc::new(places),
+        urls: Arc::new(urls),
         clock,
         permits: Arc::new(Permits::of(counters.process())),
         shutdown: shutdown.clone(),
@@ -143,7 +69,7 @@ pub async fn run(
     let (paused, seen) = watch::channel(None);
     for lane in &config.lanes {
         let counters = counters.lane(&lane.name);
-        let lane = Arc::new(parts.lane(lane.name.clone(), Arc::clone(&counters)));
+        let lane = Arc::new(Lane::new(lane.name.clone(), &context, Arc::clone(&counters)));
         let (seen, stop) = (seen.clone(), shutdown.clone());
         let work = move || pauses::work(Arc::clone(&lane), seen.clone(), stop.clone());
         let shutdown = shutdown.clone();
@@ -151,31 +77,34 @@ pub async fn run(
             .spawn(async move { supervise("lane", &counters.task_restarts, shutdown, work).await });
     }
     let mut run_beside = |name: &'static str, task: Task| {
-        let (counters, shutdown, parts) = (counters.clone(), shutdown.clone(), parts.clone());
+        let (counters, shutdown, context) = (counters.clone(), shutdown.clone(), context.clone());
         tasks.spawn(async move {
-            let task = || drain::within(parts.shutdown.clone(), task(&parts));
+            let task = || drain::within(context.shutdown.clone(), task(&context));
             supervise(name, counters.task_restarts(), shutdown, task).await
         });
     };
     let paused = Arc::new(paused);
     run_beside(
         "lane pauses",
-        Box::new(move |parts| Box::pin(pauses::watch(parts.clone(), Arc::clone(&paused)))),
+        Box::new(move |context| Box::pin(pauses::watch(context.clone(), Arc::clone(&paused)))),
     );
     let of_lanes = counters.clone();
     run_beside(
         "lane metrics",
-        Box::new(move |parts| Box::pin(samples::run(parts.clone(), of_lanes.clone()))),
+        Box::new(move |context| Box::pin(lane_metrics::run(context.clone(), of_lanes.clone()))),
     );
     let of_lanes = counters.clone();
     run_beside(
         "bindings",
-        Box::new(move |parts| Box::pin(bindings::run(parts.clone(), of_lanes.clone()))),
+        Box::new(move |context| Box::pin(bindings::run(context.clone(), of_lanes.clone()))),
     );
-    run_beside("retention", Box::new(|parts| Box::pin(retention::run(parts.clone()))));
+    run_beside("retention", Box::new(|context| Box::pin(retention::run(context.clone()))));
     if config.archive_dead_letters {
-        run_beside("archive", Box::new(|parts| Box::pin(archive::run(parts.clone()))));
-        run_beside("replay outcomes", Box::new(|parts| Box::pin(replays::run(parts.clone()))));
+        run_beside("archive", Box::new(|context| Box::pin(archive::run(context.clone()))));
+        run_beside(
+            "replay outcomes",
+            Box::new(|context| Box::pin(replay_outcomes::run(context.clone()))),
+        );
     }
 
     let deadline = async {

@@ -17,22 +17,26 @@ use crate::store::connection;
 use crate::store::error::Error as StoreError;
 use crate::store::lane_pauses;
 use crate::store::session::{self, Session};
+use crate::worker::context::TaskContext;
+use crate::worker::error::Error;
 use crate::worker::health::State;
-use crate::worker::lane::Lane;
-use crate::worker::{Error, Parts};
+use crate::worker::lane::context::Lane;
 
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The paused lanes, as seen last; `None` until they were seen once. While the database is away
 /// what was seen last holds: without it no lane gets anything done.
-pub(super) type Paused = Option<BTreeSet<String>>;
+pub(crate) type Paused = Option<BTreeSet<String>>;
 
 /// Looks which lanes are paused, until `shutdown`.
-pub(super) async fn watch(parts: Parts, paused: Arc<watch::Sender<Paused>>) -> Result<(), Error> {
-    let Parts { config, places, shutdown, .. } = parts;
+pub(crate) async fn watch(
+    context: TaskContext,
+    paused: Arc<watch::Sender<Paused>>,
+) -> Result<(), Error> {
+    let TaskContext { config, urls, shutdown, .. } = context;
     let name = format!("partner-program pauses {}", config.worker_id);
-    let mut session = Session::new(places.database_url.clone(), name, config.database_timeout());
+    let mut session = Session::new(urls.database_url.clone(), name, config.database_timeout());
     let mut told = false;
     while !shutdown.is_cancelled() {
         tokio::select! {
@@ -74,7 +78,7 @@ async fn look(session: &mut Session) -> Result<BTreeSet<String>, StoreError> {
 }
 
 /// Works the lane until `shutdown`, but for the times in which it is paused.
-pub(super) async fn work(
+pub(crate) async fn work(
     lane: Arc<Lane>,
     mut paused: watch::Receiver<Paused>,
     shutdown: CancellationToken,

@@ -50,7 +50,7 @@ impl OtherPriorities {
         counts.iter().map(|(key, count)| (key.clone(), *count)).collect()
     }
 
-    pub(super) fn count(&self, publisher: Option<&str>, outcome: Outcome) {
+    pub(crate) fn count(&self, publisher: Option<&str>, outcome: Outcome) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let publisher = publisher.unwrap_or(UNNAMED);
         let is_known = counts.keys().any(|(known, _)| known == publisher);
@@ -63,7 +63,7 @@ impl OtherPriorities {
     }
 
     /// Whether it is time for another line in the log.
-    pub(super) fn may_warn(&self) -> bool {
+    pub(crate) fn may_warn(&self) -> bool {
         let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = warned_at.is_none_or(|at| at.elapsed() > WARN_INTERVAL);
         if is_due {

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::retry::Backoff;
-use crate::worker::Error;
 use crate::worker::counters::Counters;
+use crate::worker::error::Error;
 
 /// The first and the longest pause before a task begins anew.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));

@@ -4,6 +4,9 @@
 //! It reads text, not syntax: comments are dropped, paths are looked for. That is enough because
 //! the house style names every path in full.
 
+mod cycles;
+mod names;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +16,7 @@ use crate::harness::repository::{files, root};
 const LAYERS: [(&str, u8); 8] = [
     ("cli", 4),
     ("console", 3),
-    ("ops", 2),
+    ("usecases", 2),
     ("worker", 2),
     ("broker", 1),
     ("wire", 1),
@@ -34,7 +37,7 @@ const ONLY_IN: [(&str, &[&str]); 11] = [
     ("backoff", &["retry"]),
     ("fail", &["failpoint"]),
     ("clap", &["cli", "main"]),
-    ("toml", &["config", "cli", "store", "ops"]),
+    ("toml", &["config", "cli", "store", "usecases"]),
     ("rustls", &["broker", "cli", "main"]),
     ("ureq", &["broker"]),
 ];

@@ -53,7 +53,7 @@ impl Batch {
     async fn new(name: &str) -> Self {
         let world = journey::world_of(&[ORG], &[PROGRAM, OTHER_PROGRAM]);
         let mut scene = Scene::new(name, &Model::new(Utc::now(), world)).await;
-        scene.settings = scene.settings.with("WINDOW", BATCH).with("LINGER_MS", 1_000);
+        scene.settings = scene.settings.with("BATCH_SIZE", BATCH).with("LINGER_MS", 1_000);
         scene
             .rows
             .execute(&format!(

@@ -43,8 +43,8 @@ fn a_usage_error_exits_with_2() {
 #[test]
 fn a_bad_setting_exits_with_2_and_says_what_to_write() {
     let cases = [
-        ("PARTNER_PROGRAM_WINDOW", "none"),
-        ("PARTNER_PROGRAM_WINDOWS", "5"),
+        ("PARTNER_PROGRAM_BATCH_SIZE", "none"),
+        ("PARTNER_PROGRAM_BATCHES", "5"),
         ("PARTNER_PROGRAM_CONFIG", "/nowhere/worker.toml"),
         ("PARTNER_PROGRAM_LOG", "worker=loud"),
         ("PARTNER_PROGRAM_LINGER_MS", ""),

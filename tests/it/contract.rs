@@ -120,7 +120,7 @@ async fn duplicates_have_one_effect_and_identical_results() {
         messages.extend(number.checked_sub(30).map(journey::step));
     }
     publisher.publish(&messages).await;
-    let settings = settings.with("WINDOW", 64);
+    let settings = settings.with("BATCH_SIZE", 64);
     let worker = InProcess::start(&settings, Clock::system());
     results.read(messages.len(), SOON).await;
     worker.stop().await;

@@ -40,14 +40,14 @@ const LANE_QUEUE: &str = "partner-program.commands.main";
 /// Every journey's customer and no enrolment; workers archive.
 async fn scene(name: &str) -> Scene {
     let mut scene = Scene::new(name, &Model::new(Utc::now(), journey::world())).await;
-    scene.settings = scene.settings.with("ARCHIVE_DEAD_LETTERS", true).with("WINDOW", 64);
+    scene.settings = scene.settings.with("ARCHIVE_DEAD_LETTERS", true).with("BATCH_SIZE", 64);
     scene
 }
 
 /// As [`scene`], but the org is unknown, so that each command dies.
 async fn scene_without_the_org(name: &str) -> Scene {
     let mut scene = Scene::new(name, &Model::new(Utc::now(), Vec::new())).await;
-    scene.settings = scene.settings.with("ARCHIVE_DEAD_LETTERS", true).with("WINDOW", 64);
+    scene.settings = scene.settings.with("ARCHIVE_DEAD_LETTERS", true).with("BATCH_SIZE", 64);
     scene
 }
 

@@ -40,10 +40,10 @@ use crate::model::Model;
 /// Long enough for backoff, restarts and a slow machine; reached only by a failure.
 const DEADLINE: Duration = Duration::from_mins(2);
 
-/// A journey's scene with small windows, so that a load lasts.
+/// A journey's scene with small batches, so that a load lasts.
 async fn scene(place: Place) -> Scene {
     let mut scene = Scene::at(place, &Model::new(Utc::now(), journey::world())).await;
-    scene.settings = scene.settings.with("WINDOW", 16);
+    scene.settings = scene.settings.with("BATCH_SIZE", 16);
     scene
 }
 

@@ -267,7 +267,7 @@ async fn followers_are_applied_once_whenever_the_worker_dies() {
     worker.kill().await;
     let [poison, ..] = poison_and_followers();
     held.publish(&[replay(&poison, letter)]).await;
-    // The replay's own window goes first; after that it is the followers' turn.
+    // The replay's own batch goes first; after that it is the followers' turn.
     for points in [
         "before-commit=1*off->return(abort)",
         "after-commit=return(abort)",

@@ -27,17 +27,17 @@ const DEAD_LETTERS: &str = "partner-program.dead-letters";
 const DEADLINE: Duration = Duration::from_mins(2);
 
 #[tokio::test]
-async fn windows_of_one_agree_with_the_model() {
+async fn batches_of_one_agree_with_the_model() {
     agrees(1, 400, Catalogue::Stays).await;
 }
 
 #[tokio::test]
-async fn windows_of_seven_agree_with_the_model() {
+async fn batches_of_seven_agree_with_the_model() {
     agrees(7, 1500, Catalogue::Stays).await;
 }
 
 #[tokio::test]
-async fn full_windows_agree_with_the_model() {
+async fn full_batches_agree_with_the_model() {
     agrees(512, 4000, Catalogue::IsEdited).await;
 }
 
@@ -55,16 +55,16 @@ enum Catalogue {
     IsEdited,
 }
 
-async fn agrees(window: usize, count: usize, catalogue: Catalogue) {
+async fn agrees(batch: usize, count: usize, catalogue: Catalogue) {
     let mut random = Random::new(seed());
     let now = Utc::now().trunc_subsecs(0);
     let mut model = Model::new(now, world::orgs(now));
     model.enrolments = world::enrolments(&model.orgs, now);
     let stream = stream(&mut random, &model.orgs, now, count);
 
-    let place = Place::new(&format!("model {window}")).await;
+    let place = Place::new(&format!("model {batch}")).await;
     let settings = Settings::of(&place)
-        .with("WINDOW", window)
+        .with("BATCH_SIZE", batch)
         .with("LANES", format!("{SECOND_LANE}={}", SECOND_LANE_BINDINGS.join(",")));
     settings.declare().await;
     let mut rows = Rows::of(&place).await;

@@ -17,9 +17,9 @@ const DEADLINE: Duration = Duration::from_secs(90);
 /// What was committed before anybody else took the lane.
 const OF_FIRST_EPOCH: &str = "select count(*) from command_log where lane_epoch = 1";
 
-async fn scene(name: &str, window: usize) -> Scene {
+async fn scene(name: &str, batch: usize) -> Scene {
     let mut scene = Scene::new(name, &Model::new(Utc::now(), journey::world())).await;
-    scene.settings = scene.settings.with("WINDOW", window);
+    scene.settings = scene.settings.with("BATCH_SIZE", batch);
     scene
 }
 

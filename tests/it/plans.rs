@@ -1,4 +1,4 @@
-//! How the database reads what a window asks for: by key, even where nothing was ever analysed, as
+//! How the database reads what a batch asks for: by key, even where nothing was ever analysed, as
 //! on the first day of a partition.
 
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::model::Model;
 
 const DEADLINE: Duration = Duration::from_mins(2);
 const COMMANDS: usize = 5_000;
-/// A row is looked up when it is written, when its index is kept unique, and for the window's facts.
+/// A row is looked up when it is written, when its index is kept unique, and for the batch's facts.
 const READS_MAX: usize = 10;
 
 #[tokio::test]
-async fn a_window_reads_no_more_rows_than_it_asks_for() {
+async fn a_batch_reads_no_more_rows_than_it_asks_for() {
     let mut scene = Scene::new("plans", &Model::new(Utc::now(), journey::world())).await;
     let customers = "insert into customer (org_id, id, mobile, state) \
          select org.id, n, (919000000000 + n)::text, 'active' \

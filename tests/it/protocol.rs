@@ -4,7 +4,7 @@
 //! else may happen: the broker gives up a worker that goes on with what it holds, a generation
 //! ends, a commit's connection breaks and the server decides later, a confirm is lost. The steps
 //! are those of `worker/lane.rs`, `worker/isolate.rs` and `store/commit.rs`; a change of their
-//! order belongs here, too. `state` says what there is, `steps` and `window` what can happen,
+//! order belongs here, too. `state` says what there is, `steps` and `batch_size` what can happen,
 //! `properties` what must hold.
 //!
 //! **Nothing is lost** is checked without fairness: each fault is used up, so every path ends
@@ -14,7 +14,7 @@
 //!
 //! **What the fence is for.** As long as each command leaves its row in the inbox, order and
 //! count hold without a fence, because ids are unique at the commit: whatever made a zombie's
-//! window stale has a command in common with it. So the fence is needed for commands that leave
+//! batch stale has a command in common with it. So the fence is needed for commands that leave
 //! no row, which are those that were rejected. The model has the ones that were given up: without
 //! the fence, a zombie applies one after its successors.
 //!
@@ -32,12 +32,12 @@
 //! of enrolments do for whatever has an effect. Left out: commands without an id, which the inbox can't recognise.
 
 mod attempts;
+mod batch;
 mod executors;
 mod holds;
 mod properties;
 mod state;
 mod steps;
-mod window;
 
 use std::collections::HashMap;
 
@@ -45,9 +45,9 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::protocol::steps::{Protection, Protocol};
 
-/// Few enough for all states to be walked, many enough for windows to overlap.
+/// Few enough for all states to be walked, many enough for batches to overlap.
 const BOUNDS: Protocol =
-    Protocol { commands: 3, window: 2, faults: 2, give_ups: 0, without: None, only: None };
+    Protocol { commands: 3, batch: 2, faults: 2, give_ups: 0, without: None, only: None };
 
 #[test]
 fn whatever_comes_between_each_command_counts_once_in_order_and_is_answered() {
@@ -132,10 +132,10 @@ fn explore(protocol: Protocol) {
     let checker = protocol.checker().threads(2).finish_when(stop).spawn_bfs().join();
     checker.assert_properties();
     let states = checker.unique_state_count();
-    let Protocol { commands, window, faults, give_ups, without, .. } = protocol;
+    let Protocol { commands, batch, faults, give_ups, without, .. } = protocol;
     eprintln!(
-        "{states} states, and nothing wrong in any: {commands} commands in windows of up to \
-         {window}, {faults} faults, {give_ups} given up, without {without:?}"
+        "{states} states, and nothing wrong in any: {commands} commands in batches of up to \
+         {batch}, {faults} faults, {give_ups} given up, without {without:?}"
     );
     assert!(states > 50_000, "{states} states are too few to mean anything");
 }

@@ -58,13 +58,14 @@ async fn assert_replied(requester: &mut Collector, wanted: &BTreeSet<String>) {
 }
 
 /// Commands whose replies go to a good queue, but every third's to somewhere bad.
-async fn bad_replies_harm_no_other(name: &str, lanes: usize, window: usize, offset: usize) {
+async fn bad_replies_harm_no_other(name: &str, lanes: usize, batch: usize, offset: usize) {
     let Scene { place, settings, mut rows, mut results, publisher } = scene(name).await;
     let mut requester = Collector::bound(&place.amqp_url, REQUESTER, None).await;
     drop(Collector::bound(&place.amqp_url, FULL, None).await);
     place.broker.limit_length(FULL, 1);
     let mut messages = steps(0..120);
-    let settings = journey::in_lanes(&settings, lanes, &mut messages).await.with("WINDOW", window);
+    let settings =
+        journey::in_lanes(&settings, lanes, &mut messages).await.with("BATCH_SIZE", batch);
     // The first two break the connection of RabbitMQ 3.10.
     let bad = [
         "amq.rabbitmq.reply-to.a.b",
@@ -140,7 +141,7 @@ async fn each_of_many_good_replies_arrives() {
 }
 
 /// RabbitMQ checks replies against the rights on the default exchange, and closes the channel.
-async fn forbidden_replies_stop_nothing(name: &str, lanes: usize, window: usize) {
+async fn forbidden_replies_stop_nothing(name: &str, lanes: usize, batch: usize) {
     let Scene { place, settings, mut rows, mut results, publisher } = scene(name).await;
     let user = format!("user-of-{}", place.vhost());
     place.broker.permit_writing(&user, "secret", r"partner-program\..*");
@@ -148,7 +149,7 @@ async fn forbidden_replies_stop_nothing(name: &str, lanes: usize, window: usize)
     let settings = journey::in_lanes(&settings, lanes, &mut messages)
         .await
         .with("AMQP_URL", place.amqp_url.replace("guest:guest@", &format!("{user}:secret@")))
-        .with("WINDOW", window);
+        .with("BATCH_SIZE", batch);
     drop(Collector::bound(&place.amqp_url, REQUESTER, None).await);
     for message in messages.iter_mut().skip(1).step_by(2) {
         ask(message, REQUESTER);
@@ -217,7 +218,7 @@ async fn replies_that_are_never_confirmed_stop_nothing() {
         }
     }
     publisher.publish(&messages).await;
-    let mut worker = Process::start(&settings.with("WINDOW", 16), "tested");
+    let mut worker = Process::start(&settings.with("BATCH_SIZE", 16), "tested");
     assert_done_in_order(&messages, &mut results, &mut rows, Duration::from_secs(30)).await;
     assert_replied(&mut requester, &wanted).await;
     eventually(DEADLINE, "the loss is said", async || {

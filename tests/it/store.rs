@@ -1,4 +1,4 @@
-//! Windows against a real Postgres: what is stored, what is refused, and by whom.
+//! Batches against a real Postgres: what is stored, what is refused, and by whom.
 
 mod attempts;
 
@@ -12,7 +12,7 @@ use partner_program_worker::domain::needs::Needs;
 use partner_program_worker::domain::program::{Catalogue, OrgId};
 use partner_program_worker::domain::snapshot::Snapshot;
 use partner_program_worker::store::command_log::{self, CommandKey, Record, Stored};
-use partner_program_worker::store::commit::{self, Window};
+use partner_program_worker::store::commit::{self, Batch};
 use partner_program_worker::store::connection::{self, Connection};
 use partner_program_worker::store::error::Error;
 use partner_program_worker::store::fence::{self, Fence};
@@ -44,7 +44,7 @@ struct Scene {
     place: Place,
 }
 
-/// A window that is evaluated, but not stored.
+/// A batch that is evaluated, but not stored.
 struct Evaluated {
     snapshot: Snapshot,
     records: Vec<Record>,
@@ -95,7 +95,7 @@ impl Scene {
 
     async fn store(&mut self, evaluated: &Evaluated) -> Result<(), Error> {
         let Evaluated { snapshot, records } = evaluated;
-        let window = Window {
+        let batch = Batch {
             records,
             changes: &snapshot.changes(),
             attempts: &[],
@@ -103,7 +103,7 @@ impl Scene {
             replays: &[],
             holds: None,
         };
-        commit::commit(&mut self.connection, &self.fence, &window).await
+        commit::commit(&mut self.connection, &self.fence, &batch).await
     }
 
     async fn apply(&mut self, commands: &[(&str, Command)]) -> Result<(), Error> {
@@ -160,7 +160,7 @@ fn delink(id: i64) -> Command {
 }
 
 #[tokio::test]
-async fn two_customers_swap_membership_ids_within_one_window() {
+async fn two_customers_swap_membership_ids_within_one_batch() {
     let mut scene = Scene::new("swap").await;
     scene.apply(&[("1", link(1, "a")), ("2", link(2, "b"))]).await.unwrap();
     scene
@@ -308,7 +308,7 @@ async fn maintenance_leaves_no_gap_drops_what_is_over_and_repeats_without_effect
 }
 
 #[tokio::test]
-async fn a_worker_s_role_stores_windows_and_has_partitions_made() {
+async fn a_worker_s_role_stores_batches_and_has_partitions_made() {
     let mut scene = Scene::new("worker_role").await;
     scene.connection.execute(raw_sql("set role partner_program_worker")).await.unwrap();
     scene.fence = fence::take(&mut scene.connection, "main", "worker").await.unwrap();

@@ -137,7 +137,7 @@ async fn a_command_that_never_ends_is_given_up() {
     publisher.publish(&[command("acme.delink", Some("endless"), "{\"deLinkCustomers\":[]}")]).await;
     publisher.publish(after).await;
     let settings = settings
-        .with("WINDOW", 1)
+        .with("BATCH_SIZE", 1)
         .with("ATTEMPTS_LIMIT", 1)
         .failing("evaluate=return(hang endless)");
     let mut worker = Process::start(&settings, "hanging-0");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Utc;
 use partner_program_worker::store::connection;
 use partner_program_worker::store::fence::{self, Owner};
-use partner_program_worker::store::lane_samples::{self, Sample};
+use partner_program_worker::store::lane_metrics::{self, Sample};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -143,7 +143,7 @@ async fn a_lane_s_figures_are_those_of_the_process_that_has_it() {
     let sample = Sample { lane: "main".into(), commands: 7, p50: None, p99: None, oldest: None };
     for (process, samples) in [(twin, 0), (owner, 1)] {
         let over = Duration::from_secs(5);
-        lane_samples::add(connection, process, over, std::slice::from_ref(&sample))
+        lane_metrics::add(connection, process, over, std::slice::from_ref(&sample))
             .await
             .expect("it is written");
         assert_eq!(scene.rows.count("select count(*) from lane_sample").await, samples);

@@ -9,18 +9,18 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::cli::ask::{WhoArgs, confirm, positive};
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::dead_letters::filter::FilterArgs;
 use crate::cli::dead_letters::interrupt::cancel_on_interrupt;
 use crate::cli::output::{Progress, Row, note};
-use crate::cli::{Context, Exit, Refusal};
 use crate::config::Config;
 use crate::domain::dead_letter::State;
-use crate::ops::dead_letters::run::{self, Outcome};
-use crate::ops::dead_letters::selection::{self, Bounds, Forecast};
 use crate::store::connection::Connection;
+use crate::store::dead_letters::bulk_jobs::{End, Kind, Plan, Tally};
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
-use crate::store::dead_letters::operations::{End, Kind, Plan, Tally};
+use crate::usecases::dead_letters::run::{self, Outcome};
+use crate::usecases::dead_letters::selection::{self, Bounds, Forecast};
 
 /// Between two looks at what came of replays.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

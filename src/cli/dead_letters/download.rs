@@ -6,13 +6,13 @@ use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
 use crate::cli::ask::WhoArgs;
+use crate::cli::context::{Context, Exit};
 use crate::cli::dead_letters::private_file;
 use crate::cli::output::note;
-use crate::cli::{Context, Exit};
-use crate::ops::dead_letters::error::Error;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, AuditAction};
 use crate::store::dead_letters::show;
+use crate::usecases::dead_letters::error::Error;
 
 /// The body of a letter, byte for byte
 #[derive(clap::Args)]

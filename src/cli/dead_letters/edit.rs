@@ -11,17 +11,17 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::cli::ask::WhoArgs;
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::output::note;
-use crate::cli::{Context, Exit, Refusal};
 use crate::domain::dead_letter::State;
-use crate::ops::dead_letters::error::Error;
-use crate::ops::dead_letters::run;
-use crate::ops::dead_letters::{edit, json_text};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, AuditAction};
+use crate::store::dead_letters::bulk_jobs::{Kind, Plan};
 use crate::store::dead_letters::filter::Filter;
-use crate::store::dead_letters::operations::{Kind, Plan};
 use crate::store::dead_letters::show::{self, Letter};
+use crate::usecases::dead_letters::error::Error;
+use crate::usecases::dead_letters::run;
+use crate::usecases::dead_letters::{edit, json_text};
 
 /// Replay a corrected copy of a letter
 #[derive(clap::Args)]

@@ -7,15 +7,15 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use uuid::Uuid;
 
 use crate::cli::ask::WhoArgs;
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::dead_letters::filter::FilterArgs;
 use crate::cli::dead_letters::interrupt::cancel_on_interrupt;
 use crate::cli::dead_letters::private_file;
 use crate::cli::output::{Progress, note};
-use crate::cli::{Context, Exit, Refusal};
-use crate::ops::dead_letters::export::{Destination, export};
-use crate::ops::dead_letters::run::{self, Outcome};
 use crate::store::connection::Connection;
-use crate::store::dead_letters::operations::{End, Kind, Plan, Tally};
+use crate::store::dead_letters::bulk_jobs::{End, Kind, Plan, Tally};
+use crate::usecases::dead_letters::export::{Destination, export};
+use crate::usecases::dead_letters::run::{self, Outcome};
 
 /// Write letters whole, one JSON document a line, in the order in which they died
 #[derive(clap::Args)]

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::domain::dead_letter::State;
-use crate::ops::dead_letters::{filter_check, selection};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::filter::Filter;
+use crate::usecases::dead_letters::{filter_check, selection};
 
 /// Whatever is given must all hold.
 #[derive(clap::Args, Default)]

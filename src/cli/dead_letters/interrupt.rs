@@ -5,9 +5,9 @@ use uuid::Uuid;
 
 use crate::cli::output::note;
 use crate::config::Config;
-use crate::ops::dead_letters::keeper::SILENT_S;
 use crate::store::connection;
 use crate::store::dead_letters::endings;
+use crate::usecases::dead_letters::job_recovery::SILENT_S;
 
 /// Cancels the operation on Ctrl-C, until what is returned is dropped.
 pub(super) fn cancel_on_interrupt(config: &Config, id: Uuid) -> AbortOnDropHandle<()> {

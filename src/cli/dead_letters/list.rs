@@ -1,9 +1,9 @@
 //! `dead-letters list` and `dead-letters groups`
 
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::dead_letters::filter::FilterArgs;
 use crate::cli::dead_letters::views::{GroupRow, LetterRow};
 use crate::cli::output::note;
-use crate::cli::{Context, Exit, Refusal};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::filter::Cursor;
 use crate::store::dead_letters::{groups, list};

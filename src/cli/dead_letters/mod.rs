@@ -1,22 +1,22 @@
 //! `partner-program dead-letters`
 
 mod act;
+mod bulk_jobs;
 mod download;
 mod edit;
 mod export;
 mod filter;
 mod interrupt;
 mod list;
-mod operations;
 mod private_file;
 mod show;
 mod views;
 
 use clap::Subcommand;
 
-use crate::cli::{Context, Exit, Refusal};
-use crate::ops::dead_letters::error::Error;
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::store::connection::{self, Connection};
+use crate::usecases::dead_letters::error::Error;
 
 /// Find out what failed and why, and put it right
 #[derive(Subcommand)]
@@ -43,7 +43,7 @@ pub(super) enum Action {
     Restore(act::RestoreArgs),
     Export(export::Args),
     #[command(subcommand)]
-    Operations(operations::Action),
+    Operations(bulk_jobs::Action),
 }
 
 pub(super) async fn run(action: Action, context: &mut Context) -> anyhow::Result<Exit> {
@@ -69,7 +69,7 @@ async fn dispatch(
         Action::Discard(args) => act::discard(&args, connection, context).await,
         Action::Restore(args) => act::restore(&args, connection, context).await,
         Action::Export(args) => export::run(&args, connection, context).await,
-        Action::Operations(action) => operations::run(&action, connection, context).await,
+        Action::Operations(action) => bulk_jobs::run(&action, connection, context).await,
     }
 }
 

@@ -4,16 +4,16 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::cli::ask::WhoArgs;
+use crate::cli::context::{Context, Exit};
 use crate::cli::dead_letters::views::ActionRow;
 use crate::cli::output::{moment, note, or_dash};
-use crate::cli::{Context, Exit};
-use crate::ops::dead_letters::eligible;
-use crate::ops::dead_letters::error::Error;
-use crate::ops::dead_letters::mask::masked;
-use crate::ops::dead_letters::{export, json_text};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, AuditAction};
 use crate::store::dead_letters::show::{self, Letter};
+use crate::usecases::dead_letters::eligible;
+use crate::usecases::dead_letters::error::Error;
+use crate::usecases::dead_letters::mask::masked;
+use crate::usecases::dead_letters::{export, json_text};
 
 /// A letter: what it was, why it died, what was done with it
 #[derive(clap::Args)]

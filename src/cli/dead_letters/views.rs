@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use crate::cli::output::{Row, moment, or_dash};
 use crate::store::dead_letters::audit::Action;
+use crate::store::dead_letters::bulk_jobs::Operation;
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::groups::Group;
 use crate::store::dead_letters::list::Summary;
-use crate::store::dead_letters::operations::Operation;
 
 /// Longest detail in a table, in characters.
 const DETAIL_CHARS_MAX: usize = 60;

@@ -1,14 +1,14 @@
 //! `partner-program demo`
 
+mod environment;
 mod json;
-mod scenes;
-mod stage;
+mod steps;
 mod view;
 
 use chrono::{DateTime, Utc};
 
-use crate::cli::{Context, Exit};
-use stage::Stage;
+use crate::cli::context::{Context, Exit};
+use environment::Stage;
 
 /// Show the system at work: commands in, Postgres, results out
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
     let mut stage = Stage::set(&context.config, CLOCK_START).await?;
     let output = &mut context.output;
     output.raw(view::opening(&context.config.worker_id, CLOCK_START).as_bytes())?;
-    let shown = scenes::all(&mut stage, output).await;
+    let shown = steps::all(&mut stage, output).await;
     stage.strike().await?;
     shown?;
     output

@@ -6,8 +6,8 @@
 use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 
 use crate::broker::management::Management;
-use crate::cli::doctor::Check;
-use crate::cli::one_line;
+use crate::cli::context::one_line;
+use crate::cli::doctor::check::Check;
 use crate::config::Config;
 
 /// Clocks that differ by more are out of step.
@@ -71,7 +71,7 @@ fn compare(name: &'static str, whose: &str, here: DateTime<Utc>, there: DateTime
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::State;
+    use crate::cli::doctor::check::State;
 
     #[test]
     fn clocks_that_differ_by_more_than_a_second_are_shown_side_by_side() {

@@ -2,8 +2,9 @@
 
 use chrono::Utc;
 
-use crate::cli::doctor::{Check, clocks};
-use crate::cli::one_line;
+use crate::cli::context::one_line;
+use crate::cli::doctor::check::Check;
+use crate::cli::doctor::clocks;
 use crate::config::Config;
 use crate::store::connection::{self, Connection};
 use crate::store::dead_letters::volume;

@@ -2,7 +2,7 @@
 
 use crate::broker::connection::Connection as BrokerConnection;
 use crate::broker::installation as broker_installation;
-use crate::cli::doctor::Check;
+use crate::cli::doctor::check::Check;
 use crate::config::Config;
 use crate::store::connection;
 use crate::store::installation;

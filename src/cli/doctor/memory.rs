@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::cli::doctor::Check;
+use crate::cli::doctor::check::Check;
 use crate::config::Config;
 use crate::config::memory::worst_case_bytes;
 
@@ -65,7 +65,7 @@ fn limit_bytes(root: &Path, group: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::State;
+    use crate::cli::doctor::check::State;
 
     fn config(environment: &[(&str, &str)]) -> Config {
         let environment = environment.iter();

@@ -3,8 +3,8 @@
 use crate::broker::connection::Connection;
 use crate::broker::probe::{self, Probe};
 use crate::broker::version::Server;
-use crate::cli::doctor::Check;
-use crate::cli::one_line;
+use crate::cli::context::one_line;
+use crate::cli::doctor::check::Check;
 use crate::config::{Config, OtherPriority};
 use crate::domain::priority::DeliveryOrder;
 
@@ -107,7 +107,7 @@ async fn lane(connection: &Connection) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::State;
+    use crate::cli::doctor::check::State;
 
     fn server(version: &str) -> Server {
         Server::of("RabbitMQ", version)

@@ -2,8 +2,8 @@
 
 use crate::broker::management::Management;
 use crate::broker::topology::{ROUTING, Topology};
-use crate::cli::doctor::Check;
-use crate::cli::one_line;
+use crate::cli::context::one_line;
+use crate::cli::doctor::check::Check;
 use crate::config::Config;
 use crate::domain::routing::{Difference, RoutingMap};
 use crate::store::connection;

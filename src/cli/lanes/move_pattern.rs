@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use crate::broker::connection::Connection as BrokerConnection;
 use crate::cli::ask::WhoArgs;
+use crate::cli::context::{Context, Refusal};
 use crate::cli::output::{Row, note};
 use crate::cli::topology::refusal;
-use crate::cli::{Context, Refusal};
 use crate::config;
-use crate::ops::routing::move_pattern::{self, Plan, Progress};
 use crate::store::connection::Connection;
 use crate::store::lookup;
 use crate::store::routing::Move;
 use crate::store::routing::change::Waiting;
+use crate::usecases::routing::move_pattern::{self, Plan, Progress};
 
 /// Give a pattern, or an org, to another lane while commands come and wait, in order
 #[derive(clap::Args)]

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use tokio::io::AsyncRead;
 
-use crate::cli::Refusal;
+use crate::cli::context::Refusal;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::message::Message;
-use crate::ops::documents::Documents;
-use crate::ops::priority;
-use crate::ops::publish::{Envelope, Ids};
+use crate::usecases::documents::Documents;
+use crate::usecases::priority;
+use crate::usecases::publish::{Envelope, Ids};
 
 /// The messages of all files, one after the other, up to the limit.
 pub(super) struct Inputs {

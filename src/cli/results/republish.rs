@@ -16,14 +16,14 @@ use crate::broker;
 use crate::broker::error::Error;
 use crate::broker::publisher::{Alone, Publisher, Receipt};
 use crate::cli::ask::positive;
+use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::output::{Progress, Row, note, or_dash};
 use crate::cli::topology::of_installation;
-use crate::cli::{Context, Exit, Refusal};
 use crate::message::Message;
-use crate::ops::installation;
 use crate::store::connection::{self, Connection as DatabaseConnection};
 use crate::store::lookup;
 use crate::store::results::Selection;
+use crate::usecases::installation;
 use crate::wire::unavailable;
 use source::{Answer, Source};
 

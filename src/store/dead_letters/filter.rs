@@ -38,7 +38,7 @@ pub struct Filter {
     pub command_id: Option<String>,
     /// As the publisher set it.
     pub correlation_id: Option<String>,
-    /// Any of these customers is named, see `wire::letter::search_keys`; empty: any letter.
+    /// Any of these customers is named, see `wire::dead_letter::search_keys`; empty: any letter.
     pub customer_keys: Vec<i64>,
 }
 

@@ -18,9 +18,9 @@ pub mod archive;
 pub mod order;
 
 pub mod audit;
+pub mod bulk_jobs;
 pub mod claims;
 pub mod edit;
 pub mod endings;
-pub mod operations;
 pub mod replayed;
 pub mod volume;

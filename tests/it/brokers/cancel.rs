@@ -29,7 +29,7 @@ async fn subscribed(place: &Place, connection: &str) {
 #[tokio::test]
 async fn a_cancel_by_the_broker_ends_the_generation_and_nothing_more_is_committed() {
     let Scene { place, settings, mut rows, mut results, publisher } = scene("cancelled").await;
-    let settings = settings.with("WINDOW", 16).with("PREFETCH", 200);
+    let settings = settings.with("BATCH_SIZE", 16).with("PREFETCH", 200);
     let mut locking = Rows::of(&place).await;
     let worker = InProcess::start(&settings, Clock::system());
     subscribed(&place, CONSUMING).await;
@@ -71,7 +71,7 @@ async fn deliveries_that_are_held_longer_than_the_broker_likes_keep_their_order(
     lent.rabbitmq.control(&["eval", &set("channel_tick_interval", "1000")]).await;
     let place = Place::on(&lent.servers, "overdue").await;
     let Scene { place, settings, mut rows, mut results, publisher } = scene_at(place).await;
-    let settings = settings.with("WINDOW", 64).with("PREFETCH", 256);
+    let settings = settings.with("BATCH_SIZE", 64).with("PREFETCH", 256);
     let mut locking = Rows::of(&place).await;
     let mut workers = Vec::new();
     for name in ["first", "second"] {

@@ -61,7 +61,7 @@ impl Browser {
             "--disable-gpu",
             "--disable-dev-shm-usage",
             "--hide-scrollbars",
-            "--window-size=1440,900",
+            "--batch-size=1440,900",
             &format!("--user-data-dir={}", profile.path().display()),
         ] {
             wishes.add_arg(wish).expect("an argument");

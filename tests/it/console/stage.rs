@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use partner_program_worker::clock::Clock;
 use partner_program_worker::console::{self, token};
-use partner_program_worker::ops::dead_letters::keeper;
+use partner_program_worker::usecases::dead_letters::job_recovery;
 use partner_program_worker::worker::counters::LaneCounters;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -64,10 +64,9 @@ impl Stage {
         let worker = InProcess::start_counting(&settings, Clock::system(), counters.clone());
         let stop = CancellationToken::new();
         let (config, stopped) = (settings.config(), stop.clone());
-        let keeping =
-            tokio::spawn(
-                async move { keeper::keep(&config, uuid::Uuid::now_v7(), &stopped).await },
-            );
+        let keeping = tokio::spawn(async move {
+            job_recovery::keep(&config, uuid::Uuid::now_v7(), &stopped).await
+        });
         let config = settings.config();
         let listener = console::listen(&config).await.expect("a port is free").expect("it is on");
         let url = format!("http://{}", listener.local_addr().expect("an address"));

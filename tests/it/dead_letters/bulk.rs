@@ -31,7 +31,7 @@ async fn all_applied(scene: &mut Scene, letters: usize) {
 #[tokio::test]
 async fn ten_thousand_replays_count_once_each_and_in_order_though_the_worker_dies() {
     let mut scene = scene_without_the_org("ten thousand").await;
-    scene.settings = scene.settings.with("WINDOW", 256);
+    scene.settings = scene.settings.with("BATCH_SIZE", 256);
     let steps = steps(0..MANY);
     bury(&mut scene, &steps).await;
     found_the_org(&mut scene).await;

@@ -140,7 +140,7 @@ async fn only_culprits_are_given_up(name: &str, harms: &[Harm]) {
     let lanes: Vec<_> = lanes.into_iter().map(|lane| (lane, random.below(REDELIVERED))).collect();
     let batch = if random.chance(50) { 512 } else { 32 + random.below(480) };
     if batch != 512 {
-        trial.settings = trial.settings.clone().with("WINDOW", batch);
+        trial.settings = trial.settings.clone().with("BATCH_SIZE", batch);
     }
     eprintln!("{harm:?} at {lanes:?}, batches of {batch}, {connections} connections");
     let culprits = culprits(harm, &lanes);

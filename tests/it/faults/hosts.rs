@@ -10,7 +10,7 @@ pub(crate) fn of_two(first: &str, second: &str) -> String {
     format!("{start},{end}")
 }
 
-/// A machine that has lost its power does not even refuse. The worker has no longer for a window
+/// A machine that has lost its power does not even refuse. The worker has no longer for a batch
 /// than [`Trial`] gives it, two seconds, and yet comes to the second host.
 #[tokio::test]
 async fn a_host_that_swallows_everything_is_passed_over() {

@@ -136,17 +136,17 @@ async fn with_many_publishing_tasks_refused_results_are_lost() {
 async fn many_tasks_publish() -> Outcome {
     const DELINKS: &str = "test.delinks";
     let mut trial = Trial::new("without one-publisher").await;
-    // Of the results of a window one half is refused: which half, the confirms tell.
+    // Of the results of a batch one half is refused: which half, the confirms tell.
     drop(Collector::bound(&trial.place.amqp_url, DELINKS, Some((RESULTS, "*.delink.#"))).await);
     trial.place.broker.bind(RESULTS, QUEUE, "*.link.#");
     trial.place.broker.unbind(RESULTS, QUEUE, "#");
     trial.place.broker.limit_length(DELINKS, 1);
     trial.subscriber.add(DELINKS);
-    // Confirms are swapped by chance: a large window gives it many.
+    // Confirms are swapped by chance: a large batch gives it many.
     trial.settings = trial
         .settings
         .clone()
-        .with("WINDOW", 700)
+        .with("BATCH_SIZE", 700)
         .with("LINGER_MS", 500)
         .with("MEMORY_BUDGET_BYTES", 4_u64 << 30);
     trial.step = journey::alternating_step;
@@ -171,7 +171,7 @@ async fn two_lanes(name: &str, points: &str) -> Outcome {
         .settings
         .clone()
         .with("DATABASE_TIMEOUT_MS", 20_000)
-        .with("WINDOW", 100)
+        .with("BATCH_SIZE", 100)
         .with("CONNECTIONS_PER_LANE", 1);
     // So long that the lanes meet each other between two statements.
     let delay = Line::Delayed(Duration::from_millis(10));

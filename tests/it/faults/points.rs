@@ -1,4 +1,4 @@
-//! Workers that die, panic or stall at each point of a window, and commands that make them.
+//! Workers that die, panic or stall at each point of a batch, and commands that make them.
 
 use serde_json::json;
 
@@ -6,8 +6,8 @@ use crate::faults::trial::{DEADLINE, SOME, Trial};
 use crate::harness::eventually;
 use crate::harness::publisher::command;
 
-/// After so many windows each of the workers that follow each other fails.
-const WINDOWS: [usize; 3] = [3, 11, 6];
+/// After so many batches each of the workers that follow each other fails.
+const BATCHES: [usize; 3] = [3, 11, 6];
 /// Longer than the database may take.
 const STALL: &str = "sleep(3000)";
 
@@ -15,8 +15,8 @@ async fn fails_at(point: &str, what: &str, action: &str, dies: bool) {
     let mut trial = Trial::new(&format!("a worker {what} {}", point.replace('-', " "))).await;
     trial.queue_up().await;
     trial.resume_load();
-    for windows in WINDOWS {
-        trial.start_worker(&format!("{point}={windows}*off->1*{action}->off"));
+    for batches in BATCHES {
+        trial.start_worker(&format!("{point}={batches}*off->1*{action}->off"));
         if dies {
             trial.bury().await;
         } else {

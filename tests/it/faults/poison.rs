@@ -22,7 +22,7 @@ const ATTEMPTS: usize = 5;
 /// Those that shrink a batch of 16 to one, the attempts alone, and workers that are killed for what
 /// the one before them left hanging.
 const KILLS_MAX: usize = 4 * ATTEMPTS;
-/// Halving a window of 16 down to one, several times over, and the tries of one alone.
+/// Halving a batch of 16 down to one, several times over, and the tries of one alone.
 const TRIES_MAX: usize = 40;
 
 /// The customer that the poisonous command is about; no journey is his.

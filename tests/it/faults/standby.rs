@@ -13,7 +13,7 @@ const END_SESSIONS: &str = "select pg_terminate_backend(pid) from pg_stat_activi
     where datname = current_database() and application_name like 'partner-program%'";
 /// How a server refuses a statement that writes.
 const READ_ONLY: &str = "SQLSTATE 25006";
-/// What a worker says each time the database did not do a window.
+/// What a worker says each time the database did not do a batch.
 const WAITS: &str = "database unavailable";
 /// So often it has to say so until it has met whatever there is to meet.
 const TRIES: usize = 3;

@@ -53,7 +53,7 @@ faults! {
     a_worker_is_killed: new, Fault::Worker(Worker::Killed), Briefly;
     a_worker_is_killed_beside_a_standby: new, Fault::Worker(Worker::KilledWithStandby), Briefly;
     a_worker_is_frozen_past_failover: new, Fault::Worker(Worker::Frozen), Briefly;
-    a_worker_is_stopped_in_mid_window: new, Fault::Worker(Worker::Drained), Briefly;
+    a_worker_is_stopped_in_mid_batch: new, Fault::Worker(Worker::Drained), Briefly;
     a_worker_is_stopped_at_once: new, Fault::Worker(Worker::StoppedAtOnce), Briefly;
     workers_join_and_leave: new, Fault::Worker(Worker::JoinedAndLeft), Briefly;
     workers_are_rolled: new, Fault::Worker(Worker::Rolled), Briefly;

@@ -99,7 +99,7 @@ impl Trial {
 
     pub(crate) async fn at(name: &str, place: Place, own: Option<Lent>) -> Self {
         let mut trial = Self::prepare(name, place, own, Lanes::Main).await;
-        // Windows so small that a load lasts, and patience so short that a dead line is noticed.
+        // Batches so small that a load lasts, and patience so short that a dead line is noticed.
         trial.settings = trial
             .settings
             .with("AMQP_URL", format!("{}?heartbeat=2", trial.broker.url()))
@@ -113,7 +113,7 @@ impl Trial {
                 .with("MEMORY_BUDGET_BYTES", FULL_BATCHES_BYTES);
             trial.settings.declare().await;
         } else {
-            trial.settings = trial.settings.with("WINDOW", 16);
+            trial.settings = trial.settings.with("BATCH_SIZE", 16);
         }
         trial
     }

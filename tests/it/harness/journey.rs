@@ -21,7 +21,7 @@ pub(crate) const PROGRAM: &str = "Plain";
 /// No journey is about it.
 pub(crate) const OTHER_PROGRAM: &str = "Other";
 
-/// So few that most windows hold several commands of one customer.
+/// So few that most batches hold several commands of one customer.
 pub(crate) const CUSTOMERS: usize = 40;
 
 /// The org of the journeys: its customers have the ids from 1 on and nothing else.

@@ -15,8 +15,8 @@ use partner_program_worker::clock::Clock;
 use partner_program_worker::config::Config;
 use partner_program_worker::domain::actor::Actor;
 use partner_program_worker::domain::routing::RoutingMap;
-use partner_program_worker::ops::routing::apply;
 use partner_program_worker::store::connection;
+use partner_program_worker::usecases::routing::apply;
 use partner_program_worker::worker;
 use partner_program_worker::worker::counters::LaneCounters;
 use serde_json::Value;
@@ -100,7 +100,7 @@ impl Settings {
 pub(crate) struct InProcess {
     shutdown: CancellationToken,
     kill: CancellationToken,
-    task: JoinHandle<Result<(), worker::Error>>,
+    task: JoinHandle<Result<(), worker::error::Error>>,
 }
 
 impl InProcess {
@@ -127,7 +127,7 @@ impl InProcess {
         self.kill.cancel();
         let ended = tokio::time::timeout(DRAIN, self.task).await.expect("it stops in time");
         let ended = ended.expect("the worker does not panic");
-        assert!(matches!(ended, Err(worker::Error::Killed)), "{ended:?}");
+        assert!(matches!(ended, Err(worker::error::Error::Killed)), "{ended:?}");
     }
 
     /// Asks it to stop, and waits until it has drained.

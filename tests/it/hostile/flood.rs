@@ -17,7 +17,7 @@ const GARBAGE: usize = 100_000;
 const EVERY: usize = 1_000;
 /// For all of it, on a machine that does other things besides.
 const DEADLINE: Duration = Duration::from_mins(6);
-/// Far more than windows of such messages need, and far less than all of them would.
+/// Far more than batches of such messages need, and far less than all of them would.
 const MEMORY_KIB_MAX: usize = 300 * 1024;
 
 fn garbage(number: usize) -> Message {

@@ -46,10 +46,10 @@ pub(super) fn all(protocol: &Protocol) -> Vec<Property<Protocol>> {
         Of::sometimes("a commit's outcome is unknown", |_, state| {
             state.database.in_flight.is_some()
         }),
-        Of::sometimes("a window is loaded while the last is announced", |_, state| {
+        Of::sometimes("a batch is loaded while the last is announced", |_, state| {
             any(state, |session| is_loaded(session) && !session.announcing.is_empty())
         }),
-        Of::sometimes("a zombie has a window ready to commit", |_, state| {
+        Of::sometimes("a zombie has a batch ready to commit", |_, state| {
             any(state, |session| is_loaded(session) && session.channel == Channel::Closed)
         }),
     ];
@@ -100,7 +100,7 @@ fn answered(state: &State) -> Commands {
 }
 
 fn is_loaded(session: &Session) -> bool {
-    session.window.as_ref().is_some_and(|window| matches!(window.step, Step::Loaded(_)))
+    session.batch.as_ref().is_some_and(|batch| matches!(batch.step, Step::Loaded(_)))
 }
 
 fn any(state: &State, is: impl Fn(&Session) -> bool) -> bool {

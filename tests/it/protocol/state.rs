@@ -126,9 +126,9 @@ pub(super) struct Effect {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Transaction {
-    /// Commands that were not in the inbox when the window was loaded.
+    /// Commands that were not in the inbox when the batch was loaded.
     pub(super) fresh: Commands,
-    /// How long the history was when the window was loaded.
+    /// How long the history was when the batch was loaded.
     pub(super) loaded_after: u8,
 }
 
@@ -147,13 +147,13 @@ pub(super) struct Session {
     pub(super) channel: Channel,
     /// As the broker counts it.
     pub(super) unacked: Commands,
-    /// Taken, and waiting for a window.
+    /// Taken, and waiting for a batch.
     pub(super) held: Commands,
     /// Of those, the ones that the broker has delivered before.
     pub(super) redelivered: Commands,
     pub(super) fence: Fence,
-    pub(super) window: Option<Window>,
-    /// Settled windows, the first of which is being announced.
+    pub(super) batch: Option<Batch>,
+    /// Settled batches, the first of which is being announced.
     pub(super) announcing: Vec<Announcement>,
 }
 
@@ -165,7 +165,7 @@ impl Session {
             held: Commands::NONE,
             redelivered: Commands::NONE,
             fence: Fence::Untaken,
-            window: None,
+            batch: None,
             announcing: Vec::new(),
         }
     }
@@ -173,12 +173,12 @@ impl Session {
     pub(super) fn is_idle(&self) -> bool {
         self.unacked.is_empty()
             && self.held.is_empty()
-            && self.window.is_none()
+            && self.batch.is_none()
             && self.announcing.is_empty()
     }
 
     pub(super) fn is_fenced_off(&self) -> bool {
-        self.window.as_ref().is_some_and(|window| window.step == Step::FencedOff)
+        self.batch.as_ref().is_some_and(|batch| batch.step == Step::FencedOff)
     }
 }
 
@@ -203,7 +203,7 @@ pub(super) enum Fence {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Window {
+pub(super) struct Batch {
     pub(super) commands: Commands,
     pub(super) step: Step,
 }

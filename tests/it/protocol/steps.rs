@@ -9,8 +9,8 @@ use crate::protocol::state::{Answer, Broker, Channel, Commands, Database, Sessio
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Protocol {
     pub(super) commands: u8,
-    /// The most commands in a window.
-    pub(super) window: u8,
+    /// The most commands in a batch.
+    pub(super) batch: u8,
     /// How many faults may strike.
     pub(super) faults: u8,
     /// How many commands may use up their tries and be dead-lettered.
@@ -42,7 +42,7 @@ pub(super) enum Action {
     /// Becomes the active consumer. One that waits for its turn does nothing, and is left out.
     Subscribe(usize),
     Deliver(usize),
-    /// Gathers a window of this many commands.
+    /// Gathers a batch of this many commands.
     Begin(usize, u8),
     TakeFence(usize),
     Load(usize),
@@ -98,7 +98,7 @@ impl Model for Protocol {
     fn actions(&self, _: &State, actions: &mut Vec<Action>) {
         actions.extend([Action::Land, Action::Vanish]);
         for worker in 0..2 {
-            actions.extend((1..=self.window).map(|size| Action::Begin(worker, size)));
+            actions.extend((1..=self.batch).map(|size| Action::Begin(worker, size)));
             actions.extend(
                 [
                     Action::Subscribe,

@@ -58,11 +58,11 @@ struct Stage {
     settings: Settings,
 }
 
-async fn stage(name: &str, lanes: &str, window: usize) -> Stage {
+async fn stage(name: &str, lanes: &str, batch: usize) -> Stage {
     let own = Lent::take().await;
     let place = Place::on(&own.servers, name).await;
     let scene = Scene::at(place, &Model::new(Utc::now(), journey::world())).await;
-    let settings = scene.settings.clone().with("WINDOW", window).with("LANES", lanes);
+    let settings = scene.settings.clone().with("BATCH_SIZE", batch).with("LANES", lanes);
     settings.declare().await;
     Stage { own, scene, settings }
 }
@@ -89,10 +89,10 @@ fn assert_small(event: &Received) -> String {
 async fn large_results_become_small_events(
     name: &str,
     lanes: &str,
-    window: usize,
+    batch: usize,
     positions: &[usize],
 ) {
-    let Stage { own, scene, settings } = stage(name, lanes, window).await;
+    let Stage { own, scene, settings } = stage(name, lanes, batch).await;
     let Scene { place, mut rows, mut results, publisher, .. } = scene;
     let count = settings.config().lanes.len();
     let mut all = Vec::new();

@@ -19,8 +19,8 @@ use crate::harness::scene::Scene;
 use crate::harness::worker::{InProcess, Settings};
 
 /// A lane that gives up soon.
-fn hasty(settings: &Settings, window: usize) -> Settings {
-    settings.clone().with("OUTAGE_GRACE_MS", 2_000).with("WINDOW", window)
+fn hasty(settings: &Settings, batch: usize) -> Settings {
+    settings.clone().with("OUTAGE_GRACE_MS", 2_000).with("BATCH_SIZE", batch)
 }
 
 /// Waits until the lane has said that it can't publish, and for some more tries.
@@ -34,7 +34,7 @@ async fn says_so(counters: &LaneCounters) -> String {
     trouble().expect("it still can't")
 }
 
-async fn a_full_results_queue_is_waited_for(name: &str, window: usize) {
+async fn a_full_results_queue_is_waited_for(name: &str, batch: usize) {
     let Scene { place, settings, mut rows, mut results, publisher } = scene(name).await;
     let messages = steps(0..80);
     publisher.publish(&messages).await;
@@ -49,7 +49,7 @@ async fn a_full_results_queue_is_waited_for(name: &str, window: usize) {
         (!taken).then_some(())
     })
     .await;
-    let settings = hasty(&settings, window);
+    let settings = hasty(&settings, batch);
     let counters = LaneCounters::of(&settings.config());
     let worker = InProcess::start_counting(&settings, Clock::system(), counters.clone());
     let trouble = says_so(&counters).await;

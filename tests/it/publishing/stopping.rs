@@ -87,7 +87,7 @@ impl Trouble {
 }
 
 /// The lanes share the load.
-async fn obeys(name: &str, waits: Waits, asks: Asks, window: usize, lanes: usize) {
+async fn obeys(name: &str, waits: Waits, asks: Asks, batch: usize, lanes: usize) {
     let own = if waits == Waits::Memory { Some(Lent::take().await) } else { None };
     let place = match &own {
         Some(own) => Place::on(&own.servers, name).await,
@@ -103,7 +103,7 @@ async fn obeys(name: &str, waits: Waits, asks: Asks, window: usize, lanes: usize
         // Every wait is longer than what operators are promised.
         .with("DATABASE_TIMEOUT_MS", 120_000)
         .with("CONFIRM_TIMEOUT_MS", 120_000)
-        .with("WINDOW", window)
+        .with("BATCH_SIZE", batch)
         .with("ARCHIVE_DEAD_LETTERS", true);
     let mut rows_of_test = Rows::of(&place).await;
     let mut trouble = Trouble { place, rows, database, broker, own };
@@ -195,10 +195,10 @@ async fn is_stuck(trouble: &Trouble, rows: &mut Rows, waits: Waits) {
 }
 
 macro_rules! stopping {
-    ($($name:ident: $waits:ident, $asks:ident, $window:expr, $lanes:expr;)*) => {
+    ($($name:ident: $waits:ident, $asks:ident, $batch:expr, $lanes:expr;)*) => {
         $(#[tokio::test]
         async fn $name() {
-            obeys(stringify!($name), Waits::$waits, Asks::$asks, $window, $lanes).await;
+            obeys(stringify!($name), Waits::$waits, Asks::$asks, $batch, $lanes).await;
         })*
     };
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use partner_program_worker::domain::attempt::Company;
 use partner_program_worker::store::attempts::{self, Attempts};
-use partner_program_worker::store::commit::{self, Window};
+use partner_program_worker::store::commit::{self, Batch};
 use partner_program_worker::store::error::Error;
 use partner_program_worker::store::fence;
 use uuid::Uuid;
@@ -55,7 +55,7 @@ async fn a_try_counts_as_a_death_only_if_its_process_did_not_survive_it() {
     assert_eq!(found[&third].last_error.as_deref(), Some("53100"));
 
     // A commit forgets them, and a worker that has lost the lane has no say in what is given up.
-    let window = Window {
+    let batch = Batch {
         records: &[],
         changes: &[],
         attempts: &[one],
@@ -63,7 +63,7 @@ async fn a_try_counts_as_a_death_only_if_its_process_did_not_survive_it() {
         replays: &[],
         holds: None,
     };
-    commit::commit(connection, fence, &window).await.unwrap();
+    commit::commit(connection, fence, &batch).await.unwrap();
     let found = attempts::find(connection, fence, next, &ids).await.unwrap();
     assert_eq!(counts(&found, one), None);
     fence::take(connection, "main", "another").await.unwrap();

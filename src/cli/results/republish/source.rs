@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::program::OrgId;
 use crate::message::Message;
-use crate::ops::dead_letters::rejections::{self, Announced};
 use crate::store::command_log::{self, CommandKey};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::order::DeathOrder;
 use crate::store::results::{self, Selection};
-use crate::worker::answer;
+use crate::usecases::dead_letters::rejections::{self, Announced};
+use crate::worker::lane::answer;
 
 /// Most results that are read at once.
 const RESULTS_MAX: usize = 500;

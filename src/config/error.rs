@@ -1,0 +1,57 @@
+//! Why a configuration can't be used.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A setting that can't be taken. None of the texts holds a value that may be secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration file.
+    #[error("can't read the configuration file {path}")]
+    File {
+        /// As it was given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{origin}, line {line}: not TOML: {problem}")]
+    Syntax {
+        /// The file.
+        origin: String,
+        /// Counted from 1.
+        line: usize,
+        /// What the parser says.
+        problem: String,
+    },
+    /// A key or variable that nothing reads.
+    #[error("unknown key `{key}` in {origin}: did you mean `{nearest}`?")]
+    UnknownKey {
+        /// As it was given.
+        key: String,
+        /// The file or the environment.
+        origin: String,
+        /// The known key that looks most like it.
+        nearest: String,
+    },
+    /// A known key with a value that can't be taken.
+    #[error("{name} ({origin}): {problem}; {remedy}")]
+    Value {
+        /// The key, or the variable's name.
+        name: String,
+        /// The file or the environment.
+        origin: String,
+        /// What is wrong with the value.
+        problem: String,
+        /// What to write.
+        remedy: String,
+    },
+    /// A key that this command needs.
+    #[error("{key} is not set: {remedy}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// What to write.
+        remedy: &'static str,
+    },
+}

@@ -1,0 +1,378 @@
+//! What a batch has to do with dead letters that hold their customers: who of it waits, and whose
+//! letter is done with.
+//!
+//! Only lanes with `after_dead_letter = "hold-customer"` have a line. They have one hand, so that each
+//! part of a batch sees what the parts before it have put into it. Another lane asks for the letters
+//! alone that its commands may be replays of: a replay may come through any lane.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::config::{AfterDeadLetter, Config, Lane};
+use crate::domain::holds::{Admission, Customer, Line, Place, Standing};
+use crate::domain::needs::Needs;
+use crate::domain::program::Catalogue;
+use crate::domain::rejection::{Reason, Rejection};
+use crate::domain::resolve;
+use crate::domain::snapshot::Snapshot;
+use crate::message::Message;
+use crate::store;
+use crate::store::command_log::CommandKey;
+use crate::store::connection::Connection;
+use crate::store::error::Error;
+use crate::store::fence::Fence;
+use crate::store::held_letters::{HeldLetter, Hold};
+use crate::store::holds::{Changes, Kind, Parking, Question};
+use crate::store::session::Session;
+use crate::wire::parked_event::Waiting;
+use crate::wire::{parked, replay};
+use crate::worker::lane::dead_letter;
+use crate::worker::lane::receive::Delivery;
+
+/// What a lane asks about the letters that hold their customers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// The lane parks so many commands behind its letters.
+    Here { parked_max: usize },
+    /// Another lane holds customers: a command of this one may release them.
+    Elsewhere,
+    /// No lane does: only what says that it is a replay may release what an earlier configuration held.
+    Nowhere,
+}
+
+impl Holds {
+    /// What the configuration says of the lane.
+    pub(crate) fn of(config: &Config, name: &str) -> Self {
+        let holding = |lane: &&Lane| lane.after_dead_letter == AfterDeadLetter::HoldCustomer;
+        let mut holding = config.lanes.iter().filter(holding).peekable();
+        let is_elsewhere = holding.peek().is_some();
+        match holding.find(|lane| lane.name == name) {
+            Some(lane) => Self::Here { parked_max: lane.parked_max },
+            None if is_elsewhere => Self::Elsewhere,
+            None => Self::Nowhere,
+        }
+    }
+
+    /// Whether the lane holds customers itself.
+    pub(crate) const fn is_here(self) -> bool {
+        matches!(self, Self::Here { .. })
+    }
+}
+
+/// The letters that commands of a batch may be replays of.
+#[derive(Default)]
+struct HeldLetters {
+    /// By their own ids and by those that they came back as.
+    by_id: HashMap<Uuid, HeldLetter>,
+    by_command: HashMap<CommandKey, HeldLetter>,
+}
+
+impl HeldLetters {
+    fn of(letters: Vec<HeldLetter>) -> Self {
+        let mut all = Self::default();
+        for letter in letters {
+            for id in [Some(letter.letter_id), letter.came_back_as].into_iter().flatten() {
+                all.by_id.insert(id, letter.clone());
+            }
+            all.by_command.insert(letter.key.clone(), letter);
+        }
+        all
+    }
+
+    /// The letter that a command is the replay of: it says so, or has the same id. What a command of
+    /// another org says is believed of the edited copy alone that went there.
+    fn replayed_by(&self, message: &Message, key: &CommandKey) -> Option<&HeldLetter> {
+        let named =
+            replay::letter_id(message).and_then(|id| self.by_id.get(&id)).filter(|letter| {
+                let is_copy = letter.replay_org_id == Some(key.org_id)
+                    && letter.key.command_id == key.command_id;
+                letter.key.org_id == key.org_id || is_copy
+            });
+        named.or_else(|| self.by_command.get(key))
+    }
+}
+
+/// The line, as far as a batch is concerned, and what the batch changes in it.
+pub(crate) struct Holding {
+    lane: String,
+    /// Of the lane, in which the batch was delivered.
+    epoch: i64,
+    /// Whether the lane holds customers: in another nothing waits.
+    has_line: bool,
+    line: Line,
+    letters: HeldLetters,
+    /// Where letters stand in the line.
+    letter_places: HashMap<Place, Uuid>,
+    /// Where parked commands stand, and the hashes of their bodies.
+    parked: HashMap<CommandKey, (Place, Vec<u8>)>,
+    /// How many may yet be parked, and the bound on that.
+    room: usize,
+    parked_max: usize,
+    pub(crate) changes: Changes,
+}
+
+/// A command that asks whether it may go.
+pub(crate) struct AdmissionRequest<'a> {
+    pub(crate) delivery: &'a Delivery,
+    pub(crate) key: &'a CommandKey,
+    pub(crate) body_hash: &'a [u8; 32],
+    /// Its place in the batch.
+    pub(crate) index: usize,
+    /// Whom it may mean, as things are now.
+    pub(crate) customers: Vec<Customer>,
+}
+
+/// Whether a command may go.
+pub(crate) enum Leave {
+    Granted,
+    /// Its publisher is told, unless it has waited before.
+    Parked(Option<Waiting>),
+    Refused(Rejection),
+}
+
+impl Holding {
+    /// Asks the database about the batch; nothing, if there is nothing to ask.
+    pub(crate) async fn load(
+        connection: &mut Connection,
+        fence: &Fence,
+        holds: Holds,
+        question: &Question,
+    ) -> Result<Option<Self>, Error> {
+        let parked_max = match holds {
+            Holds::Here { parked_max } => parked_max,
+            Holds::Nowhere if question.letters.is_empty() => return Ok(None),
+            Holds::Elsewhere | Holds::Nowhere => {
+                let letters = replayed(connection, question).await?;
+                return Ok(Some(Self { letters, ..Self::without_line(fence) }));
+            }
+        };
+        let lane = &fence.lane;
+        let found = store::holds::find(connection, lane, question).await?;
+        let count =
+            if found.is_empty() { 0 } else { store::holds::count(connection, lane).await? };
+        if count >= parked_max {
+            tracing::warn!(
+                lane,
+                parked = count,
+                "no more commands may be parked: those of held customers go to the dead letters themselves; replay or discard the letters that hold them, or raise parked_max"
+            );
+        }
+        let mut holding = Self {
+            has_line: true,
+            room: parked_max.saturating_sub(count),
+            parked_max,
+            ..Self::without_line(fence)
+        };
+        if found.iter().any(|one| matches!(one.kind, Kind::Letter(_))) {
+            holding.letters = replayed(connection, question).await?;
+        }
+        for one in found {
+            let place = Place::InLine(one.standing.sequence);
+            holding.line.stand(place, &one.standing.customers);
+            match one.kind {
+                Kind::Letter(letter_id) => {
+                    holding.letter_places.insert(place, letter_id);
+                }
+                Kind::Parked(body_hash) => {
+                    holding.parked.insert(one.key, (place, body_hash));
+                }
+            }
+        }
+        Ok(Some(holding))
+    }
+
+    fn without_line(fence: &Fence) -> Self {
+        Self {
+            lane: fence.lane.clone(),
+            epoch: fence.epoch,
+            has_line: false,
+            line: Line::default(),
+            letters: HeldLetters::default(),
+            letter_places: HashMap::new(),
+            parked: HashMap::new(),
+            room: 0,
+            parked_max: 0,
+            changes: Changes::default(),
+        }
+    }
+
+    /// Whether commands may have to wait in this lane.
+    pub(crate) const fn has_line(&self) -> bool {
+        self.has_line
+    }
+
+    /// Whether the command may be applied now. If so, whoever comes later need not wait for it, nor
+    /// for the letter that it replays.
+    pub(crate) fn ask(&mut self, request: &AdmissionRequest<'_>) -> Leave {
+        let AdmissionRequest { delivery, key, body_hash, index, customers } = request;
+        if !self.has_line {
+            self.is_answered(delivery, key);
+            return Leave::Granted;
+        }
+        if delivery.parked.is_none()
+            && let Some((place, known)) = self.parked.get(*key)
+        {
+            return if known == body_hash {
+                // It came again: whether its publisher was told is not known.
+                Leave::Parked(Some(self.waiting(*place)))
+            } else {
+                Leave::Refused(Rejection::new(
+                    Reason::MessageIdReused,
+                    "a command with this message_id and another body waits for a dead letter: give each command an id of its own",
+                ))
+            };
+        }
+        let letter = self.letters.replayed_by(&delivery.message, key).cloned();
+        let in_line = delivery.parked.or(letter.as_ref().map(|letter| letter.sequence));
+        let place = in_line.map_or(Place::Delivered(*index), Place::InLine);
+        let (customers, added) = match self.line.admit(place, customers) {
+            Admission::Granted => {
+                self.changes.applied.extend(delivery.parked);
+                self.changes.released.extend(letter.map(|letter| letter.letter_id));
+                return Leave::Granted;
+            }
+            Admission::Waits { customers, added } => (customers, added),
+        };
+        if let Some(sequence) = delivery.parked {
+            if !added.is_empty() {
+                self.changes.widened.push(Standing { sequence, customers: added });
+            }
+            return Leave::Parked(None);
+        }
+        if self.room == 0 {
+            return Leave::Refused(self.refuse(request, customers));
+        }
+        // A replay that has to wait takes its letter's place. What waits in another lane sees the letter
+        // alone, which holds it until this one is applied.
+        self.room -= 1;
+        self.parked.insert((*key).clone(), (place, body_hash.to_vec()));
+        let waiting = self.waiting(place);
+        let letter = letter.filter(|letter| letter.lane == self.lane);
+        self.changes.released.extend(letter.map(|letter| letter.letter_id));
+        self.changes.parked.push(Parking {
+            key: (*key).clone(),
+            body_hash: **body_hash,
+            message: parked::encode(&delivery.message),
+            body: delivery.message.body.clone(),
+            customers,
+            sequence: in_line,
+            position: delivery.position(self.epoch),
+        });
+        Leave::Parked(Some(waiting))
+    }
+
+    /// For what the command at this place waits.
+    fn waiting(&self, place: Place) -> Waiting {
+        let ahead = self.line.ahead_of(place);
+        let letter_id = ahead.iter().find_map(|place| self.letter_places.get(place)).copied();
+        let is_command = |place: &&Place| !self.letter_places.contains_key(place);
+        Waiting { letter_id, position: ahead.iter().filter(is_command).count() + 1 }
+    }
+
+    /// Lets nobody wait for a letter whose command turns out to be answered already.
+    pub(crate) fn is_answered(&mut self, delivery: &Delivery, key: &CommandKey) {
+        let letter = self.letters.replayed_by(&delivery.message, key);
+        self.changes.released.extend(letter.map(|letter| letter.letter_id));
+        self.changes.applied.extend(delivery.parked);
+    }
+
+    /// A parked replay whose letter was taken back waits no longer. The letter holds the customers again, at
+    /// the same place, unless it is done with.
+    pub(crate) fn is_taken_back(&mut self, delivery: &Delivery) {
+        if delivery.parked.is_some() {
+            self.changes.applied.extend(delivery.parked);
+            self.changes.reinstated.extend(replay::letter_id(&delivery.message));
+        }
+    }
+
+    /// The command's letter stands in the line in its stead, so order is kept even so.
+    fn refuse(&mut self, request: &AdmissionRequest<'_>, customers: Vec<Customer>) -> Rejection {
+        let message = &request.delivery.message;
+        let position = request.delivery.position(self.epoch);
+        let letter_id =
+            dead_letter::letter_id(request.delivery, Reason::Held, &self.lane, position);
+        self.letter_places.insert(Place::Delivered(request.index), letter_id);
+        self.changes.held.push(Hold {
+            letter_id,
+            key: request.key.clone(),
+            customers,
+            replay_of: replay::letter_id(message),
+            sequence: None,
+        });
+        let most = self.parked_max;
+        let detail = format!(
+            "a dead letter of its customer holds it, and {most} commands (parked_max) are parked already: replay or discard that letter, then replay this one"
+        );
+        Rejection::new(Reason::Held, detail)
+    }
+}
+
+async fn replayed(connection: &mut Connection, question: &Question) -> Result<HeldLetters, Error> {
+    let Question { letters, keys, .. } = question;
+    Ok(HeldLetters::of(store::held_letters::find(connection, letters, keys).await?))
+}
+
+/// Makes the letter of a command that is given up hold the customers that it means, and those that
+/// it stood for while it was parked. One that could not be read means nobody that we know of.
+pub(crate) async fn hold(
+    session: &mut Session,
+    fence: &Fence,
+    delivery: &Delivery,
+) -> Result<(), Error> {
+    let Ok(decoded) = &delivery.decoded else { return Ok(()) };
+    let catalogue = session.catalogue().await?;
+    let Some(org) = catalogue.orgs.get(&decoded.envelope.org_code) else { return Ok(()) };
+    let connection = session.connection().await?;
+    let mut needs = Needs::default();
+    needs.add_command(org, &decoded.command);
+    let mut snapshot = Snapshot::default();
+    if !needs.is_empty() {
+        store::load::customers(connection, &needs, &mut snapshot).await?;
+    }
+    let mut customers = resolve::meant(org, &snapshot, &decoded.command);
+    if let Some(sequence) = delivery.parked {
+        customers.extend(store::parked::customers(connection, sequence).await?);
+    }
+    let (lane, position) = (&fence.lane, delivery.position(fence.epoch));
+    let hold = Hold {
+        letter_id: dead_letter::letter_id(delivery, Reason::ProcessingFailed, lane, position),
+        key: CommandKey { org_id: org.id, command_id: decoded.command_id.clone() },
+        customers,
+        replay_of: replay::letter_id(&delivery.message),
+        sequence: delivery.parked,
+    };
+    store::held_letters::hold(connection, fence, &hold).await?;
+    let customers = hold.customers.len();
+    tracing::warn!(
+        lane,
+        dead_letter.id = %hold.letter_id,
+        "a dead letter holds {customers} customers: their later commands wait until it is replayed or discarded"
+    );
+    Ok(())
+}
+
+/// What a batch asks of the line, or of the letters alone.
+pub(crate) fn question<'a>(
+    catalogue: &Catalogue,
+    snapshot: &Snapshot,
+    holds: Holds,
+    deliveries: impl Iterator<Item = &'a Delivery>,
+) -> Question {
+    let mut question = Question::default();
+    for delivery in deliveries {
+        let letter = replay::letter_id(&delivery.message);
+        if holds == Holds::Nowhere && letter.is_none() {
+            continue;
+        }
+        question.letters.extend(letter);
+        let Ok(decoded) = &delivery.decoded else { continue };
+        let Some(org) = catalogue.orgs.get(&decoded.envelope.org_code) else { continue };
+        if holds.is_here() {
+            question.customers.extend(resolve::meant(org, snapshot, &decoded.command));
+        }
+        let command_id = decoded.command_id.clone();
+        question.keys.push(CommandKey { org_id: org.id, command_id });
+    }
+    question
+}

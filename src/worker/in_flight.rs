@@ -1,0 +1,63 @@
+//! What a lane's worker was delivered and has not acked yet: the head of the queue, and how old it is.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+
+/// The deliveries of one channel, in their order. At most the prefetch.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(Mutex<VecDeque<(u64, DateTime<Utc>)>>);
+
+impl InFlight {
+    /// A delivery came, which was sent then. Tags rise.
+    pub(crate) fn add(&self, tag: u64, sent_at: DateTime<Utc>) {
+        self.change(|deliveries| deliveries.push_back((tag, sent_at)));
+    }
+
+    /// All up to this one were acked.
+    pub(crate) fn ack_through(&self, tag: u64) {
+        self.change(|deliveries| {
+            let acked = deliveries.partition_point(|(held, _)| *held <= tag);
+            deliveries.drain(..acked);
+        });
+    }
+
+    /// The channel is gone, and all that it had delivered with it.
+    pub(crate) fn clear(&self) {
+        self.change(VecDeque::clear);
+    }
+
+    /// When the oldest was sent.
+    pub(crate) fn oldest(&self) -> Option<DateTime<Utc>> {
+        self.change(|deliveries| deliveries.iter().map(|(_, sent_at)| *sent_at).min())
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut VecDeque<(u64, DateTime<Utc>)>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_what_no_ack_has_reached() {
+        let now = DateTime::UNIX_EPOCH;
+        let executor = InFlight::default();
+        assert_eq!(executor.oldest(), None);
+        for (tag, age) in [(3, 9), (4, 30), (5, 7), (6, 2)] {
+            executor.add(tag, now - TimeDelta::seconds(age));
+        }
+        for (acked, oldest) in [(2, Some(30)), (3, Some(30)), (4, Some(7)), (6, None)] {
+            executor.ack_through(acked);
+            assert_eq!(executor.oldest().map(|at| (now - at).num_seconds()), oldest, "{acked}");
+        }
+        executor.add(7, now);
+        executor.clear();
+        assert_eq!(executor.oldest(), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! The hands of a lane: they store the parts of a batch at the same time, each over a connection of
+//! its own, all behind one fence.
+//!
+//! Parts are free of each other, so no order is lost. One that does not commit at its first go is
+//! processed when the others are done, as facts may have changed (`worker::facts`). A batch is done
+//! when all of its parts are; what a fault leaves done of one is found in the inbox when the batch comes again. One hand does
+//! it all once a failure of one of the commands is on record: part after part, so that the parts
+//! around that command can be small, and it runs alone in the end.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use crate::domain::enrolment::Membership;
+use crate::domain::identity::CustomerId;
+use crate::domain::rejection::Reason;
+use crate::worker::lane::apply::{BatchOutcome, DeliveryOutcome};
+use crate::worker::lane::error::GenerationError;
+use crate::worker::lane::executor::Executor;
+use crate::worker::lane::facts::Facts;
+use crate::worker::lane::look_ahead::{self, PlannedBatch, SubBatch};
+use crate::worker::lane::receive::Delivery;
+use crate::worker::lane::routing::LaneRouting;
+
+/// See the module.
+pub(crate) struct Executors {
+    first: Executor,
+    others: Vec<ExecutorTask>,
+    /// Who came to hold what in the batches that were settled while the next was looked at; the
+    /// latest first.
+    recent: VecDeque<HashMap<Membership, CustomerId>>,
+    /// Of the customers by which the last batch was decided.
+    version: i64,
+}
+
+impl Executors {
+    pub(crate) fn of(first: Executor, others: Vec<Executor>) -> Self {
+        let others = others.into_iter().map(ExecutorTask::start).collect();
+        Self { first, others, recent: VecDeque::with_capacity(look_ahead::AHEAD), version: 0 }
+    }
+
+    /// The hand that does alone what only one may do.
+    pub(crate) fn first(&mut self) -> &mut Executor {
+        &mut self.first
+    }
+
+    /// Settles every delivery of the batch.
+    pub(crate) async fn settle(
+        &mut self,
+        batch: &Arc<PlannedBatch>,
+    ) -> Result<Vec<DeliveryOutcome>, GenerationError> {
+        let all: Vec<&Delivery> = batch.deliveries.iter().collect();
+        let known = Arc::new(self.first.known_attempts(&all).await?);
+        let is_alone = !known.is_empty() || self.first.holds.is_here();
+        let most =
+            if is_alone { 1 } else { look_ahead::sub_batches_max(&self.first.config, all.len()) };
+        let mut sub_batches = batch
+            .sub_batches(self.version, self.recent.make_contiguous(), most)
+            .into_iter()
+            .map(Arc::new);
+        let Some(own) = sub_batches.next() else { return Ok(Vec::new()) };
+        let others: Vec<Arc<SubBatch>> = sub_batches.collect();
+        if others.is_empty() {
+            let facts = own.preloaded.as_ref().map_or(Facts::Stored, Facts::Preloaded);
+            let applied = self.first.process(&all, facts, &known).await?;
+            // Retries load what is stored.
+            let stored = self.first.session.customers_version();
+            let looked_up = own.preloaded.as_ref().map(|known| known.identities.version);
+            self.remember(applied.members, looked_up.map_or(stored, |version| version.max(stored)));
+            return Ok(applied.settled);
+        }
+        let tasks = others.iter().zip(&mut self.others).map(|(sub_batch, task)| {
+            let (batch, sub_batch) = (Arc::clone(batch), Arc::clone(sub_batch));
+            task.settle(Job { batch, sub_batch })
+        });
+        let (own_applied, others_applied) =
+            tokio::try_join!(settle(&mut self.first, batch, &own), try_join_all(tasks),)?;
+        let sub_batches = std::iter::once(own).chain(others);
+        let looked_up = batch.identities();
+        let mut version = looked_up.map_or(self.version, |identities| identities.version);
+        let (mut members, mut rest) = (Vec::new(), Vec::new());
+        let mut settled: Vec<(usize, DeliveryOutcome)> = Vec::with_capacity(all.len());
+        for (sub_batch, applied) in
+            sub_batches.zip(std::iter::once(own_applied).chain(others_applied))
+        {
+            match applied {
+                Some(applied) => {
+                    settled.extend(sub_batch.indices.iter().copied().zip(applied.settled));
+                    members.extend(applied.members);
+                }
+                None => rest.extend(sub_batch.indices.iter().copied()),
+            }
+        }
+        if !rest.is_empty() {
+            // As one, in the order of the queue: cut by whichever facts, that holds.
+            rest.sort_unstable();
+            let facts = match looked_up {
+                Some(identities) if !settled.is_empty() => Facts::Pinned(identities),
+                Some(_) | None => Facts::Stored,
+            };
+            let deliveries: Vec<&Delivery> =
+                rest.iter().map(|index| &batch.deliveries[*index]).collect();
+            let applied = self.first.process(&deliveries, facts, &known).await?;
+            settled.extend(rest.into_iter().zip(applied.settled));
+            members.extend(applied.members);
+            if matches!(facts, Facts::Stored) {
+                version = self.first.session.customers_version();
+            }
+        }
+        settled.sort_unstable_by_key(|(index, _)| *index);
+        self.remember(members, version);
+        Ok(settled.into_iter().map(|(_, settled)| settled).collect())
+    }
+
+    /// Notes who came to hold what in a batch, and by which customers it was decided, for those that
+    /// are looked at already.
+    fn remember(&mut self, members: Vec<(Membership, CustomerId)>, version: i64) {
+        self.version = version;
+        self.recent.truncate(look_ahead::AHEAD - 1);
+        self.recent.push_front(members.into_iter().collect());
+    }
+}
+
+impl Executors {
+    /// After a batch is committed: ends the generation if commands were refused by a map that has changed
+    /// since, and notes the markers of moves.
+    pub(crate) async fn conclude(
+        &mut self,
+        batch: &PlannedBatch,
+        settled: &[DeliveryOutcome],
+        routing: &LaneRouting,
+    ) -> Result<(), GenerationError> {
+        let is_in_wrong_lane = |settled: &DeliveryOutcome| matches!(settled, DeliveryOutcome::Rejected(rejection) if rejection.reason == Reason::WrongLane);
+        if settled.iter().any(is_in_wrong_lane) {
+            routing.check_version(&mut self.first.session).await?;
+        }
+        let markers: Vec<Uuid> =
+            batch.deliveries.iter().filter_map(|delivery| delivery.marker).collect();
+        if markers.is_empty() { Ok(()) } else { self.first.note_drained(&markers).await }
+    }
+}
+
+/// A hand at work on a task of its own, so that evaluating takes as many cores as there are hands.
+struct ExecutorTask {
+    jobs: mpsc::Sender<(Job, oneshot::Sender<Outcome>)>,
+    working: AbortOnDropHandle<()>,
+}
+
+/// Nothing: the sub-batch is to be processed when the others are done.
+type Outcome = Result<Option<BatchOutcome>, GenerationError>;
+
+/// A part of a batch to settle.
+struct Job {
+    batch: Arc<PlannedBatch>,
+    sub_batch: Arc<SubBatch>,
+}
+
+impl ExecutorTask {
+    fn start(mut executor: Executor) -> Self {
+        let (jobs, mut given) = mpsc::channel::<(Job, oneshot::Sender<_>)>(1);
+        let working = tokio::spawn(async move {
+            while let Some((Job { batch, sub_batch }, done)) = given.recv().await {
+                let applied = settle(&mut executor, &batch, &sub_batch).await;
+                // Whoever does not wait any longer has given the batch up.
+                if done.send(applied).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { jobs, working: AbortOnDropHandle::new(working) }
+    }
+
+    async fn settle(&mut self, job: Job) -> Outcome {
+        let (done, applied) = oneshot::channel();
+        if self.jobs.send((job, done)).await.is_ok()
+            && let Ok(applied) = applied.await
+        {
+            return applied;
+        }
+        let why = match (&mut self.working).await {
+            Err(ended) => ended.to_string(),
+            Ok(()) => "it ended early".into(),
+        };
+        Err(GenerationError::TaskStopped { task: "executor", why })
+    }
+}
+
+async fn settle(executor: &mut Executor, batch: &PlannedBatch, sub_batch: &SubBatch) -> Outcome {
+    let deliveries: Vec<&Delivery> =
+        sub_batch.indices.iter().map(|index| &batch.deliveries[*index]).collect();
+    // Only what was looked up tells that others are free of it.
+    let Some(preloaded) = &sub_batch.preloaded else { return Ok(None) };
+    executor.process_beside_others(&deliveries, preloaded).await
+}

@@ -1,0 +1,29 @@
+//! What must be so before a lane's generation subscribes: the database keeps what it commits, and
+//! its schema fits.
+//!
+//! It comes first because each channel that closes counts against the broker's delivery limit for
+//! all that it held.
+
+use crate::store::compatibility::{self, Fit};
+use crate::store::error::Error;
+use crate::store::session::{self, Session};
+use crate::worker::lane::error::GenerationError;
+
+/// Fails while the generation must not begin. A schema that is too old is an outage: `migrate` ends
+/// it. A program that is too old, and a database that loses commits, are for a person.
+pub(crate) async fn check(session: &mut Session) -> Result<(), GenerationError> {
+    let timeout = session.timeout();
+    let looking = async {
+        let is_durable = session.is_durable().await?;
+        Ok((is_durable, compatibility::check(session.connection().await?).await?))
+    };
+    let (is_durable, fit) = session::bounded(timeout, looking).await?;
+    if !is_durable {
+        return Err(GenerationError::NotDurable);
+    }
+    match (fit, fit.problem()) {
+        (Fit::Fits { .. }, _) | (_, None) => Ok(()),
+        (Fit::SchemaTooOld { .. }, Some(problem)) => Err(Error::Outage(problem).into()),
+        (Fit::ProgramTooOld { .. }, Some(problem)) => Err(GenerationError::ProgramTooOld(problem)),
+    }
+}

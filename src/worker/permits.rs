@@ -1,0 +1,43 @@
+//! The permit to try commands: many executors share it, or one has it alone.
+//!
+//! A command that failed by itself, or that a process did not survive, runs alone in the process: if
+//! the process dies then, no other command can be to blame, and what fails then is not the doing of
+//! another lane. Permits are granted in the order in which they are asked for, so neither kind waits
+//! for longer than the tries that are under way, each of which has a bound.
+
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use uuid::Uuid;
+
+use crate::failpoint::{self, Protection};
+
+/// The permits of one process.
+pub(crate) struct Permits {
+    /// Tells this process's tries from those of others.
+    pub(crate) process: Uuid,
+    running: RwLock<()>,
+}
+
+/// Ends when it is dropped.
+pub(crate) enum Permit<'a> {
+    Shared { _guard: RwLockReadGuard<'a, ()> },
+    Alone { _guard: RwLockWriteGuard<'a, ()> },
+}
+
+impl Permits {
+    pub(crate) fn of(process: Uuid) -> Self {
+        Self { process, running: RwLock::new(()) }
+    }
+
+    /// To run beside other executors. Cancel-safe.
+    pub(crate) async fn shared(&self) -> Permit<'_> {
+        Permit::Shared { _guard: self.running.read().await }
+    }
+
+    /// To run while no other executor does. Cancel-safe.
+    pub(crate) async fn alone(&self) -> Permit<'_> {
+        if failpoint::is_without(Protection::Alone) {
+            return self.shared().await;
+        }
+        Permit::Alone { _guard: self.running.write().await }
+    }
+}
