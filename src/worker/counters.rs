@@ -1,4 +1,4 @@
-//! What a lane has done and has in hand, for its log lines, its samples and for metrics.
+//! What a lane has done and has in flight, for its log lines, its samples and for metrics.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -166,7 +166,7 @@ impl Counters {
             ),
             ("commands_parked", "Commands parked behind a dead letter", &self.parked),
             ("deliveries_again", "Deliveries that came before", &self.redelivered),
-            ("batches_acked", "Batches that were announced and acked", &self.acked_batches),
+            ("batches_acked", "Batches that were published and acked", &self.acked_batches),
             ("batches_repeated", "Batches that had to be done again", &self.repeated_batches),
             ("results_unroutable", "Results that no queue is bound for", &self.unroutable_results),
             ("results_unavailable", "Results too large for the broker", &self.results_unavailable),

@@ -1,4 +1,4 @@
-//! Joins the modules below: takes commands from lanes, applies them, announces the results.
+//! Joins the modules below: takes commands from lanes, applies them, publishes the results.
 //!
 //! A lane is one ordered log. Its loop is the only place where an order of steps matters for
 //! safety: commit, then confirm, then ack. Everything that can fail in between is repeated from

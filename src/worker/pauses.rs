@@ -1,10 +1,10 @@
 //! Lets lanes stand still for as long as operators wish, or a change of the routing map takes, in every
 //! worker.
 //!
-//! A paused lane is drained as at the worker's end: what was begun is finished, announced and
+//! A paused lane is drained as at the worker's end: what was begun is finished, published and
 //! acked, then its channel closes. So a pause costs no delivery, and the lane goes on where it
 //! stood. Each worker sees a pause for itself, within a second or so of the others; meanwhile the
-//! lane may change hands, as it may at any time.
+//! lane may change executors, as it may at any time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

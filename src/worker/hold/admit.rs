@@ -1,7 +1,7 @@
 //! What a batch has to do with dead letters that hold their customers: who of it waits, and whose
 //! letter is done with.
 //!
-//! Only lanes with `after_dead_letter = "hold-customer"` have a line. They have one hand, so that each
+//! Only lanes with `after_dead_letter = "hold-customer"` have a wait queue. They have one executor, so that each
 //! part of a batch sees what the parts before it have put into it. Another lane asks for the letters
 //! alone that its commands may be replays of: a replay may come through any lane.
 
@@ -102,7 +102,7 @@ pub(crate) struct Holding {
     has_line: bool,
     line: Line,
     letters: HeldLetters,
-    /// Where letters stand in the line.
+    /// Where letters stand in the wait queue.
     letter_places: HashMap<Place, Uuid>,
     /// Where parked commands stand, and the hashes of their bodies.
     parked: HashMap<CommandKey, (Place, Vec<u8>)>,
@@ -286,7 +286,7 @@ impl Holding {
         }
     }
 
-    /// The command's letter stands in the line in its stead, so order is kept even so.
+    /// The command's letter stands in the wait queue in its stead, so order is kept even so.
     fn refuse(&mut self, request: &AdmissionRequest<'_>, customers: Vec<Customer>) -> Rejection {
         let message = &request.delivery.message;
         let position = request.delivery.position(self.epoch);
@@ -352,7 +352,7 @@ pub(crate) async fn hold(
     Ok(())
 }
 
-/// What a batch asks of the line, or of the letters alone.
+/// What a batch asks of the wait queue, or of the letters alone.
 pub(crate) fn question<'a>(
     catalogue: &Catalogue,
     snapshot: &Snapshot,

@@ -2,7 +2,7 @@
 //!
 //! They go the way of every command, in their order, before anything that was delivered later. They
 //! were acked when they were parked, so the confirm of a result takes the ack's place: only then
-//! does its command leave the line. What a crash leaves applied is found in the inbox and announced
+//! does its command leave the wait queue. What a crash leaves applied is found in the inbox and published
 //! again.
 
 use std::collections::HashSet;
@@ -60,8 +60,8 @@ pub(crate) async fn wait_unnoticed(session: &mut Session, lane: &str) -> bool {
 /// `first`, the first time of a generation, it does nothing if no letter was released. It ends early
 /// when the worker stops: what is left keeps its place.
 ///
-/// Each pass takes commands out of the line, or notes that they wait after all: so there is an end
-/// to it, whatever the line holds.
+/// Each pass takes commands out of the wait queue, or notes that they wait after all: so there is an end
+/// to it, whatever the wait queue holds.
 pub(crate) async fn apply(
     lane: &Lane,
     executors: &mut Executors,
@@ -85,14 +85,14 @@ pub(crate) async fn apply(
             break;
         }
         let batch = Arc::new(PlannedBatch::unseen(next));
-        let settled = executors.settle(&batch).await?;
+        let outcomes = executors.process(&batch).await?;
         let is_waiting =
-            settled.iter().map(|settled| matches!(settled, DeliveryOutcome::Parked(_)));
+            outcomes.iter().map(|outcome| matches!(outcome, DeliveryOutcome::Parked(_)));
         let places = batch.deliveries.iter().filter_map(|delivery| delivery.parked).zip(is_waiting);
         let (wait, done): (Vec<_>, Vec<_>) = places.partition(|(_, is_waiting)| *is_waiting);
         let done: Vec<i64> = done.into_iter().map(|(place, _)| place).collect();
         let lane_epoch = executors.first().fence.epoch;
-        announce(lane, &batch.deliveries, (settled, lane_epoch), processed_batches).await;
+        publish(lane, &batch.deliveries, (outcomes, lane_epoch), processed_batches).await;
         if !done.is_empty() {
             applied += done.len();
             waiting.clear();
@@ -173,15 +173,15 @@ async fn next(
 }
 
 /// Returns when the results are confirmed.
-async fn announce(
+async fn publish(
     lane: &Lane,
     deliveries: &[Delivery],
-    (settled, lane_epoch): (Vec<DeliveryOutcome>, i64),
+    (outcomes, lane_epoch): (Vec<DeliveryOutcome>, i64),
     processed_batches: &mpsc::Sender<ProcessedBatch>,
 ) {
     let (confirmed, confirm) = oneshot::channel();
     let processed = ProcessedBatch {
-        outgoing: lane.message_builder.outgoing(deliveries, settled, lane_epoch),
+        outgoing: lane.message_builder.outgoing(deliveries, outcomes, lane_epoch),
         // They arrived long ago: how long they were parked is up to whoever replays the letter.
         arrivals: Vec::new(),
         ack_through: None,
@@ -190,12 +190,12 @@ async fn announce(
     let announcing =
         async { processed_batches.send(processed).await.is_ok() && confirm.await.is_ok() };
     if !lane.counters.health.turn_during(announcing).await {
-        // The announcer has failed, and its own fault is the one to report.
+        // The publisher has failed, and its own fault is the one to report.
         std::future::pending::<()>().await;
     }
 }
 
-/// Takes what was announced out of the line; the released letters too, once nothing is left.
+/// Takes what was published out of the wait queue; the released letters too, once nothing is left.
 async fn leave(
     executor: &mut Executor,
     announced: &[i64],

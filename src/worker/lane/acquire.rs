@@ -1,4 +1,4 @@
-//! Takes a lane: from then on nobody else commits for it, until somebody takes it from us.
+//! Acquires a lane: from then on no other worker commits for it, until one acquires it from us.
 
 use std::time::{Duration, Instant};
 
@@ -18,18 +18,18 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// The least time for the broker's answer whether the channel is still open.
 const CHECK_MIN: Duration = Duration::from_mins(1);
 
-/// Takes the lane for a generation that was delivered something.
+/// Acquires the lane for a generation that was delivered something.
 ///
 /// A worker may have stood still since the delivery, while the broker gave it up, and another
 /// one gave a command up and went on: then it must not apply that command after its successors.
-/// So the broker is asked *after* the lane was delivery. If the channel is still open then, nobody
-/// else was active before, and whoever becomes active later takes the lane from us.
-pub(crate) async fn take(
+/// So the broker is asked *after* the lane was acquired. If the channel is still open then, nobody
+/// else was active before, and whoever becomes active later acquires the lane from us.
+pub(crate) async fn acquire(
     session: &mut Session,
     lane: &str,
     owner: Owner<'_>,
     channel: &Acknowledger,
-    hold: Duration,
+    grace: Duration,
     shutdown: &CancellationToken,
 ) -> Result<Fence, GenerationError> {
     let timeout = session.timeout();
@@ -44,7 +44,7 @@ pub(crate) async fn take(
         session.discard();
         let is_passing =
             matches!(error, Error::Outage(_) | Error::Statement(_) | Error::Conflict(_));
-        if !is_passing || since.elapsed() > hold || shutdown.is_cancelled() {
+        if !is_passing || since.elapsed() > grace || shutdown.is_cancelled() {
             return Err(error.into());
         }
         tracing::warn!(lane, "lane could not be acquired yet; it is retried: {error}");
@@ -54,7 +54,7 @@ pub(crate) async fn take(
         }
     };
     tokio::select! {
-        open = channel.check_open(hold.max(CHECK_MIN)) => open?,
+        open = channel.check_open(grace.max(CHECK_MIN)) => open?,
         () = shutdown.cancelled() => {
             return Err(Error::Outage("the worker is stopping and can't wait for the broker".into()).into());
         }

@@ -1,4 +1,4 @@
-//! The answer to a command: what is stored of it, and what is announced.
+//! The answer to a command: what is stored of it, and what is published.
 
 use crate::broker::topology;
 use crate::domain::evaluate::Outcome;
@@ -8,7 +8,7 @@ use crate::store::command_log::{CommandKey, Stored};
 use crate::wire::result;
 use crate::worker::lane::receive::DecodedCommand;
 
-/// The result of a command, ready to announce.
+/// The result of a command, ready to publish.
 pub(crate) struct Answer {
     pub(crate) event: Message,
     /// The copy for `reply_to`.
@@ -35,7 +35,7 @@ pub(crate) fn stored(org: &Org, decoded: &DecodedCommand, outcome: &Outcome) -> 
     }
 }
 
-/// The event from what is stored, so that it is the same however often it is announced; the
+/// The event from what is stored, so that it is the same however often it is published; the
 /// reply answers the delivery at hand.
 pub(crate) fn answer(
     key: &CommandKey,

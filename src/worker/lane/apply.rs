@@ -92,7 +92,7 @@ impl BatchError {
 /// What came of a batch.
 pub(crate) struct BatchOutcome {
     /// For each delivery, in order.
-    pub(crate) settled: Vec<DeliveryOutcome>,
+    pub(crate) outcomes: Vec<DeliveryOutcome>,
     /// Who came to hold which membership id.
     pub(crate) members: Vec<(Membership, CustomerId)>,
 }
@@ -100,7 +100,7 @@ pub(crate) struct BatchOutcome {
 impl BatchOutcome {
     /// Adds what came next.
     pub(crate) fn add(&mut self, next: Self) {
-        self.settled.extend(next.settled);
+        self.outcomes.extend(next.outcomes);
         self.members.extend(next.members);
     }
 }
@@ -116,7 +116,7 @@ pub(crate) struct Extras<'a> {
     pub(crate) publishers: &'a Publishers,
 }
 
-/// Applies `delivery` by these facts.
+/// Applies `deliveries` by these facts.
 pub(crate) async fn apply(
     session: &mut Session,
     fence: &Fence,
@@ -163,7 +163,7 @@ pub(crate) async fn apply(
         publishers,
         replays: Vec::new(),
     };
-    let settled = evaluation.run(plans, deliveries)?;
+    let outcomes = evaluation.run(plans, deliveries)?;
 
     let Evaluation { records, snapshot, holding, replays, .. } = &evaluation;
     let changes = snapshot.changes();
@@ -182,7 +182,7 @@ pub(crate) async fn apply(
         change.after.linked.then_some(((org_id, program_id, membership_id), customer_id))
     });
     let members = members.collect();
-    Ok(BatchOutcome { settled, members })
+    Ok(BatchOutcome { outcomes, members })
 }
 
 /// What is to be done with a delivery, as far as the catalogue can tell.
@@ -247,7 +247,7 @@ struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    /// Settles each delivery, in order. A panic leaves no trace but the evaluation, which is dropped.
+    /// Processes each delivery, in order. A panic leaves no trace but the evaluation, which is dropped.
     fn run(
         &mut self,
         plans: Vec<Plan<'_>>,

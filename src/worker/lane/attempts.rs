@@ -20,7 +20,7 @@ use crate::worker::lane::retry::RetryState;
 const TAKE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Executor {
-    /// What is known of the failures of the redelivered among `delivery`.
+    /// What is known of the failures of the redelivered among `deliveries`.
     pub(crate) async fn known_attempts(
         &mut self,
         deliveries: &[&Delivery],
@@ -104,7 +104,7 @@ pub(crate) async fn take_back(session: &mut Session, lane: &str, process: Uuid) 
     }
 }
 
-/// What tries of the redelivered among `delivery` are recorded under. Nothing is known of the others.
+/// What tries of the redelivered among `deliveries` are recorded under. Nothing is known of the others.
 pub(crate) fn redelivered(deliveries: &[&Delivery]) -> Vec<Uuid> {
     let redelivered = deliveries.iter().filter(|delivery| delivery.redelivered);
     redelivered.map(|delivery| dead_letter::attempt_id(delivery)).collect()

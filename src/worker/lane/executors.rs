@@ -1,9 +1,9 @@
-//! The hands of a lane: they store the parts of a batch at the same time, each over a connection of
+//! The executors of a lane: they store the parts of a batch at the same time, each over a connection of
 //! its own, all behind one fence.
 //!
 //! Parts are free of each other, so no order is lost. One that does not commit at its first go is
 //! processed when the others are done, as facts may have changed (`worker::facts`). A batch is done
-//! when all of its parts are; what a fault leaves done of one is found in the inbox when the batch comes again. One hand does
+//! when all of its parts are; what a fault leaves done of one is found in the inbox when the batch comes again. One executor does
 //! it all once a failure of one of the commands is on record: part after part, so that the parts
 //! around that command can be small, and it runs alone in the end.
 
@@ -30,7 +30,7 @@ use crate::worker::lane::routing::LaneRouting;
 pub(crate) struct Executors {
     first: Executor,
     others: Vec<ExecutorTask>,
-    /// Who came to hold what in the batches that were settled while the next was looked at; the
+    /// Who came to hold what in the batches that were processed while the next was looked at; the
     /// latest first.
     recent: VecDeque<HashMap<Membership, CustomerId>>,
     /// Of the customers by which the last batch was decided.
@@ -43,13 +43,13 @@ impl Executors {
         Self { first, others, recent: VecDeque::with_capacity(look_ahead::AHEAD), version: 0 }
     }
 
-    /// The hand that does alone what only one may do.
+    /// The executor that does alone what only one may do.
     pub(crate) fn first(&mut self) -> &mut Executor {
         &mut self.first
     }
 
-    /// Settles every delivery of the batch.
-    pub(crate) async fn settle(
+    /// Processes every delivery of the batch.
+    pub(crate) async fn process(
         &mut self,
         batch: &Arc<PlannedBatch>,
     ) -> Result<Vec<DeliveryOutcome>, GenerationError> {
@@ -71,25 +71,25 @@ impl Executors {
             let stored = self.first.session.customers_version();
             let looked_up = own.preloaded.as_ref().map(|known| known.identities.version);
             self.remember(applied.members, looked_up.map_or(stored, |version| version.max(stored)));
-            return Ok(applied.settled);
+            return Ok(applied.outcomes);
         }
         let tasks = others.iter().zip(&mut self.others).map(|(sub_batch, task)| {
             let (batch, sub_batch) = (Arc::clone(batch), Arc::clone(sub_batch));
-            task.settle(Job { batch, sub_batch })
+            task.process(Job { batch, sub_batch })
         });
         let (own_applied, others_applied) =
-            tokio::try_join!(settle(&mut self.first, batch, &own), try_join_all(tasks),)?;
+            tokio::try_join!(process(&mut self.first, batch, &own), try_join_all(tasks),)?;
         let sub_batches = std::iter::once(own).chain(others);
         let looked_up = batch.identities();
         let mut version = looked_up.map_or(self.version, |identities| identities.version);
         let (mut members, mut rest) = (Vec::new(), Vec::new());
-        let mut settled: Vec<(usize, DeliveryOutcome)> = Vec::with_capacity(all.len());
+        let mut outcomes: Vec<(usize, DeliveryOutcome)> = Vec::with_capacity(all.len());
         for (sub_batch, applied) in
             sub_batches.zip(std::iter::once(own_applied).chain(others_applied))
         {
             match applied {
                 Some(applied) => {
-                    settled.extend(sub_batch.indices.iter().copied().zip(applied.settled));
+                    outcomes.extend(sub_batch.indices.iter().copied().zip(applied.outcomes));
                     members.extend(applied.members);
                 }
                 None => rest.extend(sub_batch.indices.iter().copied()),
@@ -99,21 +99,21 @@ impl Executors {
             // As one, in the order of the queue: cut by whichever facts, that holds.
             rest.sort_unstable();
             let facts = match looked_up {
-                Some(identities) if !settled.is_empty() => Facts::Pinned(identities),
+                Some(identities) if !outcomes.is_empty() => Facts::Pinned(identities),
                 Some(_) | None => Facts::Stored,
             };
             let deliveries: Vec<&Delivery> =
                 rest.iter().map(|index| &batch.deliveries[*index]).collect();
             let applied = self.first.process(&deliveries, facts, &known).await?;
-            settled.extend(rest.into_iter().zip(applied.settled));
+            outcomes.extend(rest.into_iter().zip(applied.outcomes));
             members.extend(applied.members);
             if matches!(facts, Facts::Stored) {
                 version = self.first.session.customers_version();
             }
         }
-        settled.sort_unstable_by_key(|(index, _)| *index);
+        outcomes.sort_unstable_by_key(|(index, _)| *index);
         self.remember(members, version);
-        Ok(settled.into_iter().map(|(_, settled)| settled).collect())
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
     /// Notes who came to hold what in a batch, and by which customers it was decided, for those that
@@ -131,11 +131,11 @@ impl Executors {
     pub(crate) async fn conclude(
         &mut self,
         batch: &PlannedBatch,
-        settled: &[DeliveryOutcome],
+        outcomes: &[DeliveryOutcome],
         routing: &LaneRouting,
     ) -> Result<(), GenerationError> {
-        let is_in_wrong_lane = |settled: &DeliveryOutcome| matches!(settled, DeliveryOutcome::Rejected(rejection) if rejection.reason == Reason::WrongLane);
-        if settled.iter().any(is_in_wrong_lane) {
+        let is_in_wrong_lane = |outcome: &DeliveryOutcome| matches!(outcome, DeliveryOutcome::Rejected(rejection) if rejection.reason == Reason::WrongLane);
+        if outcomes.iter().any(is_in_wrong_lane) {
             routing.check_version(&mut self.first.session).await?;
         }
         let markers: Vec<Uuid> =
@@ -144,7 +144,7 @@ impl Executors {
     }
 }
 
-/// A hand at work on a task of its own, so that evaluating takes as many cores as there are hands.
+/// An executor on a task of its own, so that evaluating takes as many cores as there are executors.
 struct ExecutorTask {
     jobs: mpsc::Sender<(Job, oneshot::Sender<Outcome>)>,
     working: AbortOnDropHandle<()>,
@@ -153,7 +153,7 @@ struct ExecutorTask {
 /// Nothing: the sub-batch is to be processed when the others are done.
 type Outcome = Result<Option<BatchOutcome>, GenerationError>;
 
-/// A part of a batch to settle.
+/// A part of a batch to process.
 struct Job {
     batch: Arc<PlannedBatch>,
     sub_batch: Arc<SubBatch>,
@@ -164,7 +164,7 @@ impl ExecutorTask {
         let (jobs, mut given) = mpsc::channel::<(Job, oneshot::Sender<_>)>(1);
         let working = tokio::spawn(async move {
             while let Some((Job { batch, sub_batch }, done)) = given.recv().await {
-                let applied = settle(&mut executor, &batch, &sub_batch).await;
+                let applied = process(&mut executor, &batch, &sub_batch).await;
                 // Whoever does not wait any longer has given the batch up.
                 if done.send(applied).is_err() {
                     return;
@@ -174,7 +174,7 @@ impl ExecutorTask {
         Self { jobs, working: AbortOnDropHandle::new(working) }
     }
 
-    async fn settle(&mut self, job: Job) -> Outcome {
+    async fn process(&mut self, job: Job) -> Outcome {
         let (done, applied) = oneshot::channel();
         if self.jobs.send((job, done)).await.is_ok()
             && let Ok(applied) = applied.await
@@ -189,7 +189,7 @@ impl ExecutorTask {
     }
 }
 
-async fn settle(executor: &mut Executor, batch: &PlannedBatch, sub_batch: &SubBatch) -> Outcome {
+async fn process(executor: &mut Executor, batch: &PlannedBatch, sub_batch: &SubBatch) -> Outcome {
     let deliveries: Vec<&Delivery> =
         sub_batch.indices.iter().map(|index| &batch.deliveries[*index]).collect();
     // Only what was looked up tells that others are free of it.

@@ -28,24 +28,24 @@ use crate::worker::lane::priority::PriorityCheck;
 use crate::worker::lane::receive::{self, Delivery, RawDelivery};
 use crate::worker::lane::routing::LaneRouting;
 
-/// Batches that are looked at ahead of the one that is being settled: one waits, one is looked at.
+/// Batches that are looked at ahead of the one that is being processed: one waits, one is looked at.
 pub(crate) const AHEAD: usize = 2;
 
 /// A part is worth a transaction of its own from this share of a full batch on: a smaller one gets
 /// no faster by it, and each commit waits for the disk.
 const SUB_BATCHES_OF_A_FULL_BATCH: usize = 8;
 
-/// In how many parts a batch of so many deliveries is settled, at most.
+/// In how many parts a batch of so many deliveries is processed, at most.
 pub(crate) fn sub_batches_max(config: &Config, deliveries: usize) -> usize {
     let worth_a_sub_batch = (config.batch_size / SUB_BATCHES_OF_A_FULL_BATCH).max(1);
     deliveries.div_ceil(worth_a_sub_batch).min(config.connections_per_lane)
 }
 
-/// A batch before it is settled.
+/// A batch before it is processed.
 pub(crate) struct PlannedBatch {
     /// In the order of the queue.
     pub(crate) deliveries: Vec<Delivery>,
-    /// Nothing, if nobody looked or the database did not tell: the batch is settled in one piece.
+    /// Nothing, if nobody looked or the database did not tell: the batch is processed in one piece.
     known: Option<BatchFacts>,
 }
 
@@ -77,7 +77,7 @@ impl PlannedBatch {
 
     /// The batch in at most `most` parts; in one if what was looked up is older than `version` of the
     /// customers. `recent` tells who came to hold which membership id in the batches that were
-    /// settled meanwhile.
+    /// processed meanwhile.
     pub(crate) fn sub_batches(
         &self,
         version: i64,
@@ -118,12 +118,12 @@ pub(crate) struct LookAhead {
     pub(crate) session: Session,
     pub(crate) routing: Arc<LaneRouting>,
     pub(crate) priority: PriorityCheck,
-    /// Told when a batch would be settled at once.
+    /// Told when a batch would be processed at once.
     pub(crate) wanted: Arc<Notify>,
 }
 
 impl LookAhead {
-    /// Scouts until nothing more is delivery, or nobody wants to know.
+    /// Looks ahead until nothing more is delivered, or nobody wants to know.
     pub(crate) async fn run(
         mut self,
         mut delivered: mpsc::Receiver<RawDelivery>,
@@ -141,8 +141,8 @@ impl LookAhead {
         }
     }
 
-    /// The next batch: what has come until it is wanted, up to the bounds; empty when the intake is
-    /// gone. While the last one is being settled, a batch that is not full can as well grow: it
+    /// The next batch: what has come until it is wanted, up to the bounds; empty when the receiver is
+    /// gone. While the last one is being processed, a batch that is not full can as well grow: it
     /// would only wait, and others would come after it.
     async fn gather(&self, delivered: &mut mpsc::Receiver<RawDelivery>) -> Vec<Delivery> {
         let publishers = &self.config.publishers;
@@ -174,7 +174,7 @@ impl LookAhead {
         batch
     }
 
-    /// An outage is for whoever settles the batch to wait out.
+    /// An outage is for whoever processes the batch to wait out.
     async fn look(&mut self, batch: &[Delivery]) -> Option<BatchFacts> {
         failpoint::reach(Point::LookAhead);
         match session::bounded(self.session.timeout(), self.ask(batch)).await {

@@ -2,7 +2,9 @@
 //!
 //! Deliberately absent: any state that outlives a generation and that work would depend on.
 
+pub(crate) mod batches;
 pub(crate) mod context;
+pub(crate) mod generation;
 pub(crate) mod run;
 
 pub(crate) mod connect;

@@ -1,4 +1,4 @@
-//! What a settled batch has to say: results, copies for requesters, dead letters and their events.
+//! What a processed batch has to say: results, copies for requesters, dead letters and their events.
 
 use std::sync::Arc;
 
@@ -26,22 +26,22 @@ pub(crate) struct MessageBuilder {
 }
 
 impl MessageBuilder {
-    /// What is to be said of the batch, which was settled under this epoch of the lane, in the queue's
+    /// What is to be said of the batch, which was processed under this epoch of the lane, in the queue's
     /// order; counts it.
     pub(crate) fn outgoing(
         &self,
         batch: &[Delivery],
-        settled: Vec<DeliveryOutcome>,
+        outcomes: Vec<DeliveryOutcome>,
         lane_epoch: i64,
     ) -> Vec<OutgoingMessage> {
         let Counters { redelivered, rejected, parked, .. } = &*self.counters;
         let came_again =
             batch.iter().filter(|delivery| delivery.redelivered && delivery.parked.is_none());
         Counters::add(redelivered, came_again.count());
-        let mut outgoing = Vec::with_capacity(settled.len());
+        let mut outgoing = Vec::with_capacity(outcomes.len());
         let mut died_at = self.clock.now();
-        for (delivery, settled) in batch.iter().zip(settled) {
-            let (rejection, attempts) = match settled {
+        for (delivery, outcome) in batch.iter().zip(outcomes) {
+            let (rejection, attempts) = match outcome {
                 DeliveryOutcome::Answered(answer) => {
                     self.answer(*answer, &mut outgoing);
                     continue;

@@ -66,7 +66,7 @@ impl Executor {
         };
         let deaths: Vec<u32> = deliveries.iter().map(deaths).collect();
         let mut done =
-            BatchOutcome { settled: Vec::with_capacity(deliveries.len()), members: Vec::new() };
+            BatchOutcome { outcomes: Vec::with_capacity(deliveries.len()), members: Vec::new() };
         let mut pending = split(&deaths, self.config.batch_size);
         while let Some(part) = pending.pop() {
             let is_suspect = part.len() == 1 && deaths[part.start] > 0;
@@ -212,7 +212,7 @@ impl Executor {
         let why = known.last_error.unwrap_or_else(|| "the worker died while it ran alone".into());
         // Not how many they were: after a crash the same words are said again.
         let given_up = self.give_up(delivery, limit, &why).await?;
-        Ok(BatchOutcome { settled: vec![given_up], members: Vec::new() })
+        Ok(BatchOutcome { outcomes: vec![given_up], members: Vec::new() })
     }
 
     /// Where letters hold their customers, this one does before anything later is tried.

@@ -1,7 +1,7 @@
-//! Announces what was settled: publishes, waits for the confirms, then acks.
+//! Publishes what was processed: publishes, waits for the confirms, then acks.
 //!
 //! The inbox row is the outbox. A crash anywhere here leaves the deliveries unacked; they come
-//! again, are found in the inbox, and are announced again with the same bytes. So nothing is
+//! again, are found in the inbox, and are published again with the same bytes. So nothing is
 //! acked before the broker has confirmed everything that the batch has to say. What the broker does
 //! not take is published again, within a bound; then the generation ends (see `publishing`).
 
@@ -42,7 +42,7 @@ pub(crate) struct ProcessedBatch {
     pub(crate) outgoing: Vec<OutgoingMessage>,
     /// When the deliveries arrived that it answers.
     pub(crate) arrivals: Vec<Instant>,
-    /// The delivery tag up to which everything is settled; nothing, if it was acked before.
+    /// The delivery tag up to which everything is processed; nothing, if it was acked before.
     pub(crate) ack_through: Option<u64>,
     /// Who waits for the confirms.
     pub(crate) confirmed: Option<oneshot::Sender<()>>,
@@ -63,7 +63,7 @@ pub(crate) struct ResultPublisher {
     pub(crate) too_large_bytes: Option<usize>,
 }
 
-/// The messages of an announcement that are not done yet.
+/// The messages of an batch that are not done yet.
 struct Batch {
     messages: Vec<Message>,
     needs: Vec<Need>,
@@ -95,7 +95,7 @@ impl Drop for ResultPublisher {
 }
 
 impl ResultPublisher {
-    /// Announces until the sender is gone. An error ends the generation.
+    /// Publishes until the sender is gone. An error ends the generation.
     pub(crate) async fn run(
         mut self,
         mut processed_batches: mpsc::Receiver<ProcessedBatch>,
@@ -105,18 +105,18 @@ impl ResultPublisher {
             tokio::select! {
                 biased;
                 Some(confirmed) = in_flight.confirming.next() => {
-                    self.settle(&mut in_flight, confirmed).await?;
+                    self.complete(&mut in_flight, confirmed).await?;
                 }
                 processed = processed_batches.recv(), if in_flight.has_room() => {
                     let Some(processed) = processed else { break };
-                    self.announce(&mut in_flight, processed).await?;
+                    self.publish_batch(&mut in_flight, processed).await?;
                 }
             }
         }
-        self.settle_all(&mut in_flight).await
+        self.complete_all(&mut in_flight).await
     }
 
-    async fn announce(
+    async fn publish_batch(
         &mut self,
         in_flight: &mut InFlight,
         processed: ProcessedBatch,
@@ -140,7 +140,7 @@ impl ResultPublisher {
         // Nothing else is on its way with a dead letter, so that the sign that it found no queue
         // can't be taken for another batch's.
         if alone {
-            self.settle_all(in_flight).await?;
+            self.complete_all(in_flight).await?;
         }
         if in_flight.batches.is_empty() {
             self.counters.waits_for_confirms(Some(Instant::now()));
@@ -154,18 +154,18 @@ impl ResultPublisher {
         for reply in replies {
             self.replies.send(reply.message).await;
         }
-        if alone { self.settle_all(in_flight).await } else { Ok(()) }
+        if alone { self.complete_all(in_flight).await } else { Ok(()) }
     }
 
-    async fn settle_all(&mut self, in_flight: &mut InFlight) -> Result<(), GenerationError> {
+    async fn complete_all(&mut self, in_flight: &mut InFlight) -> Result<(), GenerationError> {
         while let Some(confirmed) = in_flight.confirming.next().await {
-            self.settle(in_flight, confirmed).await?;
+            self.complete(in_flight, confirmed).await?;
         }
         Ok(())
     }
 
     /// Acks the oldest batch, if that was all that it took.
-    async fn settle(
+    async fn complete(
         &mut self,
         in_flight: &mut InFlight,
         confirmed: Result<Confirmed, Error>,
@@ -203,7 +203,7 @@ impl ResultPublisher {
         Ok(())
     }
 
-    /// Sends a batch again until the broker has delivery it, within the bound. Where a message closes the
+    /// Sends a batch again until the broker has taken it, within the bound. Where a message closes the
     /// channel each is sent alone, so that it is known which of them does.
     async fn republish(
         &mut self,
@@ -256,7 +256,7 @@ impl ResultPublisher {
         Ok(())
     }
 
-    /// Sends one after the other until one is not delivery, and keeps this one and those behind it.
+    /// Sends one after the other until one is not taken, and keeps this one and those behind it.
     async fn publish_each(&mut self, batch: &mut Batch) -> Result<(), Error> {
         let (mut sent, mut receipts) = (0, Vec::with_capacity(batch.messages.len()));
         let mut ended = Ok(());

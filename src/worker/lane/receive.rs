@@ -94,7 +94,7 @@ impl Delivery {
 }
 
 /// Takes deliveries until `stop`, and gives the consumer back: its channel must stay open until
-/// everything delivery is acked.
+/// everything received is acked.
 pub(crate) async fn run(
     mut consumer: Consumer,
     counters: Arc<Counters>,

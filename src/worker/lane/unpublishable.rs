@@ -3,7 +3,7 @@
 //! A lane that went on for ever would hold its deliveries until the broker takes them away. One that only
 //! started over would cost each of them a delivery for every try, of those that the broker allows. So the
 //! lane gives the queue back once, keeps the first message that the broker did not take, and does not
-//! subscribe before the broker takes this one. It is announced twice then, with the same id and bytes,
+//! subscribe before the broker takes this one. It is published twice then, with the same id and bytes,
 //! like any result after a crash. Nothing is acked meanwhile.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,7 +52,7 @@ impl UnpublishedMessage {
                 "it was refused by the broker again (is a queue full?) or found no queue"
                     .to_owned(),
             ),
-            // The announcer makes something smaller of it.
+            // The publisher makes something smaller of it.
             Ok(Alone::Unacceptable(_)) => None,
             Err(error) => Some(error.to_string()),
         };
