@@ -34,9 +34,9 @@ pub(super) async fn list(
     who: Identity,
     Query(asked): Query<Asked>,
 ) -> Result<Html<String>, Failure> {
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let actions = audit::recent(&mut connection, asked.after, PAGE).await?;
-    connection.give_back();
+    connection.release();
     let is_full = i64::try_from(actions.len()).is_ok_and(|count| count == PAGE);
     page(&Page {
         layout: Layout::of(&app, who, Section::Audit),

@@ -102,9 +102,9 @@ fn selection(filter: Option<&Filter>) -> Vec<(String, String)> {
 }
 
 pub(super) async fn list(Held(app): Held<Shared>, who: Identity) -> Result<Html<String>, Failure> {
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let operations = bulk_jobs::list(&mut connection, LIST).await?;
-    connection.give_back();
+    connection.release();
     page(&Listed { layout: Layout::of(&app, who, Section::Operations), operations })
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn show(
     who: Identity,
     Path(id): Path<Uuid>,
 ) -> Result<Html<String>, Failure> {
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let found = bulk_jobs::find(&mut connection, id).await?;
     let outcomes = match &found {
         Some(operation) if operation.kind() == Some(Kind::Replay) => {
@@ -121,7 +121,7 @@ pub(super) async fn show(
         }
         _ => Vec::new(),
     };
-    connection.give_back();
+    connection.release();
     let operation =
         found.ok_or_else(|| Failure::NotFound(format!("There is no operation {id}.")))?;
     let layout = Layout::of(&app, who, Section::Operations);
@@ -142,10 +142,10 @@ pub(super) async fn cancel(
     Path(id): Path<Uuid>,
 ) -> Result<Redirect, Failure> {
     who.must_be(Role::Operator)?;
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let cancelled = endings::cancel(&mut connection, id, SILENT_S).await?;
     claims::release_of_ended(&mut connection).await?;
-    connection.give_back();
+    connection.release();
     if cancelled == Cancellation::NotRunning {
         return Err(Failure::Conflict("It has ended already.".to_owned()));
     }

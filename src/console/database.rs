@@ -25,7 +25,7 @@ pub(super) struct Database {
 
 /// A connection on loan. It is closed unless it is given back: whoever fails does not know what
 /// state it is in.
-pub(super) struct Lent<'a> {
+pub(super) struct PooledConnection<'a> {
     connection: Connection,
     database: &'a Database,
     _turn: SemaphorePermit<'a>,
@@ -42,20 +42,20 @@ impl Database {
     }
 
     /// A connection that answers.
-    pub(super) async fn lend(&self) -> Result<Lent<'_>, Failure> {
+    pub(super) async fn acquire(&self) -> Result<PooledConnection<'_>, Failure> {
         let busy = || Failure::Away("The console is busy: try again.".to_owned());
         let turn = tokio::time::timeout(TURN, self.turns.acquire()).await;
         let turn = turn.map_err(|_elapsed| busy())?.map_err(|_closed| busy())?;
         while let Some(mut idle) = self.take() {
-            if connection::is_good(&mut idle).await {
-                return Ok(Lent { connection: idle, database: self, _turn: turn });
+            if connection::is_writable(&mut idle).await {
+                return Ok(PooledConnection { connection: idle, database: self, _turn: turn });
             }
         }
         let Some(url) = &self.url else {
             return Err(Failure::Away("database_url is not set.".to_owned()));
         };
         let connection = connection::connect_to_search(url, &self.name).await?;
-        Ok(Lent { connection, database: self, _turn: turn })
+        Ok(PooledConnection { connection, database: self, _turn: turn })
     }
 
     fn take(&self) -> Option<Connection> {
@@ -63,14 +63,14 @@ impl Database {
     }
 }
 
-impl Lent<'_> {
+impl PooledConnection<'_> {
     /// For the next request.
-    pub(super) fn give_back(self) {
+    pub(super) fn release(self) {
         self.database.idle.lock().unwrap_or_else(PoisonError::into_inner).push(self.connection);
     }
 }
 
-impl Deref for Lent<'_> {
+impl Deref for PooledConnection<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
@@ -78,7 +78,7 @@ impl Deref for Lent<'_> {
     }
 }
 
-impl DerefMut for Lent<'_> {
+impl DerefMut for PooledConnection<'_> {
     fn deref_mut(&mut self) -> &mut Connection {
         &mut self.connection
     }

@@ -84,11 +84,11 @@ pub(super) async fn list(
     let latest = app.status.latest();
     let values: Vec<f64> = latest.throughput.iter().copied().collect();
     // A pause shows at once, not with the next look.
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let pauses = lane_pauses::paused(&mut connection).await?;
     let hours = lane_metrics::last_hour(&mut connection).await?;
     let shared_ids = worker_processes::shared_ids(&mut connection).await?;
-    connection.give_back();
+    connection.release();
     let plot = chart::line(&values, POINTS);
     let rows = latest.lanes.iter().map(|lane| row(lane, &pauses, &hours, &layout)).collect();
     page(&Page {
@@ -160,7 +160,7 @@ impl Hour {
 
 /// A lane, and why it is to stand still.
 #[derive(Deserialize)]
-pub(super) struct Wish {
+pub(super) struct PauseForm {
     lane: String,
     #[serde(default)]
     reason: String,
@@ -169,7 +169,7 @@ pub(super) struct Wish {
 pub(super) async fn pause(
     State(app): State<Shared>,
     who: Identity,
-    Form(wish): Form<Wish>,
+    Form(wish): Form<PauseForm>,
 ) -> Result<Redirect, Failure> {
     who.must_be(Role::Admin)?;
     let actor = who.actor(&wish.reason);
@@ -181,9 +181,9 @@ pub(super) async fn pause(
     if !app.status.latest().lanes.iter().any(|lane| lane.name == wish.lane) {
         return Err(Failure::NotFound(format!("There is no lane {}.", wish.lane)));
     }
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let paused = lane_pauses::pause(&mut connection, &wish.lane, &actor).await?;
-    connection.give_back();
+    connection.release();
     if !paused {
         return Err(Failure::Conflict(format!("Lane {} is paused already.", wish.lane)));
     }
@@ -194,12 +194,12 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(app): State<Shared>,
     who: Identity,
-    Form(wish): Form<Wish>,
+    Form(wish): Form<PauseForm>,
 ) -> Result<Redirect, Failure> {
     who.must_be(Role::Admin)?;
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let resumed = lane_pauses::resume(&mut connection, &wish.lane, &who.name).await?;
-    connection.give_back();
+    connection.release();
     if !resumed {
         return Err(Failure::Conflict(format!("Lane {} is not paused.", wish.lane)));
     }

@@ -40,7 +40,7 @@ pub(super) async fn form(
 }
 
 #[derive(Deserialize)]
-pub(super) struct Given {
+pub(super) struct LoginForm {
     token: String,
     #[serde(default)]
     back: String,
@@ -49,7 +49,7 @@ pub(super) struct Given {
 pub(super) async fn login(
     State(app): State<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    Form(given): Form<Given>,
+    Form(given): Form<LoginForm>,
 ) -> Result<Response, Failure> {
     let address = peer.ip().to_canonical();
     let now = Instant::now();

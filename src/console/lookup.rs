@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::config::console::Role;
 use crate::console::app::{App, Shared};
 use crate::console::auth::Identity;
-use crate::console::database::Lent;
+use crate::console::database::PooledConnection;
 use crate::console::error::{Failure, page};
 use crate::console::json::{self, Document, Masking};
 use crate::console::layout::{Layout, Section};
@@ -63,7 +63,7 @@ async fn shown(app: &App, who: Identity, asked: Asked) -> Result<Html<String>, F
         problem: None,
     };
     if !shown.org.is_empty() && !shown.id.is_empty() {
-        let mut connection = app.database.lend().await?;
+        let mut connection = app.database.acquire().await?;
         match org(&mut connection, &shown.org).await? {
             None => shown.problem = Some(format!("There is no org {}.", shown.org)),
             Some(org) => match lookup::command(&mut connection, org.id, &shown.id).await? {
@@ -80,7 +80,7 @@ async fn shown(app: &App, who: Identity, asked: Asked) -> Result<Html<String>, F
                 }
             },
         }
-        connection.give_back();
+        connection.release();
     }
     page(&shown)
 }
@@ -95,7 +95,7 @@ pub(super) async fn command(
 
 /// Which customer.
 #[derive(Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct LookupForm {
     org: String,
     kind: String,
     identifier: String,
@@ -104,7 +104,7 @@ pub(super) struct Wanted {
 pub(super) async fn customer(
     State(app): State<Shared>,
     who: Identity,
-    Form(wanted): Form<Wanted>,
+    Form(wanted): Form<LookupForm>,
 ) -> Result<Html<String>, Failure> {
     // Whoever knows an identifier may learn how that customer stands; the other identifiers stay
     // masked for those who may not see them.
@@ -117,7 +117,7 @@ pub(super) async fn customer(
         customer: None,
         problem: None,
     };
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     match (parse(&wanted), org(&mut connection, &shown.org).await?) {
         (None, _) => shown.problem = Some("That can't be such an identifier.".to_owned()),
         (_, None) => shown.problem = Some(format!("There is no org {}.", shown.org)),
@@ -133,11 +133,11 @@ pub(super) async fn customer(
             }
         }
     }
-    connection.give_back();
+    connection.release();
     page(&shown)
 }
 
-fn parse(wanted: &Wanted) -> Option<Lookup> {
+fn parse(wanted: &LookupForm) -> Option<Lookup> {
     let text = wanted.identifier.trim();
     let nobody = Lookup::default();
     match wanted.kind.as_str() {
@@ -151,7 +151,7 @@ fn parse(wanted: &Wanted) -> Option<Lookup> {
     }
 }
 
-async fn org(connection: &mut Lent<'_>, code: &str) -> Result<Option<Org>, Failure> {
+async fn org(connection: &mut PooledConnection<'_>, code: &str) -> Result<Option<Org>, Failure> {
     // Postgres takes no NUL, and no org has one.
     if code.contains('\0') {
         return Ok(None);
@@ -160,7 +160,7 @@ async fn org(connection: &mut Lent<'_>, code: &str) -> Result<Option<Org>, Failu
 }
 
 async fn standing(
-    connection: &mut Lent<'_>,
+    connection: &mut PooledConnection<'_>,
     org: &Org,
     customer: Customer,
 ) -> Result<Standing, Failure> {

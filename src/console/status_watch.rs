@@ -157,7 +157,7 @@ impl StatusWatch {
         let config = &self.app.config;
         let asking = async {
             if let Some(connection) = &mut self.database
-                && !connection::is_good(connection).await
+                && !connection::is_writable(connection).await
             {
                 self.database = None;
             }

@@ -16,7 +16,7 @@ use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
 
 /// A command to be grouped, and the id under which it must not stand in two groups.
-pub struct Member<'a> {
+pub struct BatchCommand<'a> {
     /// The tenant.
     pub org: &'a Org,
     /// What is asked.
@@ -36,8 +36,8 @@ pub struct SubBatch {
     pub memberships: Vec<Membership>,
 }
 
-/// What the parts of a batch were told apart by. Facts that are loaded later may contradict it: then two
-/// parts touch each other after all.
+/// What the sub-batches of a batch were told apart by. Facts that are loaded later may contradict it: then two
+/// sub-batches touch each other after all.
 #[derive(Debug, Default)]
 pub struct Boundary {
     customers: HashMap<(OrgId, CustomerId), usize>,
@@ -45,22 +45,25 @@ pub struct Boundary {
 }
 
 impl Boundary {
-    /// The boundary between parts, each of which is named by its index.
+    /// The boundary between sub-batches, each of which is named by its index.
     #[must_use]
-    pub fn between(parts: &[SubBatch]) -> Self {
+    pub fn between(sub_batches: &[SubBatch]) -> Self {
         let mut boundary = Self::default();
-        for (index, part) in parts.iter().enumerate() {
-            boundary.customers.extend(part.customers.iter().map(|customer| (*customer, index)));
-            boundary.memberships.extend(part.memberships.iter().map(|id| (id.clone(), index)));
+        for (index, sub_batch) in sub_batches.iter().enumerate() {
+            boundary
+                .customers
+                .extend(sub_batch.customers.iter().map(|customer| (*customer, index)));
+            boundary.memberships.extend(sub_batch.memberships.iter().map(|id| (id.clone(), index)));
         }
         boundary
     }
 
-    /// A membership id that connects part `index` to another one, by what was loaded for it: a customer
+    /// A membership id that connects sub-batch `index` to another one, by what was loaded for it: a customer
     /// of the one holds what the other one names.
     #[must_use]
     pub fn crossing(&self, index: usize, loaded: &Snapshot) -> Option<String> {
-        let is_of_another = |part: Option<&usize>| part.is_some_and(|part| *part != index);
+        let is_of_another =
+            |sub_batch: Option<&usize>| sub_batch.is_some_and(|sub_batch| *sub_batch != index);
         let mut members = loaded.members();
         let (_, _, membership_id, _) =
             members.find(|(org_id, program_id, membership_id, holder)| {
@@ -75,13 +78,13 @@ impl Boundary {
     }
 }
 
-/// Cuts a batch into at most `most` parts of about the same size. Places without a member are
+/// Cuts a batch into at most `most` sub-batches of about the same size. Places without a member are
 /// free of everything.
 ///
 /// `known` has the customers; `members` tells who holds or may hold a membership id.
 #[must_use]
-pub fn parts(
-    batch: &[Option<Member<'_>>],
+pub fn sub_batches(
+    batch: &[Option<BatchCommand<'_>>],
     known: &Snapshot,
     members: &dyn Fn(&Membership) -> Vec<CustomerId>,
     most: usize,
@@ -91,7 +94,7 @@ pub fn parts(
     let mut memberships: Vec<Vec<Membership>> = Vec::with_capacity(batch.len());
     for (place, member) in batch.iter().enumerate() {
         let (mut meant, mut named) = (Vec::new(), Vec::new());
-        if let Some(Member { org, command, id }) = member {
+        if let Some(BatchCommand { org, command, id }) = member {
             groups.claim(place, Claim::Command(org.id, (*id).to_owned()));
             meant = resolve::meant(org, known, command);
             for customer in &meant {
@@ -108,22 +111,24 @@ pub fn parts(
         customers.push(meant);
         memberships.push(named);
     }
-    let mut parts: Vec<SubBatch> = (0..most.max(1)).map(|_| SubBatch::default()).collect();
+    let mut sub_batches: Vec<SubBatch> = (0..most.max(1)).map(|_| SubBatch::default()).collect();
     for group in groups.in_order() {
-        if let Some(least) = parts.iter_mut().min_by_key(|part| part.places.len()) {
+        if let Some(least) = sub_batches.iter_mut().min_by_key(|sub_batch| sub_batch.places.len()) {
             least.places.extend(group);
         }
     }
-    for part in &mut parts {
-        part.places.sort_unstable();
-        part.customers = part.places.iter().flat_map(|place| customers[*place].clone()).collect();
-        part.customers.sort_unstable();
-        part.customers.dedup();
-        let named = part.places.iter().flat_map(|place| std::mem::take(&mut memberships[*place]));
-        part.memberships = named.collect();
+    for sub_batch in &mut sub_batches {
+        sub_batch.places.sort_unstable();
+        sub_batch.customers =
+            sub_batch.places.iter().flat_map(|place| customers[*place].clone()).collect();
+        sub_batch.customers.sort_unstable();
+        sub_batch.customers.dedup();
+        let named =
+            sub_batch.places.iter().flat_map(|place| std::mem::take(&mut memberships[*place]));
+        sub_batch.memberships = named.collect();
     }
-    parts.retain(|part| !part.places.is_empty());
-    parts
+    sub_batches.retain(|sub_batch| !sub_batch.places.is_empty());
+    sub_batches
 }
 
 /// What only one group may have.
@@ -178,7 +183,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
-    use super::{Member, parts};
+    use super::{BatchCommand, sub_batches};
     use crate::domain::command::{Command, Entry, Identifiers, LinkItem, Reference};
     use crate::domain::identity::{Customer, CustomerId, CustomerState};
     use crate::domain::program::{Org, OrgId, Program, ProgramId, ProgramKind};
@@ -239,21 +244,21 @@ mod tests {
                 held.into_iter().map(|(m, customer)| (format!("m{m}"), customer)).collect();
             let commands: Vec<Command> = links.iter().copied().map(link).collect();
             let ids: Vec<String> = (0..links.len()).map(|n| n.to_string()).collect();
-            let batch: Vec<Option<Member<'_>>> = commands
+            let batch: Vec<Option<BatchCommand<'_>>> = commands
                 .iter()
                 .zip(&ids)
-                .map(|(command, id)| Some(Member { org: &org, command, id }))
+                .map(|(command, id)| Some(BatchCommand { org: &org, command, id }))
                 .collect();
             let members = |membership: &super::Membership| {
                 held.get(&membership.2).map(|id| CustomerId(*id)).into_iter().collect()
             };
-            let parts = parts(&batch, &known, &members, most);
+            let sub_batches = sub_batches(&batch, &known, &members, most);
 
-            prop_assert!(parts.len() <= most);
-            let mut all: Vec<usize> = parts.iter().flat_map(|part| part.places.clone()).collect();
+            prop_assert!(sub_batches.len() <= most);
+            let mut all: Vec<usize> = sub_batches.iter().flat_map(|sub_batch| sub_batch.places.clone()).collect();
             all.sort_unstable();
             prop_assert_eq!(all, (0..links.len()).collect::<Vec<_>>());
-            let part_of = |place| parts.iter().position(|part| part.places.contains(&place));
+            let part_of = |place| sub_batches.iter().position(|sub_batch| sub_batch.places.contains(&place));
             for (one, (customer, _, membership)) in links.iter().enumerate() {
                 for (other, (another, _, its)) in links.iter().enumerate() {
                     let holder = held.get(&format!("m{its}"));
@@ -262,10 +267,10 @@ mod tests {
                     }
                 }
             }
-            for part in &parts {
-                prop_assert!(part.places.is_sorted());
-                for place in &part.places {
-                    prop_assert!(part.customers.contains(&(ORG, CustomerId(links[*place].0))));
+            for sub_batch in &sub_batches {
+                prop_assert!(sub_batch.places.is_sorted());
+                for place in &sub_batch.places {
+                    prop_assert!(sub_batch.customers.contains(&(ORG, CustomerId(links[*place].0))));
                 }
             }
         }

@@ -1,16 +1,16 @@
 //! Who waits for whom behind a dead letter, in lanes that hold a customer's later commands.
 //!
-//! Letters and parked commands stand in one line, each at a place of its own. A command may go if
-//! no customer that it stands for stands at an earlier place. One that may not stands in the line
+//! Letters and parked commands stand in one wait queue, each at a position of its own. A command may go if
+//! no customer that it stands for stands at an earlier position. One that may not stands in the wait queue
 //! itself, for all of its customers: so a command that shares a customer with it waits behind it.
-//! A replay has the place of its letter, ahead of all that waits for it.
+//! A replay has the position of its letter, ahead of all that waits for it.
 //!
-//! An entry stands for the customers that it meant when it was put into the line, and for those
+//! An entry stands for the customers that it meant when it was put into the wait queue, and for those
 //! that it has turned out to mean since: an import may move an identifier meanwhile. These are
 //! stored, and all decisions go by what is stored. [`free`] says which parked commands are due; a
-//! due command is resolved anew, and [`Line::admit`] adds what is new to its entry before it decides.
+//! due command is resolved anew, and [`WaitQueue::admit`] adds what is new to its entry before it decides.
 //! So a command that is due and may not go has a larger entry afterwards, is due no more, and no
-//! pass over the line is made twice for nothing.
+//! pass over the wait queue is made twice for nothing.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,28 +20,28 @@ use crate::domain::program::OrgId;
 /// A customer of a tenant.
 pub type Customer = (OrgId, CustomerId);
 
-/// Where a command stands.
+/// The position of a command in the wait queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Place {
-    /// In the line, by the number that it has in the database.
-    InLine(i64),
-    /// Just delivered, by its place in the batch: behind the whole line.
+pub enum Position {
+    /// In the wait queue, by the number that it has in the database.
+    Queued(i64),
+    /// Just delivered, by its index in the batch: behind the whole wait queue.
     Delivered(usize),
 }
 
-/// The line, as far as the customers at hand are concerned.
+/// The wait queue, as far as the customers at hand are concerned.
 #[derive(Clone, Debug, Default)]
-pub struct Line {
-    standing: HashMap<Customer, BTreeSet<Place>>,
-    customers: HashMap<Place, BTreeSet<Customer>>,
+pub struct WaitQueue {
+    entries: HashMap<Customer, BTreeSet<Position>>,
+    customers: HashMap<Position, BTreeSet<Customer>>,
 }
 
 /// Whether a command may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It is out of the line, and nothing waits for it.
+    /// It is out of the wait queue, and nothing waits for it.
     Granted,
-    /// It stands in the line.
+    /// It stands in the wait queue.
     Waits {
         /// All customers that it stands for.
         customers: Vec<Customer>,
@@ -50,41 +50,41 @@ pub enum Admission {
     },
 }
 
-impl Line {
+impl WaitQueue {
     /// Adds an entry, or customers to one.
-    pub fn stand(&mut self, place: Place, customers: &[Customer]) {
+    pub fn enqueue(&mut self, position: Position, customers: &[Customer]) {
         for customer in customers {
-            self.standing.entry(*customer).or_default().insert(place);
+            self.entries.entry(*customer).or_default().insert(position);
         }
-        self.customers.entry(place).or_default().extend(customers);
+        self.customers.entry(position).or_default().extend(customers);
     }
 
     /// Takes an entry out: nothing waits for it any longer.
-    fn leave(&mut self, place: Place) {
-        for customer in self.customers.remove(&place).unwrap_or_default() {
-            if let Some(places) = self.standing.get_mut(&customer) {
-                places.remove(&place);
+    fn remove(&mut self, position: Position) {
+        for customer in self.customers.remove(&position).unwrap_or_default() {
+            if let Some(positions) = self.entries.get_mut(&customer) {
+                positions.remove(&position);
             }
         }
     }
 
-    /// Whether no customer of the entry stands at an earlier place.
-    fn is_due(&self, place: Place) -> bool {
-        let first = |customer| self.standing.get(customer).and_then(BTreeSet::first);
-        let customers = self.customers.get(&place).into_iter().flatten();
-        customers.filter_map(first).all(|first| *first >= place)
+    /// Whether no customer of the entry stands at an earlier position.
+    fn is_due(&self, position: Position) -> bool {
+        let first = |customer| self.entries.get(customer).and_then(BTreeSet::first);
+        let customers = self.customers.get(&position).into_iter().flatten();
+        customers.filter_map(first).all(|first| *first >= position)
     }
 
-    /// The places that the command at this place waits for: those ahead of it of its own customers, and
+    /// The positions that the command at this position waits for: those ahead of it of its own customers, and
     /// those that these wait for.
     #[must_use]
-    pub fn ahead_of(&self, place: Place) -> BTreeSet<Place> {
+    pub fn ahead_of(&self, position: Position) -> BTreeSet<Position> {
         let mut ahead = BTreeSet::new();
-        let mut looked_at = vec![place];
-        while let Some(place) = looked_at.pop() {
-            let customers = self.customers.get(&place).into_iter().flatten();
-            let standing = customers.filter_map(|customer| self.standing.get(customer));
-            for earlier in standing.flat_map(|places| places.range(..place)) {
+        let mut looked_at = vec![position];
+        while let Some(position) = looked_at.pop() {
+            let customers = self.customers.get(&position).into_iter().flatten();
+            let entries = customers.filter_map(|customer| self.entries.get(customer));
+            for earlier in entries.flat_map(|positions| positions.range(..position)) {
                 if ahead.insert(*earlier) {
                     looked_at.push(*earlier);
                 }
@@ -93,39 +93,39 @@ impl Line {
         ahead
     }
 
-    /// Decides on the command at this place, which means these customers now.
-    pub fn admit(&mut self, place: Place, means: &[Customer]) -> Admission {
-        let before = self.customers.get(&place).cloned().unwrap_or_default();
-        self.stand(place, means);
-        if self.is_due(place) {
-            self.leave(place);
+    /// Decides on the command at this position, which means these customers now.
+    pub fn admit(&mut self, position: Position, means: &[Customer]) -> Admission {
+        let before = self.customers.get(&position).cloned().unwrap_or_default();
+        self.enqueue(position, means);
+        if self.is_due(position) {
+            self.remove(position);
             return Admission::Granted;
         }
-        let customers = self.customers.get(&place).cloned().unwrap_or_default();
+        let customers = self.customers.get(&position).cloned().unwrap_or_default();
         let added = customers.difference(&before).copied().collect();
         Admission::Waits { customers: customers.into_iter().collect(), added }
     }
 }
 
-/// Something in the line, with its customers.
+/// An entry of the wait queue, with its customers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct Entry {
     /// Its number.
     pub sequence: i64,
     /// Whom it means.
     pub customers: Vec<Customer>,
 }
 
-/// The parked commands, by their places, that are due: each may go once those before it have gone.
+/// The parked commands, by their positions, that are due: each may go once those before it have gone.
 /// `parked` is in order.
 #[must_use]
-pub fn free(letters: &[Standing], parked: &[Standing]) -> Vec<i64> {
-    let mut line = Line::default();
+pub fn free(letters: &[Entry], parked: &[Entry]) -> Vec<i64> {
+    let mut queue = WaitQueue::default();
     for letter in letters {
-        line.stand(Place::InLine(letter.sequence), &letter.customers);
+        queue.enqueue(Position::Queued(letter.sequence), &letter.customers);
     }
     let due = parked.iter().filter(|command| {
-        line.admit(Place::InLine(command.sequence), &command.customers) == Admission::Granted
+        queue.admit(Position::Queued(command.sequence), &command.customers) == Admission::Granted
     });
     due.map(|command| command.sequence).collect()
 }
@@ -138,77 +138,76 @@ mod tests {
     use proptest::prelude::{Just, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
     use proptest::test_runner::TestCaseError;
 
-    use super::{Admission, Customer, CustomerId, Line, OrgId, Place, Standing, free};
+    use super::{Admission, Customer, CustomerId, Entry, OrgId, Position, WaitQueue, free};
 
     fn customers(ids: &[i64]) -> Vec<Customer> {
         ids.iter().map(|id| (OrgId(1), CustomerId(*id))).collect()
     }
 
-    fn standing(sequence: i64, ids: &[i64]) -> Standing {
-        Standing { sequence, customers: customers(ids) }
+    fn entries(sequence: i64, ids: &[i64]) -> Entry {
+        Entry { sequence, customers: customers(ids) }
     }
 
-    fn is_granted(line: &mut Line, place: Place, ids: &[i64]) -> bool {
-        line.admit(place, &customers(ids)) == Admission::Granted
+    fn is_granted(queue: &mut WaitQueue, position: Position, ids: &[i64]) -> bool {
+        queue.admit(position, &customers(ids)) == Admission::Granted
     }
 
     #[test]
     fn a_command_waits_for_all_that_those_ahead_of_it_wait_for() {
-        let mut line = Line::default();
-        for (place, ids) in [(1, &[1][..]), (2, &[1, 2]), (3, &[3]), (4, &[2, 4])] {
-            line.stand(Place::InLine(place), &customers(ids));
+        let mut queue = WaitQueue::default();
+        for (position, ids) in [(1, &[1][..]), (2, &[1, 2]), (3, &[3]), (4, &[2, 4])] {
+            queue.enqueue(Position::Queued(position), &customers(ids));
         }
-        let ahead = |place| -> Vec<Place> { line.ahead_of(place).into_iter().collect() };
-        assert_eq!(ahead(Place::InLine(4)), [Place::InLine(1), Place::InLine(2)]);
-        assert_eq!(ahead(Place::InLine(3)), []);
+        let ahead = |position| -> Vec<Position> { queue.ahead_of(position).into_iter().collect() };
+        assert_eq!(ahead(Position::Queued(4)), [Position::Queued(1), Position::Queued(2)]);
+        assert_eq!(ahead(Position::Queued(3)), []);
     }
 
     #[test]
     fn a_command_that_shares_a_customer_with_a_held_one_waits_behind_it() {
-        let mut line = Line::default();
-        line.stand(Place::InLine(1), &customers(&[1]));
-        assert!(is_granted(&mut line, Place::Delivered(0), &[2]));
-        assert!(!is_granted(&mut line, Place::Delivered(1), &[2, 1]));
-        assert!(!is_granted(&mut line, Place::Delivered(2), &[2]));
-        assert!(is_granted(&mut line, Place::Delivered(3), &[3]));
-        assert!(is_granted(&mut line, Place::Delivered(4), &[]));
+        let mut queue = WaitQueue::default();
+        queue.enqueue(Position::Queued(1), &customers(&[1]));
+        assert!(is_granted(&mut queue, Position::Delivered(0), &[2]));
+        assert!(!is_granted(&mut queue, Position::Delivered(1), &[2, 1]));
+        assert!(!is_granted(&mut queue, Position::Delivered(2), &[2]));
+        assert!(is_granted(&mut queue, Position::Delivered(3), &[3]));
+        assert!(is_granted(&mut queue, Position::Delivered(4), &[]));
     }
 
     #[test]
     fn a_replay_goes_ahead_of_all_that_waits_for_its_letter() {
-        let mut line = Line::default();
-        line.stand(Place::InLine(5), &customers(&[1]));
-        line.stand(Place::InLine(6), &customers(&[1, 2]));
+        let mut queue = WaitQueue::default();
+        queue.enqueue(Position::Queued(5), &customers(&[1]));
+        queue.enqueue(Position::Queued(6), &customers(&[1, 2]));
         // An edited copy may mean somebody else, who waits for an earlier letter.
-        let mut edited = line.clone();
-        edited.stand(Place::InLine(4), &customers(&[3]));
-        let waits = edited.admit(Place::InLine(5), &customers(&[3]));
+        let mut edited = queue.clone();
+        edited.enqueue(Position::Queued(4), &customers(&[3]));
+        let waits = edited.admit(Position::Queued(5), &customers(&[3]));
         let (customers, added) = (customers(&[1, 3]), customers(&[3]));
         assert_eq!(waits, Admission::Waits { customers, added });
 
-        assert!(is_granted(&mut line, Place::InLine(5), &[1]));
-        assert!(!is_granted(&mut line, Place::Delivered(0), &[1]));
-        assert!(is_granted(&mut line, Place::InLine(6), &[]));
-        assert!(is_granted(&mut line, Place::Delivered(1), &[2]));
+        assert!(is_granted(&mut queue, Position::Queued(5), &[1]));
+        assert!(!is_granted(&mut queue, Position::Delivered(0), &[1]));
+        assert!(is_granted(&mut queue, Position::Queued(6), &[]));
+        assert!(is_granted(&mut queue, Position::Delivered(1), &[2]));
     }
 
     #[test]
     fn the_last_letter_of_a_customer_frees_what_is_left() {
-        let letters = [standing(1, &[1]), standing(2, &[2])];
-        let parked =
-            [standing(3, &[1]), standing(4, &[1, 2]), standing(5, &[1]), standing(6, &[2])];
+        let letters = [entries(1, &[1]), entries(2, &[2])];
+        let parked = [entries(3, &[1]), entries(4, &[1, 2]), entries(5, &[1]), entries(6, &[2])];
         assert_eq!(free(&letters, &parked), [0; 0]);
         assert_eq!(free(&letters[1..], &parked), [3]);
         assert_eq!(free(&letters[..1], &parked), [0; 0]);
         assert_eq!(free(&[], &parked), [3, 4, 5, 6]);
     }
 
-    fn line() -> impl Strategy<Value = (Vec<Standing>, usize)> {
+    fn queue() -> impl Strategy<Value = (Vec<Entry>, usize)> {
         vec(btree_set(0_i64..8, 0..4), 0..20).prop_flat_map(|all| {
             let count = all.len();
-            let all: Vec<Standing> = (1..)
+            let all: Vec<Entry> = (1..)
                 .zip(all)
-                .map(|(at, ids)| standing(at, &ids.into_iter().collect::<Vec<_>>()))
+                .map(|(at, ids)| entries(at, &ids.into_iter().collect::<Vec<_>>()))
                 .collect();
             (Just(all), 0..=count)
         })
@@ -216,10 +215,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_is_overtaken_and_nobody_waits_for_nothing((all, letters) in line()) {
+        fn nobody_is_overtaken_and_nobody_waits_for_nothing((all, letters) in queue()) {
             let (letters, parked) = all.split_at(letters);
             let free: HashSet<i64> = free(letters, parked).into_iter().collect();
-            let shares = |one: &Standing, other: &Standing| {
+            let shares = |one: &Entry, other: &Entry| {
                 one.customers.iter().any(|customer| other.customers.contains(customer))
             };
             for command in parked {
@@ -230,12 +229,12 @@ mod tests {
                 prop_assert_eq!(!waits, free.contains(&command.sequence));
             }
             // Delivered now, each would wait for whatever it shares a customer with.
-            let mut line = Line::default();
+            let mut queue = WaitQueue::default();
             for one in &all {
-                line.stand(Place::InLine(one.sequence), &one.customers);
+                queue.enqueue(Position::Queued(one.sequence), &one.customers);
             }
             for (delivered, one) in all.iter().enumerate() {
-                let admission = line.admit(Place::Delivered(delivered), &one.customers);
+                let admission = queue.admit(Position::Delivered(delivered), &one.customers);
                 prop_assert!(one.customers.is_empty() || admission != Admission::Granted);
             }
         }
@@ -281,9 +280,9 @@ mod tests {
     /// A lane as the worker and the database have it.
     struct Lane {
         meant: [i64; IDENTIFIERS],
-        letters: Vec<Standing>,
-        parked: Vec<Standing>,
-        /// What the commands name, by their places.
+        letters: Vec<Entry>,
+        parked: Vec<Entry>,
+        /// What the commands name, by their positions.
         named: Vec<Vec<usize>>,
     }
 
@@ -299,12 +298,12 @@ mod tests {
             customers(&identifiers.iter().map(|one| self.meant[*one]).collect::<Vec<_>>())
         }
 
-        fn line(&self) -> Line {
-            let mut line = Line::default();
+        fn queue(&self) -> WaitQueue {
+            let mut queue = WaitQueue::default();
             for one in self.letters.iter().chain(&self.parked) {
-                line.stand(Place::InLine(one.sequence), &one.customers);
+                queue.enqueue(Position::Queued(one.sequence), &one.customers);
             }
-            line
+            queue
         }
 
         fn take(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -314,13 +313,13 @@ mod tests {
                     let sequence = i64::try_from(self.named.len()).unwrap();
                     let means = self.means(&identifiers);
                     self.named.push(identifiers);
-                    match self.line().admit(Place::Delivered(0), &means) {
+                    match self.queue().admit(Position::Delivered(0), &means) {
                         Admission::Granted if fails => {
-                            self.letters.push(Standing { sequence, customers: means });
+                            self.letters.push(Entry { sequence, customers: means });
                         }
                         Admission::Granted => {}
                         Admission::Waits { customers, .. } => {
-                            self.parked.push(Standing { sequence, customers });
+                            self.parked.push(Entry { sequence, customers });
                         }
                     }
                 }
@@ -340,12 +339,12 @@ mod tests {
                 if due.is_empty() {
                     return Ok(());
                 }
-                let mut line = self.line();
+                let mut queue = self.queue();
                 let mut got_on = false;
                 for sequence in due {
                     let means = self.means(&self.named[usize::try_from(sequence).unwrap()]);
                     let at = self.parked.iter().position(|one| one.sequence == sequence).unwrap();
-                    match line.admit(Place::InLine(sequence), &means) {
+                    match queue.admit(Position::Queued(sequence), &means) {
                         Admission::Granted => {
                             let command = self.parked.remove(at);
                             self.assert_not_overtaking(&command, &means)?;
@@ -359,13 +358,13 @@ mod tests {
                         }
                     }
                 }
-                prop_assert!(got_on, "a pass over the line was made for nothing");
+                prop_assert!(got_on, "a pass over the wait queue was made for nothing");
             }
         }
 
         fn assert_not_overtaking(
             &self,
-            command: &Standing,
+            command: &Entry,
             means: &[Customer],
         ) -> Result<(), TestCaseError> {
             for earlier in self.letters.iter().chain(&self.parked) {

@@ -24,7 +24,7 @@ pub const OLDEST_COMPATIBLE_BINARY: i64 = 16;
 
 /// How a schema and this program fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
+pub enum Compatibility {
     /// It may work.
     Fits {
         /// The schema's version.
@@ -44,7 +44,7 @@ pub enum Fit {
     },
 }
 
-impl Fit {
+impl Compatibility {
     fn of(own: i64, stored: Option<(i64, i64)>) -> Self {
         match stored {
             None => Self::SchemaTooOld { schema: None },
@@ -76,14 +76,14 @@ impl Fit {
 }
 
 /// Reads how the schema fits.
-pub async fn check(connection: &mut Connection) -> Result<Fit, Error> {
+pub async fn check(connection: &mut Connection) -> Result<Compatibility, Error> {
     let is_there = sqlx::query_scalar!(
         r#"select to_regclass('public.schema_compatibility') is not null as "is_there!""#
     )
     .fetch_one(&mut *connection)
     .await?;
     if !is_there {
-        return Ok(Fit::of(own_version(), None));
+        return Ok(Compatibility::of(own_version(), None));
     }
     let stored = sqlx::query!(
         "select schema_version, oldest_compatible_binary from public.schema_compatibility"
@@ -91,7 +91,7 @@ pub async fn check(connection: &mut Connection) -> Result<Fit, Error> {
     .fetch_optional(connection)
     .await?;
     let stored = stored.map(|row| (row.schema_version, row.oldest_compatible_binary));
-    Ok(Fit::of(own_version(), stored))
+    Ok(Compatibility::of(own_version(), stored))
 }
 
 /// Notes what was migrated to. An older release takes nothing back.
@@ -118,13 +118,13 @@ mod tests {
     #[test]
     fn older_schemas_are_waited_for_and_newer_ones_taken_until_they_say_no() {
         for (own, stored, expected) in [
-            (14, None, Fit::SchemaTooOld { schema: None }),
-            (14, Some((13, 13)), Fit::SchemaTooOld { schema: Some(13) }),
-            (14, Some((14, 14)), Fit::Fits { schema: 14 }),
-            (14, Some((20, 14)), Fit::Fits { schema: 20 }),
-            (14, Some((20, 15)), Fit::ProgramTooOld { schema: 20, oldest: 15 }),
+            (14, None, Compatibility::SchemaTooOld { schema: None }),
+            (14, Some((13, 13)), Compatibility::SchemaTooOld { schema: Some(13) }),
+            (14, Some((14, 14)), Compatibility::Fits { schema: 14 }),
+            (14, Some((20, 14)), Compatibility::Fits { schema: 20 }),
+            (14, Some((20, 15)), Compatibility::ProgramTooOld { schema: 20, oldest: 15 }),
         ] {
-            assert_eq!(Fit::of(own, stored), expected);
+            assert_eq!(Compatibility::of(own, stored), expected);
         }
         assert!(OLDEST_COMPATIBLE_BINARY <= own_version());
     }

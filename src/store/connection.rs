@@ -50,7 +50,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether a connection is still good: it answers, and its server takes writes. One that a failover
 /// has left behind may go on answering whoever only reads.
-pub async fn is_good(connection: &mut Connection) -> bool {
+pub async fn is_writable(connection: &mut Connection) -> bool {
     let asking =
         sqlx::query_scalar!(r#"select current_setting('transaction_read_only')::bool as "is!""#)
             .fetch_one(connection);

@@ -1,13 +1,13 @@
-//! Dead letters that hold their customers, and the commands that are parked behind them: a line
+//! Dead letters that hold their customers, and the commands that are parked behind them: a wait queue
 //! in the database, see [`domain::holds`](crate::domain::holds).
 //!
-//! Only the lane's holder adds to a lane's line or takes from it, behind the fence. Whoever
+//! Only the lane's holder adds to a lane's wait queue or takes from it, behind the fence. Whoever
 //! discards a letter only notes the release; the lane's holder notices and applies what waited.
 
 use uuid::Uuid;
 
 use crate::domain::dead_letter::QueuePosition;
-use crate::domain::holds::{Customer, Standing};
+use crate::domain::holds::{Customer, Entry};
 use crate::domain::identity::CustomerId;
 use crate::domain::program::OrgId;
 use crate::store::command_log::CommandKey;
@@ -15,11 +15,11 @@ use crate::store::connection::Connection;
 use crate::store::error::Error;
 use crate::store::held_letters::{self, Hold, customer_columns};
 
-/// What stands in the line: a letter or a parked command.
+/// What stands in the wait queue: a letter or a parked command.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// Its place, and whom it means.
-    pub standing: Standing,
+    pub entry: Entry,
     /// The command that was dead-lettered or parked.
     pub key: CommandKey,
     /// Which of the two it is.
@@ -65,7 +65,7 @@ pub struct Parking {
     pub position: Option<QueuePosition>,
 }
 
-/// What a batch changes in the line.
+/// What a batch changes in the wait queue.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// In their order.
@@ -73,12 +73,12 @@ pub struct Changes {
     /// In their order, behind the parked.
     pub held: Vec<Hold>,
     /// Parked commands that stand for further customers, which an import has brought about.
-    pub widened: Vec<Standing>,
+    pub widened: Vec<Entry>,
     /// Letters whose replays have taken effect.
     pub released: Vec<Uuid>,
     /// Letters whose parked replays were taken back: those that are open hold their customers again.
     pub reinstated: Vec<Uuid>,
-    /// Parked commands that have taken effect, by their places.
+    /// Parked commands that have taken effect, by their positions.
     pub applied: Vec<i64>,
 }
 
@@ -95,7 +95,7 @@ impl Changes {
     }
 }
 
-/// Everything in the lane's line that concerns a batch: what stands for a customer that the batch
+/// Everything in the lane's wait queue that concerns a batch: what stands for a customer that the batch
 /// asks about, or that an entry of its own stands for. Its own entries, those of its commands and
 /// of the letters that they replay, are found in any lane.
 pub async fn find(
@@ -153,7 +153,7 @@ pub async fn find(
             None => Kind::Parked(row.body_hash.unwrap_or_default()),
         };
         Found {
-            standing: standing(row.sequence, org_id.0, row.customers),
+            entry: entry(row.sequence, org_id.0, row.customers),
             key: CommandKey { org_id, command_id: row.command_id },
             kind,
         }
@@ -271,9 +271,9 @@ async fn park(connection: &mut Connection, lane: &str, parked: &[Parking]) -> Re
 }
 
 /// Adds customers to parked commands.
-async fn widen(connection: &mut Connection, widened: &[Standing]) -> Result<(), Error> {
+async fn widen(connection: &mut Connection, widened: &[Entry]) -> Result<(), Error> {
     let mut columns: (Vec<i64>, Vec<i32>, Vec<i64>) = Default::default();
-    for Standing { sequence, customers } in widened {
+    for Entry { sequence, customers } in widened {
         for (org_id, customer_id) in customers {
             columns.0.push(*sequence);
             columns.1.push(org_id.0);
@@ -311,9 +311,9 @@ pub async fn release(connection: &mut Connection, letter_ids: &[Uuid]) -> Result
     Ok(())
 }
 
-pub(super) fn standing(sequence: i64, org_id: i32, customers: Vec<i64>) -> Standing {
+pub(super) fn entry(sequence: i64, org_id: i32, customers: Vec<i64>) -> Entry {
     let customers = customers.into_iter().map(|id| (OrgId(org_id), CustomerId(id)));
-    Standing { sequence, customers: customers.collect() }
+    Entry { sequence, customers: customers.collect() }
 }
 
 /// Lets an edited copy stand for its original, and for the letters whose replays that one was: it is the

@@ -5,14 +5,14 @@ use chrono::{DateTime, Utc};
 use sqlx::Connection as _;
 use uuid::Uuid;
 
-use crate::domain::holds::{Customer, Standing};
+use crate::domain::holds::{Customer, Entry};
 use crate::domain::identity::CustomerId;
 use crate::domain::program::OrgId;
 use crate::store::command_log::CommandKey;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 use crate::store::fence::{self, Fence};
-use crate::store::holds::standing;
+use crate::store::holds::entry;
 
 /// The lane's letters that were released at least so many seconds ago.
 pub async fn released(
@@ -31,19 +31,19 @@ pub async fn released(
     Ok(ids)
 }
 
-/// A lane's whole line, in order.
+/// A lane's whole wait queue, in order.
 #[derive(Clone, Debug, Default)]
-pub struct Line {
+pub struct WaitQueue {
     /// The letters that hold their customers.
-    pub letters: Vec<Standing>,
+    pub letters: Vec<Entry>,
     /// What waits to be applied.
-    pub parked: Vec<Standing>,
+    pub parked: Vec<Entry>,
     /// What was applied, but perhaps not announced: by its place.
     pub applied: Vec<i64>,
 }
 
-/// See [`Line`].
-pub async fn line(connection: &mut Connection, lane: &str) -> Result<Line, Error> {
+/// See [`WaitQueue`].
+pub async fn wait_queue(connection: &mut Connection, lane: &str) -> Result<WaitQueue, Error> {
     let letters = sqlx::query!(
         r#"select sequence, org_id,
             array(select customer_id from hold_customer c where c.letter_id = h.letter_id)
@@ -62,13 +62,13 @@ pub async fn line(connection: &mut Connection, lane: &str) -> Result<Line, Error
     )
     .fetch_all(connection)
     .await?;
-    let letters = letters.into_iter().map(|row| standing(row.sequence, row.org_id, row.customers));
-    let mut all = Line { letters: letters.collect(), ..Line::default() };
+    let letters = letters.into_iter().map(|row| entry(row.sequence, row.org_id, row.customers));
+    let mut all = WaitQueue { letters: letters.collect(), ..WaitQueue::default() };
     for row in parked {
         if row.applied {
             all.applied.push(row.sequence);
         } else {
-            all.parked.push(standing(row.sequence, row.org_id, row.customers));
+            all.parked.push(entry(row.sequence, row.org_id, row.customers));
         }
     }
     Ok(all)
@@ -126,9 +126,9 @@ pub async fn customers(connection: &mut Connection, sequence: i64) -> Result<Vec
     Ok(rows.into_iter().map(|row| (OrgId(row.org_id), CustomerId(row.customer_id))).collect())
 }
 
-/// Takes commands out of the line that were announced, and says of the letters that somebody still
+/// Takes commands out of the wait queue that were announced, and says of the letters that somebody still
 /// sees to their release.
-pub async fn leave(
+pub async fn remove(
     connection: &mut Connection,
     fence: &Fence,
     announced: &[i64],

@@ -69,7 +69,7 @@ pub(crate) async fn watch(
 async fn look(session: &mut Session) -> Result<BTreeSet<String>, StoreError> {
     let looking = session::bounded(session.timeout(), async {
         let connection = session.connection().await?;
-        if !connection::is_good(connection).await {
+        if !connection::is_writable(connection).await {
             return Err(StoreError::Outage("its server takes no writes any more".into()));
         }
         lane_pauses::paused(connection).await

@@ -20,7 +20,7 @@ use crate::store::dead_letters::bulk_jobs::{End, Kind, Plan, Tally};
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
 use crate::usecases::dead_letters::run::{self, Outcome};
-use crate::usecases::dead_letters::selection::{self, Bounds, Forecast};
+use crate::usecases::dead_letters::selection::{self, Bounds, Preview};
 
 /// Between two looks at what came of replays.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -174,7 +174,7 @@ async fn simple(
     if dry_run {
         let letters = selection::count(connection, kind, &filter).await?.letters;
         let eligible = what.limit.map_or(letters, |limit| letters.min(limit.into()));
-        return ForecastView::new(u64::try_from(eligible)?, BTreeMap::new()).print(context);
+        return PreviewOutput::new(u64::try_from(eligible)?, BTreeMap::new()).print(context);
     }
     match act(kind, what, filter, How::default(), connection, context).await? {
         Some((_, report)) => report.print(context),
@@ -250,12 +250,12 @@ async fn dry_run(
     let mut progress = Progress::new("looking", u64::try_from(total.letters).ok());
     let limit = args.what.limit.map(i64::from);
     let bounds = Bounds { letters_max: limit, overrides_publisher: args.override_publisher };
-    let forecast = selection::forecast(connection, &context.config, &filter, bounds, |some| {
+    let preview = selection::preview(connection, &context.config, &filter, bounds, |some| {
         progress.add(some);
     });
-    let Forecast { eligible, skipped } = forecast.await?;
+    let Preview { eligible, skipped } = preview.await?;
     progress.finish();
-    ForecastView::new(eligible, skipped).print(context)
+    PreviewOutput::new(eligible, skipped).print(context)
 }
 
 /// Waits until every replayed letter has an outcome, or until the end.
@@ -279,7 +279,7 @@ async fn await_outcomes(
 }
 
 #[derive(Serialize)]
-struct ForecastView {
+struct PreviewOutput {
     eligible: u64,
     skipped: Vec<Skipped>,
 }
@@ -290,7 +290,7 @@ struct Skipped {
     why: String,
 }
 
-impl ForecastView {
+impl PreviewOutput {
     fn new(eligible: u64, skipped: BTreeMap<String, u64>) -> Self {
         Self { eligible, skipped: all_skipped(skipped) }
     }

@@ -73,10 +73,10 @@ pub(super) async fn run(args: RepublishArgs, context: &mut Context) -> anyhow::R
     let url = context.config.database_url()?;
     let mut connection = connection::connect(url, &context.config.worker_id).await?;
     let org = lookup::org(&mut connection, &args.org).await?;
-    let mut announcer = if args.dry_run {
+    let mut republisher = if args.dry_run {
         None
     } else {
-        Some(Announcer::open(&mut connection, &args, context).await?)
+        Some(Republisher::open(&mut connection, &args, context).await?)
     };
     let mut source =
         Source::new(connection, &args.org, org.map(|org| org.id), selection(&args)).await?;
@@ -91,8 +91,8 @@ pub(super) async fn run(args: RepublishArgs, context: &mut Context) -> anyhow::R
         answers.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         let count = u64::try_from(answers.len())?;
         left -= count;
-        match &mut announcer {
-            Some(announcer) => announcer.announce(answers, &mut sent).await?,
+        match &mut republisher {
+            Some(republisher) => republisher.announce(answers, &mut sent).await?,
             None => {
                 for answer in answers {
                     sent.note(&answer);
@@ -103,8 +103,8 @@ pub(super) async fn run(args: RepublishArgs, context: &mut Context) -> anyhow::R
         progress.add(count);
     }
     progress.finish();
-    if let Some(announcer) = announcer {
-        announcer.connection.close().await;
+    if let Some(republisher) = republisher {
+        republisher.connection.close().await;
     }
     sent.exit(&args)
 }
@@ -120,14 +120,14 @@ fn selection(args: &RepublishArgs) -> Selection {
 }
 
 /// The way to the broker, at a rate.
-struct Announcer {
+struct Republisher {
     connection: Arc<broker::connection::Connection>,
     publisher: Publisher,
     rate: Option<NonZeroU32>,
     begun: Instant,
 }
 
-impl Announcer {
+impl Republisher {
     async fn open(
         database: &mut DatabaseConnection,
         args: &RepublishArgs,

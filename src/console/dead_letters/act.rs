@@ -27,7 +27,7 @@ use crate::store::dead_letters::list::Count;
 use crate::usecases::dead_letters::error::Error as LetterError;
 use crate::usecases::dead_letters::export::{self as exporting, Destination};
 use crate::usecases::dead_letters::run::{self, Outcome};
-use crate::usecases::dead_letters::selection::{self, Bounds, Forecast};
+use crate::usecases::dead_letters::selection::{self, Bounds, Preview};
 
 /// Letters that are looked at one by one beforehand.
 const FORECAST_MAX: i64 = 20_000;
@@ -98,7 +98,7 @@ struct Planned {
     filter: String,
     query: String,
     count: Count,
-    forecast: Option<Forecast>,
+    preview: Option<Preview>,
     is_single: bool,
 }
 
@@ -110,11 +110,11 @@ impl Planned {
 
     /// Letters that it would be done with, as far as that is known.
     fn is_pointless(&self) -> bool {
-        self.count.letters == 0 || self.forecast.as_ref().is_some_and(|known| known.eligible == 0)
+        self.count.letters == 0 || self.preview.as_ref().is_some_and(|known| known.eligible == 0)
     }
 
     fn eligible(&self) -> String {
-        match &self.forecast {
+        match &self.preview {
             Some(known) => grouped(i64::try_from(known.eligible).unwrap_or(i64::MAX)),
             None => self.counted(),
         }
@@ -142,14 +142,14 @@ pub(in crate::console) async fn plan(
         Filter::of_ids(ids)
     };
     let filter = selection::meant(deed, filter);
-    let (count, forecast) = foresee(&app, deed, &filter).await?;
+    let (count, preview) = foresee(&app, deed, &filter).await?;
     page(&Planned {
         deed: deed.as_str(),
         is_single: filter.ids.len() == 1,
         filter: filter.to_json().to_string(),
         query: asked.query(),
         count,
-        forecast,
+        preview,
         layout,
     })
 }
@@ -158,19 +158,19 @@ async fn foresee(
     app: &App,
     deed: Kind,
     filter: &Filter,
-) -> Result<(Count, Option<Forecast>), Failure> {
-    let mut connection = app.database.lend().await?;
+) -> Result<(Count, Option<Preview>), Failure> {
+    let mut connection = app.database.acquire().await?;
     let count = selection::count(&mut connection, deed, filter).await?;
-    let forecast = if deed == Kind::Replay && count.letters <= FORECAST_MAX {
+    let preview = if deed == Kind::Replay && count.letters <= FORECAST_MAX {
         Some(
-            selection::forecast(&mut connection, &app.config, filter, Bounds::default(), |_| {})
+            selection::preview(&mut connection, &app.config, filter, Bounds::default(), |_| {})
                 .await?,
         )
     } else {
         None
     };
-    connection.give_back();
-    Ok((count, forecast))
+    connection.release();
+    Ok((count, preview))
 }
 
 fn planned(fields: &Fields, who: &Identity) -> Result<Plan, Failure> {
@@ -199,9 +199,9 @@ pub(in crate::console) async fn act(
     if plan.kind == Kind::Export {
         return Err(Failure::BadInput("An export goes to a file.".to_owned()));
     }
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let operation = run::begin(&mut connection, plan, None).await?;
-    connection.give_back();
+    connection.release();
     tracing::info!(
         operation.id = %operation.id,
         "{} begins operation {}: {}", who.name, operation.id, operation.kind
@@ -219,11 +219,11 @@ pub(in crate::console) async fn export(
     allowed(&who, Kind::Export)?;
     let runner = format!("console {} {}", app.config.worker_id, Uuid::now_v7());
     let plan = Plan { kind: Kind::Export, ..plan };
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let operation = run::begin(&mut connection, plan, Some(&runner)).await?;
     let name = format!("attachment; filename=\"dead-letters-{}.ndjson\"", operation.id);
     let headers = [(CONTENT_TYPE, "application/x-ndjson".to_owned()), (CONTENT_DISPOSITION, name)];
-    connection.give_back();
+    connection.release();
     let (lines, sent) = mpsc::channel(PORTIONS_AHEAD);
     tokio::spawn(send_export(app, operation, runner, lines));
     let stream = unfold(sent, async |mut sent| Some((sent.recv().await?, sent)));
@@ -239,14 +239,14 @@ async fn send_export(
 ) {
     let id = operation.id;
     let exported = async {
-        let mut connection = app.database.lend().await.map_err(|_away| {
+        let mut connection = app.database.acquire().await.map_err(|_away| {
             LetterError::Conflict("the database does not answer; try again".to_owned())
         })?;
         let (config, mut browser) = (&app.config, Browser(lines.clone()));
         let exporting =
             exporting::export(&mut connection, config, &operation, &runner, &mut browser, |_| {});
         let exported = exporting.await?;
-        connection.give_back();
+        connection.release();
         Ok::<Outcome, LetterError>(exported)
     };
     match exported.await {

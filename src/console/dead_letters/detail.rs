@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::console::database::Lent;
+use crate::console::database::PooledConnection;
 use crate::console::error::Failure;
 use crate::console::json::{self, Document, MASK, Masking};
 use crate::console::time_format::grouped;
@@ -87,7 +87,7 @@ impl Detail {
 
 /// Loads the letter and all around it; `open`: with personal data.
 pub(super) async fn load(
-    connection: &mut Lent<'_>,
+    connection: &mut PooledConnection<'_>,
     id: Uuid,
     open: bool,
 ) -> Result<Detail, Failure> {
@@ -126,7 +126,7 @@ fn pairs(object: &Value, shows: impl Fn(&str) -> bool) -> Vec<(String, String)> 
 
 /// The customers whom the body names, as far as it can be read, and how many more there are.
 async fn customers(
-    connection: &mut Lent<'_>,
+    connection: &mut PooledConnection<'_>,
     letter: &Letter,
     open: bool,
 ) -> Result<(Vec<Named>, usize), Failure> {
@@ -153,7 +153,10 @@ async fn customers(
     Ok((named, left_out))
 }
 
-async fn org_of(connection: &mut Lent<'_>, letter: &Letter) -> Result<Option<Org>, Failure> {
+async fn org_of(
+    connection: &mut PooledConnection<'_>,
+    letter: &Letter,
+) -> Result<Option<Org>, Failure> {
     match &letter.org {
         Some(code) if !code.contains('\0') => Ok(lookup::org(connection, code).await?),
         _ => Ok(None),

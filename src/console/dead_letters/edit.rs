@@ -53,9 +53,9 @@ pub(in crate::console) async fn form(
 ) -> Result<Html<String>, Failure> {
     who.must_be(Role::Admin)?;
     let letter = load(&app, id).await?;
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     audit::note(&mut connection, &[id], AuditAction::Unmask, &who.actor(OPENED), None).await?;
-    connection.give_back();
+    connection.release();
     let (body, not_text) = match json_text::text(&letter.body) {
         Ok(text) => (json_text::readable(text), None),
         Err(why) => (String::new(), Some(why.to_string())),
@@ -105,10 +105,10 @@ pub(in crate::console) async fn save(
         if actor.reason.is_empty() {
             verdict = Verdict::Broken("Say why: the audit keeps it.".to_owned());
         } else {
-            let mut connection = app.database.lend().await?;
+            let mut connection = app.database.acquire().await?;
             let body = json_text::merged(original, &edited.body).into_bytes();
             let copy = edit::edit(&mut connection, id, Some(&routing_key), &body, &actor).await?;
-            connection.give_back();
+            connection.release();
             tracing::info!(letter.id = %id, "{} puts the edited copy {copy} for letter {id}", who.name);
             return Ok(Redirect::to(&format!("/letters/{copy}")).into_response());
         }
@@ -133,12 +133,12 @@ pub(in crate::console) async fn download(
     Path(id): Path<Uuid>,
 ) -> Result<Response, Failure> {
     who.must_be(Role::Admin)?;
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let letter = show::show(&mut connection, id).await?;
     let letter =
         letter.ok_or_else(|| Failure::NotFound(format!("There is no dead letter {id}.")))?;
     audit::note(&mut connection, &[id], AuditAction::Unmask, &who.actor(DOWNLOADED), None).await?;
-    connection.give_back();
+    connection.release();
     let name = format!("attachment; filename=\"dead-letter-{id}.body\"");
     let headers =
         [(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_DISPOSITION, name)];
@@ -170,17 +170,17 @@ pub(in crate::console) async fn upload(
     if actor.reason.is_empty() {
         return Err(Failure::BadInput("Say why: the audit keeps it.".to_owned()));
     }
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let copy = edit::edit(&mut connection, id, routing_key.as_deref(), &body, &actor).await?;
-    connection.give_back();
+    connection.release();
     tracing::info!(letter.id = %id, "{} puts the uploaded copy {copy} for letter {id}", who.name);
     Ok(Redirect::to(&format!("/letters/{copy}")))
 }
 
 async fn load(app: &App, id: Uuid) -> Result<Letter, Failure> {
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let letter = show::show(&mut connection, id).await?;
-    connection.give_back();
+    connection.release();
     let letter =
         letter.ok_or_else(|| Failure::NotFound(format!("There is no dead letter {id}.")))?;
     if letter.state != dead_letter::State::Open {

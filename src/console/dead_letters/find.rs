@@ -13,7 +13,7 @@ use crate::usecases::dead_letters::selection;
 
 /// Whose letters.
 #[derive(Deserialize)]
-pub(in crate::console) struct Wanted {
+pub(in crate::console) struct LookupForm {
     identifier: String,
     #[serde(flatten)]
     asked: Asked,
@@ -22,15 +22,15 @@ pub(in crate::console) struct Wanted {
 pub(in crate::console) async fn find(
     State(app): State<Shared>,
     _who: Identity,
-    Form(wanted): Form<Wanted>,
+    Form(wanted): Form<LookupForm>,
 ) -> Result<Redirect, Failure> {
     let identifier = wanted.identifier.trim();
     let mut asked = Asked { after: String::new(), customer: String::new(), ..wanted.asked };
     if !identifier.is_empty() {
-        let mut connection = app.database.lend().await?;
+        let mut connection = app.database.acquire().await?;
         let found =
             selection::with_customer(&mut connection, Filter::default(), identifier).await?;
-        connection.give_back();
+        connection.release();
         let keys: Vec<String> = found.customer_keys.iter().map(ToString::to_string).collect();
         asked.customer = keys.join(".");
     }

@@ -112,15 +112,15 @@ pub(in crate::console) async fn show(
     Path(id): Path<Uuid>,
     Query(asked): Query<Asked>,
 ) -> Result<Html<String>, Failure> {
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let detail = detail::load(&mut connection, id, false).await?;
-    connection.give_back();
+    connection.release();
     browse(&app, who, asked, Some(detail)).await
 }
 
 /// Why somebody wants to see personal data.
 #[derive(Deserialize)]
-pub(in crate::console) struct Wish {
+pub(in crate::console) struct PauseForm {
     reason: String,
 }
 
@@ -130,17 +130,17 @@ pub(in crate::console) async fn unmask(
     who: Identity,
     Path(id): Path<Uuid>,
     Query(asked): Query<Asked>,
-    Form(wish): Form<Wish>,
+    Form(wish): Form<PauseForm>,
 ) -> Result<Html<String>, Failure> {
     who.must_be(Role::Admin)?;
     let actor = who.actor(&wish.reason);
     if actor.reason.is_empty() {
         return Err(Failure::BadInput("Say why: the audit keeps it.".to_owned()));
     }
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let detail = detail::load(&mut connection, id, true).await?;
     audit::note(&mut connection, &[id], AuditAction::Unmask, &actor, None).await?;
-    connection.give_back();
+    connection.release();
     browse(&app, who, asked, Some(detail)).await
 }
 
@@ -154,11 +154,11 @@ async fn browse(
     let filter = asked.filter(layout.now);
     // The groups stay when one of them is chosen.
     let of_any_group = Filter { fingerprint: None, ..filter.clone() };
-    let mut connection = app.database.lend().await?;
+    let mut connection = app.database.acquire().await?;
     let groups = groups::groups(&mut connection, &of_any_group, GROUPS).await?;
     let letters = list::list(&mut connection, &filter, asked.cursor(), LIST).await?;
     let count = list::count(&mut connection, &filter).await?;
-    connection.give_back();
+    connection.release();
     let is_full = i64::try_from(letters.len()).is_ok_and(|letters| letters == LIST);
     let next =
         letters.last().filter(|_| is_full).map(|last| asked.from(&last.cursor().to_string()));

@@ -3,7 +3,7 @@
 //! What a filter means stands in one place, the database's function `dead_letter_matching`; counts
 //! of groups are kept as letters change. Connections that search are to come from
 //! [`connect_to_search`](crate::store::connection::connect_to_search). Deliberately absent: what may be
-//! replayed, which `ops` decides, and any deletion but by age, which is `retention`'s.
+//! replayed, which `usecases` decides, and any deletion but by age, which is `retention`'s.
 
 pub mod filter;
 mod state;

@@ -22,14 +22,14 @@ const PAGE: i64 = 200;
 
 /// What a replay would come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Forecast {
+pub struct Preview {
     /// Letters that would be published.
     pub eligible: u64,
     /// Letters that would not be, by the reason.
     pub skipped: BTreeMap<String, u64>,
 }
 
-impl Forecast {
+impl Preview {
     /// All letters that were looked at.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -81,16 +81,16 @@ pub async fn count(
 
 /// What a replay would come to; nothing is changed. `observe` hears how many letters were looked
 /// at.
-pub async fn forecast(
+pub async fn preview(
     connection: &mut Connection,
     config: &Config,
     filter: &Filter,
     bounds: Bounds,
     mut observe: impl FnMut(u64),
-) -> Result<Forecast, Error> {
+) -> Result<Preview, Error> {
     let filter = meant(Kind::Replay, filter.clone());
     let rules = rules(connection, config, bounds.overrides_publisher).await?;
-    let mut forecast = Forecast::default();
+    let mut preview = Preview::default();
     let before = claims::now(connection).await?;
     let mut after = None;
     let mut left = bounds.letters_max.unwrap_or(i64::MAX);
@@ -99,7 +99,7 @@ pub async fn forecast(
         let Some(last) = page.last() else { break };
         after = Some(last.order);
         let looked_at = page.len();
-        let mut skip = |why: String| *forecast.skipped.entry(why).or_default() += 1;
+        let mut skip = |why: String| *preview.skipped.entry(why).or_default() += 1;
         let (large, page): (Vec<Key>, Vec<Key>) =
             page.into_iter().partition(|key| unloadable(key).is_some());
         large.iter().filter_map(unloadable).for_each(&mut skip);
@@ -108,7 +108,7 @@ pub async fn forecast(
                 match judge(&letter, &rules) {
                     Ok(_) if left > 0 => {
                         left -= 1;
-                        forecast.eligible += 1;
+                        preview.eligible += 1;
                     }
                     Ok(_) => {}
                     Err(why) => skip(why),
@@ -117,7 +117,7 @@ pub async fn forecast(
         }
         observe(u64::try_from(looked_at).unwrap_or_default());
     }
-    Ok(forecast)
+    Ok(preview)
 }
 
 /// What replays are judged by.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::config::{AfterDeadLetter, Config, Lane};
-use crate::domain::holds::{Admission, Customer, Line, Place, Standing};
+use crate::domain::holds::{Admission, Customer, Entry, Position, WaitQueue};
 use crate::domain::needs::Needs;
 use crate::domain::program::Catalogue;
 use crate::domain::rejection::{Reason, Rejection};
@@ -44,10 +44,10 @@ pub(crate) enum Holds {
 impl Holds {
     /// What the configuration says of the lane.
     pub(crate) fn of(config: &Config, name: &str) -> Self {
-        let holding = |lane: &&Lane| lane.after_dead_letter == AfterDeadLetter::HoldCustomer;
-        let mut holding = config.lanes.iter().filter(holding).peekable();
-        let is_elsewhere = holding.peek().is_some();
-        match holding.find(|lane| lane.name == name) {
+        let holds_of_batch = |lane: &&Lane| lane.after_dead_letter == AfterDeadLetter::HoldCustomer;
+        let mut holds_of_batch = config.lanes.iter().filter(holds_of_batch).peekable();
+        let is_elsewhere = holds_of_batch.peek().is_some();
+        match holds_of_batch.find(|lane| lane.name == name) {
             Some(lane) => Self::Here { parked_max: lane.parked_max },
             None if is_elsewhere => Self::Elsewhere,
             None => Self::Nowhere,
@@ -93,19 +93,19 @@ impl HeldLetters {
     }
 }
 
-/// The line, as far as a batch is concerned, and what the batch changes in it.
-pub(crate) struct Holding {
+/// The wait queue, as far as a batch is concerned, and what the batch changes in it.
+pub(crate) struct BatchHolds {
     lane: String,
     /// Of the lane, in which the batch was delivered.
     epoch: i64,
     /// Whether the lane holds customers: in another nothing waits.
-    has_line: bool,
-    line: Line,
+    has_wait_queue: bool,
+    wait_queue: WaitQueue,
     letters: HeldLetters,
     /// Where letters stand in the wait queue.
-    letter_places: HashMap<Place, Uuid>,
+    letter_positions: HashMap<Position, Uuid>,
     /// Where parked commands stand, and the hashes of their bodies.
-    parked: HashMap<CommandKey, (Place, Vec<u8>)>,
+    parked: HashMap<CommandKey, (Position, Vec<u8>)>,
     /// How many may yet be parked, and the bound on that.
     room: usize,
     parked_max: usize,
@@ -124,14 +124,14 @@ pub(crate) struct AdmissionRequest<'a> {
 }
 
 /// Whether a command may go.
-pub(crate) enum Leave {
+pub(crate) enum AdmissionOutcome {
     Granted,
     /// Its publisher is told, unless it has waited before.
     Parked(Option<Waiting>),
     Refused(Rejection),
 }
 
-impl Holding {
+impl BatchHolds {
     /// Asks the database about the batch; nothing, if there is nothing to ask.
     pub(crate) async fn load(
         connection: &mut Connection,
@@ -144,7 +144,7 @@ impl Holding {
             Holds::Nowhere if question.letters.is_empty() => return Ok(None),
             Holds::Elsewhere | Holds::Nowhere => {
                 let letters = replayed(connection, question).await?;
-                return Ok(Some(Self { letters, ..Self::without_line(fence) }));
+                return Ok(Some(Self { letters, ..Self::without_wait_queue(fence) }));
             }
         };
         let lane = &fence.lane;
@@ -158,38 +158,38 @@ impl Holding {
                 "no more commands may be parked: those of held customers go to the dead letters themselves; replay or discard the letters that hold them, or raise parked_max"
             );
         }
-        let mut holding = Self {
-            has_line: true,
+        let mut holds_of_batch = Self {
+            has_wait_queue: true,
             room: parked_max.saturating_sub(count),
             parked_max,
-            ..Self::without_line(fence)
+            ..Self::without_wait_queue(fence)
         };
         if found.iter().any(|one| matches!(one.kind, Kind::Letter(_))) {
-            holding.letters = replayed(connection, question).await?;
+            holds_of_batch.letters = replayed(connection, question).await?;
         }
         for one in found {
-            let place = Place::InLine(one.standing.sequence);
-            holding.line.stand(place, &one.standing.customers);
+            let position = Position::Queued(one.entry.sequence);
+            holds_of_batch.wait_queue.enqueue(position, &one.entry.customers);
             match one.kind {
                 Kind::Letter(letter_id) => {
-                    holding.letter_places.insert(place, letter_id);
+                    holds_of_batch.letter_positions.insert(position, letter_id);
                 }
                 Kind::Parked(body_hash) => {
-                    holding.parked.insert(one.key, (place, body_hash));
+                    holds_of_batch.parked.insert(one.key, (position, body_hash));
                 }
             }
         }
-        Ok(Some(holding))
+        Ok(Some(holds_of_batch))
     }
 
-    fn without_line(fence: &Fence) -> Self {
+    fn without_wait_queue(fence: &Fence) -> Self {
         Self {
             lane: fence.lane.clone(),
             epoch: fence.epoch,
-            has_line: false,
-            line: Line::default(),
+            has_wait_queue: false,
+            wait_queue: WaitQueue::default(),
             letters: HeldLetters::default(),
-            letter_places: HashMap::new(),
+            letter_positions: HashMap::new(),
             parked: HashMap::new(),
             room: 0,
             parked_max: 0,
@@ -198,26 +198,26 @@ impl Holding {
     }
 
     /// Whether commands may have to wait in this lane.
-    pub(crate) const fn has_line(&self) -> bool {
-        self.has_line
+    pub(crate) const fn has_wait_queue(&self) -> bool {
+        self.has_wait_queue
     }
 
     /// Whether the command may be applied now. If so, whoever comes later need not wait for it, nor
     /// for the letter that it replays.
-    pub(crate) fn ask(&mut self, request: &AdmissionRequest<'_>) -> Leave {
+    pub(crate) fn admit(&mut self, request: &AdmissionRequest<'_>) -> AdmissionOutcome {
         let AdmissionRequest { delivery, key, body_hash, index, customers } = request;
-        if !self.has_line {
+        if !self.has_wait_queue {
             self.is_answered(delivery, key);
-            return Leave::Granted;
+            return AdmissionOutcome::Granted;
         }
         if delivery.parked.is_none()
-            && let Some((place, known)) = self.parked.get(*key)
+            && let Some((position, known)) = self.parked.get(*key)
         {
             return if known == body_hash {
                 // It came again: whether its publisher was told is not known.
-                Leave::Parked(Some(self.waiting(*place)))
+                AdmissionOutcome::Parked(Some(self.waiting(*position)))
             } else {
-                Leave::Refused(Rejection::new(
+                AdmissionOutcome::Refused(Rejection::new(
                     Reason::MessageIdReused,
                     "a command with this message_id and another body waits for a dead letter: give each command an id of its own",
                 ))
@@ -225,29 +225,29 @@ impl Holding {
         }
         let letter = self.letters.replayed_by(&delivery.message, key).cloned();
         let in_line = delivery.parked.or(letter.as_ref().map(|letter| letter.sequence));
-        let place = in_line.map_or(Place::Delivered(*index), Place::InLine);
-        let (customers, added) = match self.line.admit(place, customers) {
+        let position = in_line.map_or(Position::Delivered(*index), Position::Queued);
+        let (customers, added) = match self.wait_queue.admit(position, customers) {
             Admission::Granted => {
                 self.changes.applied.extend(delivery.parked);
                 self.changes.released.extend(letter.map(|letter| letter.letter_id));
-                return Leave::Granted;
+                return AdmissionOutcome::Granted;
             }
             Admission::Waits { customers, added } => (customers, added),
         };
         if let Some(sequence) = delivery.parked {
             if !added.is_empty() {
-                self.changes.widened.push(Standing { sequence, customers: added });
+                self.changes.widened.push(Entry { sequence, customers: added });
             }
-            return Leave::Parked(None);
+            return AdmissionOutcome::Parked(None);
         }
         if self.room == 0 {
-            return Leave::Refused(self.refuse(request, customers));
+            return AdmissionOutcome::Refused(self.refuse(request, customers));
         }
         // A replay that has to wait takes its letter's place. What waits in another lane sees the letter
         // alone, which holds it until this one is applied.
         self.room -= 1;
-        self.parked.insert((*key).clone(), (place, body_hash.to_vec()));
-        let waiting = self.waiting(place);
+        self.parked.insert((*key).clone(), (position, body_hash.to_vec()));
+        let waiting = self.waiting(position);
         let letter = letter.filter(|letter| letter.lane == self.lane);
         self.changes.released.extend(letter.map(|letter| letter.letter_id));
         self.changes.parked.push(Parking {
@@ -259,14 +259,15 @@ impl Holding {
             sequence: in_line,
             position: delivery.position(self.epoch),
         });
-        Leave::Parked(Some(waiting))
+        AdmissionOutcome::Parked(Some(waiting))
     }
 
-    /// For what the command at this place waits.
-    fn waiting(&self, place: Place) -> Waiting {
-        let ahead = self.line.ahead_of(place);
-        let letter_id = ahead.iter().find_map(|place| self.letter_places.get(place)).copied();
-        let is_command = |place: &&Place| !self.letter_places.contains_key(place);
+    /// For what the command at this position waits.
+    fn waiting(&self, position: Position) -> Waiting {
+        let ahead = self.wait_queue.ahead_of(position);
+        let letter_id =
+            ahead.iter().find_map(|position| self.letter_positions.get(position)).copied();
+        let is_command = |position: &&Position| !self.letter_positions.contains_key(position);
         Waiting { letter_id, position: ahead.iter().filter(is_command).count() + 1 }
     }
 
@@ -292,7 +293,7 @@ impl Holding {
         let position = request.delivery.position(self.epoch);
         let letter_id =
             dead_letter::letter_id(request.delivery, Reason::Held, &self.lane, position);
-        self.letter_places.insert(Place::Delivered(request.index), letter_id);
+        self.letter_positions.insert(Position::Delivered(request.index), letter_id);
         self.changes.held.push(Hold {
             letter_id,
             key: request.key.clone(),

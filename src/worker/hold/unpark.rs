@@ -88,20 +88,21 @@ pub(crate) async fn apply(
         let outcomes = executors.process(&batch).await?;
         let is_waiting =
             outcomes.iter().map(|outcome| matches!(outcome, DeliveryOutcome::Parked(_)));
-        let places = batch.deliveries.iter().filter_map(|delivery| delivery.parked).zip(is_waiting);
-        let (wait, done): (Vec<_>, Vec<_>) = places.partition(|(_, is_waiting)| *is_waiting);
-        let done: Vec<i64> = done.into_iter().map(|(place, _)| place).collect();
+        let positions =
+            batch.deliveries.iter().filter_map(|delivery| delivery.parked).zip(is_waiting);
+        let (wait, done): (Vec<_>, Vec<_>) = positions.partition(|(_, is_waiting)| *is_waiting);
+        let done: Vec<i64> = done.into_iter().map(|(position, _)| position).collect();
         let lane_epoch = executors.first().fence.epoch;
         publish(lane, &batch.deliveries, (outcomes, lane_epoch), processed_batches).await;
         if !done.is_empty() {
             applied += done.len();
             waiting.clear();
-            leave(executors.first(), &done, &released).await?;
+            remove(executors.first(), &done, &released).await?;
         }
-        waiting.extend(wait.into_iter().map(|(place, _)| place));
+        waiting.extend(wait.into_iter().map(|(position, _)| position));
     }
     if !released.is_empty() {
-        leave(executors.first(), &[], &released).await?;
+        remove(executors.first(), &[], &released).await?;
     }
     if applied > 0 {
         tracing::info!(lane = name, "{applied} parked commands were processed");
@@ -138,10 +139,10 @@ async fn next(
         let timeout = executor.session.timeout();
         let reading = async {
             let connection = executor.session.connection().await?;
-            let line = store::parked::line(connection, &executor.lane).await?;
-            let mut next = line.applied;
-            next.extend(holds::free(&line.letters, &line.parked));
-            next.retain(|place| !waiting.contains(place));
+            let wait_queue = store::parked::wait_queue(connection, &executor.lane).await?;
+            let mut next = wait_queue.applied;
+            next.extend(holds::free(&wait_queue.letters, &wait_queue.parked));
+            next.retain(|position| !waiting.contains(position));
             next.truncate(executor.config.batch_size);
             store::parked::read(connection, &next, BATCH_BYTES_MAX).await
         };
@@ -156,16 +157,16 @@ async fn next(
             break;
         }
         let message = parked::decode(&one.message, one.body).ok_or_else(|| {
-            let place = one.sequence;
+            let position = one.sequence;
             Error::Outage(format!(
-                "the parked command {place} can't be read back: was it written by a newer release?"
+                "the parked command {position} can't be read back: was it written by a newer release?"
             ))
         })?;
         let publishers = &executor.config.publishers;
         let position = one.lane_epoch.zip(one.delivery_tag);
         let position = position.and_then(|(epoch, tag)| QueuePosition::new(epoch, tag));
-        let place = (one.sequence, position);
-        let delivery = receive::reload_parked(place, one.command_id, message, publishers);
+        let position = (one.sequence, position);
+        let delivery = receive::reload_parked(position, one.command_id, message, publishers);
         bytes += delivery.estimated_bytes();
         next.push(delivery);
     }
@@ -196,7 +197,7 @@ async fn publish(
 }
 
 /// Takes what was published out of the wait queue; the released letters too, once nothing is left.
-async fn leave(
+async fn remove(
     executor: &mut Executor,
     announced: &[i64],
     released: &[Uuid],
@@ -209,7 +210,7 @@ async fn leave(
             if announced.is_empty() {
                 store::parked::forget(connection, &executor.fence, released).await
             } else {
-                store::parked::leave(connection, &executor.fence, announced, released).await
+                store::parked::remove(connection, &executor.fence, announced, released).await
             }
         };
         let left = session::bounded(timeout, leaving).await;

@@ -31,7 +31,7 @@ use crate::store::commit::Batch;
 use crate::store::fence::Fence;
 use crate::store::session::Session;
 use crate::wire::parked_event;
-use crate::worker::hold::admit::{self, AdmissionRequest, Holding, Holds, Leave};
+use crate::worker::hold::admit::{self, AdmissionOutcome, AdmissionRequest, BatchHolds, Holds};
 use crate::worker::lane::answer::{Answer, answer, stored};
 use crate::worker::lane::evaluation_deadline::Deadline;
 use crate::worker::lane::facts::Facts;
@@ -149,7 +149,7 @@ pub(crate) async fn apply(
     let snapshot = facts.load(connection, &new).await?;
     replay_check.load_history(connection, &snapshot, new.iter().copied()).await?;
     let question = admit::question(&catalogue, &snapshot, holds, deliveries.iter().copied());
-    let holding = Holding::load(connection, fence, holds, &question).await?;
+    let holding = BatchHolds::load(connection, fence, holds, &question).await?;
     failpoint::reach(Point::AfterLoad);
 
     let mut evaluation = Evaluation {
@@ -239,7 +239,7 @@ struct Evaluation<'a> {
     /// Where in `records` the commands of this batch are.
     fresh: HashMap<CommandKey, usize>,
     now: DateTime<Utc>,
-    holding: Option<Holding>,
+    holding: Option<BatchHolds>,
     replay_check: ReplayCheck,
     publishers: &'a Publishers,
     /// Replays that take effect with the batch.
@@ -309,15 +309,15 @@ impl Evaluation<'_> {
                     return DeliveryOutcome::Rejected(rejection.clone());
                 }
                 if let Some(holding) = &mut self.holding {
-                    let customers = if holding.has_line() {
+                    let customers = if holding.has_wait_queue() {
                         resolve::meant(org, &self.snapshot, &decoded.command)
                     } else {
                         Vec::new()
                     };
                     let body_hash = &decoded.body_hash;
-                    match holding.ask(&AdmissionRequest { delivery, key: &key, body_hash, index, customers }) {
-                        Leave::Granted => {}
-                        Leave::Parked(waiting) => {
+                    match holding.admit(&AdmissionRequest { delivery, key: &key, body_hash, index, customers }) {
+                        AdmissionOutcome::Granted => {}
+                        AdmissionOutcome::Parked(waiting) => {
                             let id = &decoded.command_id;
                             let event = waiting.map(|waiting| {
                                 let envelope = &decoded.envelope;
@@ -325,7 +325,7 @@ impl Evaluation<'_> {
                             });
                             return DeliveryOutcome::Parked(event.map(Box::new));
                         }
-                        Leave::Refused(rejection) => return DeliveryOutcome::Rejected(rejection),
+                        AdmissionOutcome::Refused(rejection) => return DeliveryOutcome::Rejected(rejection),
                     }
                 }
                 self.replays.extend(replay);

@@ -1,10 +1,10 @@
-//! The executors of a lane: they store the parts of a batch at the same time, each over a connection of
+//! The executors of a lane: they store the sub-batches of a batch at the same time, each over a connection of
 //! its own, all behind one fence.
 //!
 //! Parts are free of each other, so no order is lost. One that does not commit at its first go is
-//! processed when the others are done, as facts may have changed (`worker::facts`). A batch is done
-//! when all of its parts are; what a fault leaves done of one is found in the inbox when the batch comes again. One executor does
-//! it all once a failure of one of the commands is on record: part after part, so that the parts
+//! processed when the others are done, as facts may have changed (`worker::lane::facts`). A batch is done
+//! when all of its sub-batches are; what a fault leaves done of one is found in the inbox when the batch comes again. One executor does
+//! it all once a failure of one of the commands is on record: sub-batch after sub-batch, so that the sub-batches
 //! around that command can be small, and it runs alone in the end.
 
 use std::collections::{HashMap, VecDeque};
@@ -153,7 +153,7 @@ struct ExecutorTask {
 /// Nothing: the sub-batch is to be processed when the others are done.
 type Outcome = Result<Option<BatchOutcome>, GenerationError>;
 
-/// A part of a batch to process.
+/// A sub-batch to process.
 struct Job {
     batch: Arc<PlannedBatch>,
     sub_batch: Arc<SubBatch>,

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::Config;
 use crate::config::memory::BATCH_BYTES_MAX;
 use crate::domain::enrolment::Membership;
-use crate::domain::groups::{self, Boundary, Member};
+use crate::domain::groups::{self, BatchCommand, Boundary};
 use crate::domain::identity::CustomerId;
 use crate::domain::needs::Needs;
 use crate::domain::snapshot::Snapshot;
@@ -31,11 +31,11 @@ use crate::worker::lane::routing::LaneRouting;
 /// Batches that are looked at ahead of the one that is being processed: one waits, one is looked at.
 pub(crate) const AHEAD: usize = 2;
 
-/// A part is worth a transaction of its own from this share of a full batch on: a smaller one gets
+/// A sub-batch is worth a transaction of its own from this share of a full batch on: a smaller one gets
 /// no faster by it, and each commit waits for the disk.
 const SUB_BATCHES_OF_A_FULL_BATCH: usize = 8;
 
-/// In how many parts a batch of so many deliveries is processed, at most.
+/// In how many sub-batches a batch of so many deliveries is processed, at most.
 pub(crate) fn sub_batches_max(config: &Config, deliveries: usize) -> usize {
     let worth_a_sub_batch = (config.batch_size / SUB_BATCHES_OF_A_FULL_BATCH).max(1);
     deliveries.div_ceil(worth_a_sub_batch).min(config.connections_per_lane)
@@ -55,10 +55,10 @@ struct BatchFacts {
 }
 
 impl BatchFacts {
-    fn member<'a>(&'a self, delivery: &'a Delivery) -> Option<Member<'a>> {
+    fn member<'a>(&'a self, delivery: &'a Delivery) -> Option<BatchCommand<'a>> {
         let decoded = delivery.decoded.as_ref().ok()?;
         let org = self.identities.catalogue.orgs.get(&decoded.envelope.org_code)?;
-        Some(Member { org, command: &decoded.command, id: &decoded.command_id })
+        Some(BatchCommand { org, command: &decoded.command, id: &decoded.command_id })
     }
 }
 
@@ -75,7 +75,7 @@ impl PlannedBatch {
         Self { deliveries, known: None }
     }
 
-    /// The batch in at most `most` parts; in one if what was looked up is older than `version` of the
+    /// The batch in at most `most` sub-batches; in one if what was looked up is older than `version` of the
     /// customers. `recent` tells who came to hold which membership id in the batches that were
     /// processed meanwhile.
     pub(crate) fn sub_batches(
@@ -96,7 +96,7 @@ impl PlannedBatch {
             all.filter_map(|members| members.get(membership).copied()).collect()
         };
         let batch: Vec<_> = self.deliveries.iter().map(|delivery| known.member(delivery)).collect();
-        let sub_batches = groups::parts(&batch, &known.identities.customers, &members, most);
+        let sub_batches = groups::sub_batches(&batch, &known.identities.customers, &members, most);
         let boundary = Arc::new(Boundary::between(&sub_batches));
         let sub_batch = |(index, groups::SubBatch { places: indices, customers, .. })| {
             let (identities, boundary) = (Arc::clone(&known.identities), Arc::clone(&boundary));

@@ -4,7 +4,7 @@
 //! It comes first because each channel that closes counts against the broker's delivery limit for
 //! all that it held.
 
-use crate::store::compatibility::{self, Fit};
+use crate::store::compatibility::{self, Compatibility};
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
 use crate::worker::lane::error::GenerationError;
@@ -22,8 +22,10 @@ pub(crate) async fn check(session: &mut Session) -> Result<(), GenerationError> 
         return Err(GenerationError::NotDurable);
     }
     match (fit, fit.problem()) {
-        (Fit::Fits { .. }, _) | (_, None) => Ok(()),
-        (Fit::SchemaTooOld { .. }, Some(problem)) => Err(Error::Outage(problem).into()),
-        (Fit::ProgramTooOld { .. }, Some(problem)) => Err(GenerationError::ProgramTooOld(problem)),
+        (Compatibility::Fits { .. }, _) | (_, None) => Ok(()),
+        (Compatibility::SchemaTooOld { .. }, Some(problem)) => Err(Error::Outage(problem).into()),
+        (Compatibility::ProgramTooOld { .. }, Some(problem)) => {
+            Err(GenerationError::ProgramTooOld(problem))
+        }
     }
 }

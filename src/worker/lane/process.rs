@@ -1,7 +1,7 @@
 //! Gets a batch of commands applied whatever is in it: waits out outages, repeats conflicts, and finds
 //! the one command that fails by itself.
 //!
-//! Order holds throughout: a part of a batch is not begun before the parts ahead of it are done. Only
+//! Order holds throughout: a sub-batch is not begun before the sub-batches ahead of it are done. Only
 //! failures that are a command's own count against it (`domain::attempt`): such a command runs alone
 //! in the process, and the canary follows. After `attempts_limit` of them it is a dead letter.
 
@@ -31,13 +31,13 @@ use crate::worker::lane::receive::Delivery;
 use crate::worker::lane::retry::{PAUSE, RetryState};
 use crate::worker::lane::split::split;
 
-/// How often a part of a batch is repeated at once after a conflict, before it is split.
+/// How often a sub-batch is repeated at once after a conflict, before it is split.
 const CONFLICTS_MAX: u32 = 5;
 
-/// How a try at a part of a batch ended, other than by a fault of the generation.
+/// How a try at a sub-batch ended, other than by a fault of the generation.
 enum Attempt {
     Applied(BatchOutcome),
-    /// The commands are to be tried in smaller parts, or the only one alone.
+    /// The commands are to be tried in smaller sub-batches, or the only one alone.
     Failed(String),
 }
 
@@ -68,40 +68,40 @@ impl Executor {
         let mut done =
             BatchOutcome { outcomes: Vec::with_capacity(deliveries.len()), members: Vec::new() };
         let mut pending = split(&deaths, self.config.batch_size);
-        while let Some(part) = pending.pop() {
-            let is_suspect = part.len() == 1 && deaths[part.start] > 0;
+        while let Some(sub_batch) = pending.pop() {
+            let is_suspect = sub_batch.len() == 1 && deaths[sub_batch.start] > 0;
             if is_suspect {
-                let suspect = deliveries[part.start];
+                let suspect = deliveries[sub_batch.start];
                 done.add(self.process_alone(suspect, of(suspect), None, facts.of_retry()).await?);
                 continue;
             }
             // What was preloaded may be why it fails, and is of the whole only.
             let retry = facts.of_retry();
             let first = std::mem::replace(&mut facts, retry);
-            let first = if part.len() == deliveries.len() { first } else { retry };
+            let first = if sub_batch.len() == deliveries.len() { first } else { retry };
             match self
                 .try_shared(
-                    &deliveries[part.clone()],
+                    &deliveries[sub_batch.clone()],
                     Tries { first, retry, conflicts_max: CONFLICTS_MAX },
                 )
                 .await?
             {
                 Attempt::Applied(applied) => done.add(applied),
-                Attempt::Failed(why) if part.len() == 1 => {
-                    let suspect = deliveries[part.start];
+                Attempt::Failed(why) if sub_batch.len() == 1 => {
+                    let suspect = deliveries[sub_batch.start];
                     done.add(self.process_alone(suspect, of(suspect), Some(why), retry).await?);
                 }
                 Attempt::Failed(why) => {
                     tracing::warn!(
                         lane = self.lane,
-                        commands = part.len(),
+                        commands = sub_batch.len(),
                         "a batch of {} commands failed; lane `{}` tries its halves: {why}",
-                        part.len(),
+                        sub_batch.len(),
                         self.lane,
                     );
-                    let middle = part.start + part.len() / 2;
-                    pending.push(middle..part.end);
-                    pending.push(part.start..middle);
+                    let middle = sub_batch.start + sub_batch.len() / 2;
+                    pending.push(middle..sub_batch.end);
+                    pending.push(sub_batch.start..middle);
                 }
             }
         }
@@ -231,7 +231,7 @@ impl Executor {
     }
 
     /// Tries commands beside other executors until they take effect or are to be tried in smaller
-    /// parts: waits out outages, repeats conflicts.
+    /// sub-batches: waits out outages, repeats conflicts.
     async fn try_shared(
         &mut self,
         deliveries: &[&Delivery],

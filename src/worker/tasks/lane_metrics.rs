@@ -1,7 +1,7 @@
 //! Says every few seconds how the worker's lanes fare, so that whoever looks on need not ask it.
 //!
 //! A sample that can't be written is not missed: the next one covers its time, too. The same task says
-//! that the worker lives, and sees whether others have its id (`worker::presence`).
+//! that the worker lives, and sees whether others have its id (`worker::tasks::presence`).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -65,7 +65,7 @@ impl Stage {
         let stop = CancellationToken::new();
         let (config, stopped) = (settings.config(), stop.clone());
         let keeping = tokio::spawn(async move {
-            job_recovery::keep(&config, uuid::Uuid::now_v7(), &stopped).await
+            job_recovery::keep(&config, uuid::Uuid::now_v7(), &stopped).await;
         });
         let config = settings.config();
         let listener = console::listen(&config).await.expect("a port is free").expect("it is on");

@@ -35,9 +35,9 @@ async fn what_is_left_of_a_body_is_neither_replayed_nor_edited() {
         assert_eq!(shown["provenance"]["x-body-length"], json!(MIB + 1));
         hashes.push(shown["provenance"]["x-body-sha256"].clone());
         assert_eq!(shown["detail"], json!("the body has 1048577 bytes, at most 1048576 are taken"));
-        let forecast = ["replay", id, "--dry-run"];
-        let forecast = dead_letters(&scene.settings, &forecast).await;
-        assert!(forecast.out.contains("only the first 4096 bytes"), "{}", forecast.out);
+        let preview = ["replay", id, "--dry-run"];
+        let preview = dead_letters(&scene.settings, &preview).await;
+        assert!(preview.out.contains("only the first 4096 bytes"), "{}", preview.out);
         let replay = dead_letters(&scene.settings, &["replay", id, "--reason", "why"]).await;
         assert_ne!(replay.code, 0, "{}", replay.out);
         let file = tempfile::NamedTempFile::new().expect("a file");

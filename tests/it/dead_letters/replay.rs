@@ -155,18 +155,18 @@ async fn what_a_worker_would_refuse_again_is_left_alone() {
     bury(&mut scene, &[super::broken(1), super::broken(2), link("c-2", 1, "m-1"), unknown]).await;
     found_the_org(&mut scene).await;
     let before = scene.rows.archive_digest().await;
-    let forecast =
+    let preview =
         dead_letters(&scene.settings, &["replay", "--all", "--dry-run"]).await.expect(0).json();
-    assert_eq!(forecast["eligible"], json!(1));
-    let skipped: u64 = forecast["skipped"]
+    assert_eq!(preview["eligible"], json!(1));
+    let skipped: u64 = preview["skipped"]
         .as_array()
         .expect("a list")
         .iter()
         .map(|skipped| skipped["letters"].as_u64().unwrap_or_default())
         .sum();
     assert_eq!(skipped, 3);
-    assert!(forecast.to_string().contains("not-json"), "{forecast}");
-    assert!(forecast.to_string().contains("catalogue"), "{forecast}");
+    assert!(preview.to_string().contains("not-json"), "{preview}");
+    assert!(preview.to_string().contains("catalogue"), "{preview}");
     assert_eq!(scene.rows.archive_digest().await, before, "a dry run changes nothing");
     eventually(DEADLINE, "nothing is queued", async || {
         super::is_empty(&scene.place, LANE_QUEUE).then_some(())
