@@ -8,6 +8,7 @@
 pub mod domain;
 
 pub mod message;
+pub mod periodic;
 pub mod wire;
 
 pub mod broker;

@@ -15,6 +15,7 @@ use crate::broker::connection::Connection as BrokerConnection;
 use crate::broker::depth::{self, Depth};
 use crate::broker::{self, topology};
 use crate::console::app::{App, Shared};
+use crate::periodic::Periodic;
 use crate::store::connection::{self, Connection};
 use crate::store::error::Error as StoreError;
 use crate::store::health::{self, Letters};
@@ -34,16 +35,8 @@ const LOOKS_KEPT: usize = 720;
 /// Looks until `shutdown`.
 pub(super) async fn run(app: Shared, shutdown: CancellationToken) {
     let mut watch = StatusWatch { app, database: None, broker: None, stored: None };
-    while !shutdown.is_cancelled() {
-        tokio::select! {
-            () = watch.look() => {}
-            () = shutdown.cancelled() => {}
-        }
-        tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
-            () = shutdown.cancelled() => {}
-        }
-    }
+    let mut periodic = Periodic::new(EVERY, shutdown);
+    while periodic.run(watch.look()).await.is_some() {}
     if let Some(broker) = &watch.broker {
         broker.close().await;
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::periodic::Periodic;
 use crate::store::connection;
 use crate::store::error::Error as StoreError;
 use crate::store::lane_pauses;
@@ -38,29 +39,25 @@ pub(crate) async fn watch(
     let name = format!("partner-program pauses {}", config.worker_id);
     let mut session = Session::new(urls.database_url.clone(), name, config.database_timeout());
     let mut told = false;
-    while !shutdown.is_cancelled() {
-        tokio::select! {
-            looked = look(&mut session) => match looked {
-                Ok(seen) => {
-                    told = false;
-                    paused.send_if_modified(|known| {
-                        let is_news = known.as_ref() != Some(&seen);
-                        *known = Some(seen);
-                        is_news
-                    });
+    let mut periodic = Periodic::new(INTERVAL, shutdown);
+    while let Some(looked) = periodic.run(look(&mut session)).await {
+        match looked {
+            Ok(seen) => {
+                told = false;
+                paused.send_if_modified(|known| {
+                    let is_news = known.as_ref() != Some(&seen);
+                    *known = Some(seen);
+                    is_news
+                });
+            }
+            Err(error) => {
+                session.discard();
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(
+                        "the pauses of lanes could not be read; no lane starts until they can: {error}"
+                    );
                 }
-                Err(error) => {
-                    session.discard();
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::warn!("the pauses of lanes could not be read; no lane starts until they can: {error}");
-                    }
-                }
-            },
-            () = shutdown.cancelled() => {}
-        }
-        tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
-            () = shutdown.cancelled() => {}
+            }
         }
     }
     Ok(())

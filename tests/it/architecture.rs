@@ -25,7 +25,8 @@ const LAYERS: [(&str, u8); 8] = [
 ];
 
 /// Modules that every layer may use, and that use none.
-const UTILITIES: [&str; 6] = ["message", "clock", "config", "failpoint", "retry", "telemetry"];
+const UTILITIES: [&str; 7] =
+    ["message", "clock", "config", "failpoint", "periodic", "retry", "telemetry"];
 
 /// Each library that only one place may use.
 const ONLY_IN: [(&str, &[&str]); 11] = [

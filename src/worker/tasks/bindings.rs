@@ -10,6 +10,7 @@ use crate::broker::connection::Connection;
 use crate::broker::management::Management;
 use crate::broker::topology::Topology;
 use crate::broker::topology::bindings::Mended;
+use crate::periodic::Periodic;
 use crate::store::routing;
 use crate::store::session::{self, Session};
 use crate::worker::context::TaskContext;
@@ -32,13 +33,13 @@ pub(crate) async fn run(context: TaskContext, counters: LaneCounters) -> Result<
     let url = context.urls.database_url.clone();
     let mut session = Session::new(url, name.clone(), TIMEOUT);
     let mut refused_at: Option<Instant> = None;
-    while !context.shutdown.is_cancelled() {
-        let may_bind = refused_at.is_none_or(|at| at.elapsed() > REFUSED_INTERVAL);
-        let looking = look(&context, &mut session, may_bind, &name);
-        let looked = tokio::select! {
-            looked = looking => looked,
-            () = context.shutdown.cancelled() => return Ok(()),
+    let mut periodic = Periodic::new(INTERVAL, context.shutdown.clone());
+    loop {
+        let looking = async {
+            let may_bind = refused_at.is_none_or(|at| at.elapsed() > REFUSED_INTERVAL);
+            (may_bind, look(&context, &mut session, may_bind, &name).await)
         };
+        let Some((may_bind, looked)) = periodic.run(looking).await else { break };
         session.discard();
         match looked {
             Ok(Some(bindings)) => {
@@ -67,10 +68,6 @@ pub(crate) async fn run(context: TaskContext, counters: LaneCounters) -> Result<
                     INTERVAL.as_secs()
                 );
             }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
-            () = context.shutdown.cancelled() => {}
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use histogram::Histogram;
 
 use crate::failpoint::{self, Point};
+use crate::periodic::Periodic;
 use crate::store::lane_metrics::{self, Sample};
 use crate::store::session::{self, Session};
 use crate::worker::context::TaskContext;
@@ -29,43 +30,38 @@ pub(crate) async fn run(context: TaskContext, counters: LaneCounters) -> Result<
     let process = counters.process();
     let mut presence = Presence::of(&config.worker_id, process, counters.clone());
     let mut leaving = session.another();
-    loop {
-        tokio::select! {
-            () = async {
-                presence.announce(&mut session).await;
-                tokio::time::sleep(INTERVAL).await;
-            } => {}
-            () = shutdown.cancelled() => {
-                presence.leave(&mut leaving).await;
-                return Ok(());
+    let mut is_first = true;
+    let mut periodic = Periodic::new(INTERVAL, shutdown);
+    while periodic
+        .run(async {
+            failpoint::reach(Point::BackgroundTask);
+            for (lane, counters) in counters.iter() {
+                counters.events.log_if_due(lane);
             }
-        }
-        failpoint::reach(Point::BackgroundTask);
-        for (lane, counters) in counters.iter() {
-            counters.events.log_if_due(lane);
-        }
-        let now = Reading::of(&counters);
-        let samples: Vec<Sample> = now.since(&before).collect();
-        let over = now.at - before.at;
-        let writing = session::bounded(session.timeout(), async {
-            let connection = session.connection().await?;
-            lane_metrics::add(connection, process, over, &samples).await
-        });
-        let written = tokio::select! {
-            written = writing => written,
-            () = shutdown.cancelled() => {
-                presence.leave(&mut leaving).await;
-                return Ok(());
+            presence.announce(&mut session).await;
+            if std::mem::take(&mut is_first) {
+                return;
             }
-        };
-        match written {
-            Ok(()) => before = now,
-            Err(error) => {
-                tracing::debug!("lane metrics could not be stored; they are retried: {error}");
-                session.discard();
+            let now = Reading::of(&counters);
+            let samples: Vec<Sample> = now.since(&before).collect();
+            let over = now.at - before.at;
+            let writing = session::bounded(session.timeout(), async {
+                let connection = session.connection().await?;
+                lane_metrics::add(connection, process, over, &samples).await
+            });
+            match writing.await {
+                Ok(()) => before = now,
+                Err(error) => {
+                    tracing::debug!("lane metrics could not be stored; they are retried: {error}");
+                    session.discard();
+                }
             }
-        }
-    }
+        })
+        .await
+        .is_some()
+    {}
+    presence.leave(&mut leaving).await;
+    Ok(())
 }
 
 /// The counters at a moment.

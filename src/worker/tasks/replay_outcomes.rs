@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::periodic::Periodic;
 use crate::store::dead_letters::{applied, claims};
 use crate::store::error::Error as StoreError;
 use crate::store::session::{self, Session};
@@ -27,19 +28,21 @@ pub(crate) async fn run(context: TaskContext) -> Result<(), Error> {
     let name = format!("partner-program follow {}", config.worker_id);
     let mut session = Session::new(urls.database_url.clone(), name, config.database_timeout());
     let mut looks: u64 = 0;
+    let mut periodic = Periodic::new(INTERVAL, shutdown);
     loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(INTERVAL) => {}
-        }
-        let all = looks.is_multiple_of(NOW_AND_THEN);
-        let since = if all { DateTime::UNIX_EPOCH } else { clock.now() - SOON };
-        looks += 1;
-        if let Err(error) = follow(&mut session, since).await {
+        let following = async {
+            let all = looks.is_multiple_of(NOW_AND_THEN);
+            let since = if all { DateTime::UNIX_EPOCH } else { clock.now() - SOON };
+            looks += 1;
+            follow(&mut session, since).await
+        };
+        let Some(followed) = periodic.run(following).await else { break };
+        if let Err(error) = followed {
             session.discard();
             tracing::debug!("the outcomes of replays could not be read; they are retried: {error}");
         }
     }
+    Ok(())
 }
 
 async fn follow(session: &mut Session, since: DateTime<Utc>) -> Result<(), StoreError> {

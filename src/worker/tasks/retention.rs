@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::periodic::Periodic;
 use crate::store;
 use crate::store::error::Error;
 use crate::store::session::answered;
@@ -19,16 +20,14 @@ const INTERVAL: Duration = Duration::from_hours(1);
 /// Maintains the partitions until `shutdown`. A failure is logged and tried again next time.
 pub(crate) async fn run(context: TaskContext) -> Result<(), error::Error> {
     let TaskContext { config, urls, shutdown, .. } = context;
-    loop {
-        if let Err(error) = maintain(&config, &urls).await {
+    let mut periodic = Periodic::new(INTERVAL, shutdown);
+    while let Some(maintained) = periodic.run(maintain(&config, &urls)).await {
+        if let Err(error) = maintained {
             let minutes = INTERVAL.as_secs() / 60;
             tracing::warn!(%error, "retention failed; it is retried in {minutes} min: {error}");
         }
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(INTERVAL) => {}
-        }
     }
+    Ok(())
 }
 
 async fn maintain(config: &Config, urls: &ServerUrls) -> Result<(), Error> {
