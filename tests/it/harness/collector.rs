@@ -11,7 +11,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, Consumer};
 use tokio::time::{Instant, timeout_at};
 
-use crate::harness::{self, set_up};
+use crate::harness::{self, delete_broken_queues, set_up};
 
 /// A message that was received, with what tests look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +111,14 @@ impl Collector {
 
     /// A queue of its own, bound to an exchange or only reachable by its name.
     pub(crate) async fn bound(amqp_url: &str, queue: &str, binding: Option<(&str, &str)>) -> Self {
-        set_up("a queue", async || declare(amqp_url, queue, binding).await).await;
+        set_up("a queue", async || {
+            let declared = declare(amqp_url, queue, binding).await;
+            if declared.is_err() {
+                delete_broken_queues(amqp_url, [queue.to_owned()]).await?;
+            }
+            declared
+        })
+        .await;
         Self::of_queue(amqp_url, queue)
     }
 

@@ -22,6 +22,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use lapin::ConnectionProperties;
+use lapin::options::QueueDeleteOptions;
 use partner_program_worker::config::hosts::each_host;
 
 /// Connects to the first host that answers.
@@ -35,6 +36,21 @@ pub(crate) async fn connect(amqp_url: &str, name: &str) -> Result<lapin::Connect
         }
     }
     Err(last.expect("an address has a host"))
+}
+
+/// Deletes queues that the broker has declared by half: it answered 541 `INTERNAL_ERROR`, lists them, and
+/// they take nothing. Under load RabbitMQ 3.10 does so now and then.
+pub(crate) async fn delete_broken_queues(
+    amqp_url: &str,
+    names: impl IntoIterator<Item = String>,
+) -> Result<(), lapin::Error> {
+    for name in names {
+        let connection = connect(amqp_url, "tests").await?;
+        let channel = connection.create_channel().await?;
+        channel.queue_delete(name.into(), QueueDeleteOptions::default()).await?;
+        connection.close(200, "deleted".into()).await?;
+    }
+    Ok(())
 }
 
 /// How long a test may take to set up one thing.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use partner_program_worker::broker::connection::Connection;
+use partner_program_worker::broker::topology;
 use partner_program_worker::clock::Clock;
 use partner_program_worker::config::Config;
 use partner_program_worker::domain::actor::Actor;
@@ -25,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::servers::Place;
-use crate::harness::{eventually, set_up};
+use crate::harness::{delete_broken_queues, eventually, set_up};
 
 /// How long a worker may take to drain.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -90,7 +91,12 @@ impl Settings {
         let mut database = connection::connect(config.database_url()?, "tests").await?;
         let map = RoutingMap::of(&config.lanes);
         let actor = Actor { name: "tests".into(), reason: "setup".into(), source: "tests".into() };
-        apply::apply(&mut database, &broker, &map, &actor).await?;
+        if let Err(error) = apply::apply(&mut database, &broker, &map, &actor).await {
+            let queues = map.lanes.iter().map(|lane| topology::lane_queue(lane));
+            let queues = queues.chain([topology::DEAD_LETTERS.to_owned()]);
+            delete_broken_queues(config.amqp_url()?, queues).await?;
+            return Err(error.into());
+        }
         broker.close().await;
         Ok(())
     }
