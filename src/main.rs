@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Err(error) => return cli::fail(&format!("can't start: {error}"), Exit::Failure).into(),
     };
     let exit = runtime.block_on(cli::run(cli));
-    // A read from a terminal blocks its thread for as long as nobody types; nothing waits for it.
+    // A read from a terminal blocks its thread until a key is pressed; nothing waits for it.
     runtime.shutdown_background();
     exit.into()
 }

@@ -1,7 +1,7 @@
 //! Waiting between tries: exponential, with jitter, for as long as it takes.
 //!
 //! This is the only user of the crate `backoff`, so that it can be exchanged in one place.
-//! Deliberately absent: giving up. An outage ends when somebody ends it, and whoever waits also
+//! Deliberately absent: giving up. An outage ends when an operator ends it, and each caller also
 //! watches for the shutdown.
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Logs: to standard error, as text for people or as JSON for machines.
 //!
-//! Deliberately absent: log files and their rotation; whoever runs the process has that.
+//! Deliberately absent: log files and their rotation: the service manager has these.
 
 use std::io::{self, IsTerminal};
 

@@ -21,7 +21,7 @@ use crate::config::hosts::each_in_turn;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bounds a request to the broker.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bounds a polite goodbye: whoever does not answer it is likely gone.
+/// Bounds an orderly close: a broker that does not answer it is likely gone.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How soon a silent peer counts as gone, where the URL does not say otherwise.
 const HEARTBEAT_S: u16 = 10;
@@ -112,7 +112,7 @@ impl Connection {
         say_goodbye(self.inner.close(REPLY_SUCCESS, "done".into())).await;
     }
 
-    /// Keeps the consumer from being cancelled, whoever drops it.
+    /// Keeps the consumer from being cancelled when its handle is dropped.
     pub(super) fn hold(&self, consumer: lapin::Consumer) {
         self.consumers.held.lock().unwrap_or_else(PoisonError::into_inner).push(consumer);
     }

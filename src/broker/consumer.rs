@@ -96,7 +96,7 @@ impl Consumer {
         error
     }
 
-    /// Acks for this channel, by whoever announces.
+    /// Acks on this channel; the result publisher holds it.
     #[must_use]
     pub fn acknowledger(&self) -> Acknowledger {
         Acknowledger {

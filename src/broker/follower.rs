@@ -1,4 +1,4 @@
-//! Looks on at the results: a queue of its own that nobody misses when it is gone.
+//! Reads copies of the results from a queue of its own, which ends with its connection.
 //!
 //! Deliberately absent: acks. A follower shows what passes while it looks, so the broker need not
 //! keep anything for it; subscribers that must not miss a result have a durable queue instead.

@@ -2,7 +2,7 @@
 //!
 //! The only module that knows lapin. It moves [`Message`](crate::message::Message)s, whatever their
 //! bodies mean. Deliberately absent: lapin's recovery. A fault ends a connection for good, and
-//! whoever uses it starts over with new ones, so that no delivery is mistaken for one of an
+//! its user reconnects with new ones, so that no delivery is mistaken for one of an
 //! earlier channel.
 
 pub mod connection;

@@ -8,7 +8,7 @@ use crate::cli::output::Output;
 use crate::config::{self, Config};
 use crate::telemetry;
 
-/// What the process answers to whoever started it.
+/// The exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// All done.
@@ -68,7 +68,7 @@ pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
         if cause.is::<config::error::Error>() || cause.is::<telemetry::Error>() {
             return Exit::Usage;
         }
-        // Whoever read the output has seen enough, as `head` does.
+        // The reader of the output has seen enough, as `head` has.
         if cause.downcast_ref().is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) {
             return Exit::Success;
         }

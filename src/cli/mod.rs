@@ -105,7 +105,7 @@ enum Command {
 /// Reads the arguments. Help, version and complaints are printed here, hence only the exit code.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
     Cli::try_parse_from(arguments).map_err(|error| {
-        // If even this can't be written there is nobody to tell.
+        // If even this can't be written there is no way to tell.
         let _unprintable = error.print();
         if error.use_stderr() { Exit::Usage } else { Exit::Success }
     })

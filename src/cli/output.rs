@@ -10,7 +10,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// How often progress is told where nobody watches it move.
+/// How often progress is printed where standard error is no terminal.
 const SPARSE: Duration = Duration::from_secs(10);
 
 /// How data is printed.
@@ -165,7 +165,7 @@ fn printable(text: &str) -> String {
 
 /// Prints a line for people to standard error.
 pub(super) fn note(text: &str) {
-    // If standard error is closed there is nobody to tell.
+    // If standard error is closed there is no way to tell.
     let _unread = writeln!(io::stderr(), "{text}");
 }
 
@@ -178,7 +178,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// `total` is `None` where nobody knows it yet.
+    /// `total` is `None` where it is not known yet.
     pub(super) fn new(label: &'static str, total: Option<u64>) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let template = if total.is_some() {

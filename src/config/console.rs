@@ -20,11 +20,11 @@ pub struct Console {
     pub public_url: Option<Url>,
     /// Who may log in.
     pub tokens: Vec<Token>,
-    /// A proxy that says who somebody is.
+    /// A proxy that authenticates users.
     pub proxy: Option<Proxy>,
 }
 
-/// What somebody may do; each role may what the one before may.
+/// What a user may do. Each role may also do what the one before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Look, without personal data.
@@ -35,7 +35,7 @@ pub enum Role {
     Admin,
 }
 
-/// A secret that somebody logs in with.
+/// A secret that a user logs in with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Who; the audit names them.
@@ -61,7 +61,7 @@ pub struct Proxy {
 }
 
 impl Console {
-    /// Whether somebody has to say who they are.
+    /// Whether users have to log in.
     #[must_use]
     pub fn asks_who(&self) -> bool {
         !self.tokens.is_empty() || self.proxy.is_some()

@@ -16,7 +16,7 @@ use crate::domain::actor::Actor;
 
 /// The session's cookie.
 pub(super) const SESSION_COOKIE: &str = "partner_program_session";
-/// How somebody is called who did not have to say.
+/// The name of a user who did not have to log in.
 const NOBODY_ASKED: &str = "local";
 
 /// Somebody who may look, at least.
@@ -125,7 +125,7 @@ fn of_proxy(console: &Console, headers: &HeaderMap, address: IpAddr) -> Option<(
     Some((name.to_owned(), role))
 }
 
-/// From where somebody asks: as the proxy says, if it is one that is believed. What a client may
+/// The address of a request: as the proxy says, if it is one that is believed. What a client may
 /// have put there itself stands before what the proxy adds.
 fn client(console: &Console, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
     if !console.proxy.as_ref().is_some_and(|proxy| proxy.from.contains(&peer)) {

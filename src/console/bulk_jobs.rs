@@ -46,7 +46,7 @@ struct One {
 }
 
 impl One {
-    /// Whether nobody has begun with it yet.
+    /// Whether no runner has begun with it yet.
     fn is_waiting(&self) -> bool {
         self.operation.is_running() && self.operation.runner.is_none()
     }

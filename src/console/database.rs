@@ -23,7 +23,7 @@ pub(super) struct Database {
     idle: Mutex<Vec<Connection>>,
 }
 
-/// A connection on loan. It is closed unless it is given back: whoever fails does not know what
+/// A connection of the pool. It is closed unless it is released: a caller that fails does not know what
 /// state it is in.
 pub(super) struct PooledConnection<'a> {
     connection: Connection,

@@ -1,7 +1,7 @@
 //! A body as a document to read: indented, the faulty place marked, personal data masked.
 //!
 //! What is masked is decided the safe way round: everything but the words that are known to be
-//! nobody's own. A body that is no JSON is shown as text, or not at all where it has to be masked.
+//! not personal. A body that is no JSON is shown as text, or not at all where it has to be masked.
 
 use crate::usecases::dead_letters::json_text::{self, Node};
 use crate::usecases::dead_letters::mask;

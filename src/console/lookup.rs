@@ -106,7 +106,7 @@ pub(super) async fn customer(
     who: Identity,
     Form(wanted): Form<LookupForm>,
 ) -> Result<Html<String>, Failure> {
-    // Whoever knows an identifier may learn how that customer stands; the other identifiers stay
+    // A user who knows an identifier may learn how that customer stands; the other identifiers stay
     // masked for those who may not see them.
     let shows_all = who.may(Role::Admin);
     let mut shown = Page {

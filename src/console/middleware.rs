@@ -42,7 +42,7 @@ pub(super) async fn headers(State(app): State<Shared>, request: Request, next: N
     response
 }
 
-/// Where nobody has to log in, only this machine may be asked by its own names: else a web site
+/// Where users need not log in, only this machine may be asked by its own names: else a web site
 /// could point its own name here, and read on through the visitor's browser (DNS rebinding).
 pub(super) async fn host(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let named = request.headers().get(HOST).and_then(|host| host.to_str().ok());

@@ -4,8 +4,8 @@
 //! Pages are rendered here, whole, and work as plain links and forms. htmx exchanges parts of
 //! them and a small script adds keys; without either nothing is missing but comfort. All that a
 //! page needs is in the binary. Rules stay below: what a letter is and what may be done with it
-//! is for `store` and `usecases` to say. Deliberately absent: TLS, users and passwords. Whoever shows
-//! the console to others puts a proxy before it; those who log in have tokens of the configuration.
+//! is for `store` and `usecases` to say. Deliberately absent: TLS, users and passwords. A console that
+//! others can reach has a proxy in front of it; users log in by tokens of the configuration.
 
 mod app;
 mod router;

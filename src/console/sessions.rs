@@ -1,4 +1,4 @@
-//! Who is logged in: kept in this process alone, so a restart asks everybody to log in again.
+//! Who is logged in: kept in this process alone, so after a restart all users log in again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -44,10 +44,10 @@ pub(super) enum Server {
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) name: String,
-    /// Who took it last; `None`: nobody yet.
+    /// The last owner; `None` before the first.
     pub(super) held: Option<health::Lane>,
     pub(super) depth: Option<Depth>,
-    /// What its worker said last; `None`: nobody works it.
+    /// What its worker stored last; `None` if no worker owns it.
     pub(super) present: Option<Present>,
     /// Since when its oldest command waits at least, where no worker consumes.
     pub(super) waiting_since: Option<DateTime<Utc>>,

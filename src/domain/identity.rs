@@ -1,7 +1,7 @@
 //! Who a customer is: identifiers, parsed, and the customer that was found.
 //!
 //! The rules are the contract's, "Identifying the customer". Parsing judges each identifier on
-//! its own; whether it matches somebody is for `resolve` to say.
+//! its own; whether it matches a customer is for `resolve` to say.
 
 use crate::domain::command::{Identifiers, given};
 use crate::domain::status::Status;

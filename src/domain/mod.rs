@@ -38,4 +38,4 @@ mod link;
 mod update;
 
 #[cfg(test)]
-mod cells;
+mod tests;

@@ -67,7 +67,7 @@ impl Needs {
         self.external_ids.iter().map(|(org_id, id)| (*org_id, id.as_str()))
     }
 
-    /// Membership ids that somebody may hold.
+    /// Membership ids that customers may hold.
     pub fn membership_ids(&self) -> impl Iterator<Item = (OrgId, ProgramId, &str)> {
         self.membership_ids
             .iter()

@@ -51,7 +51,7 @@ pub struct Program {
     pub name: String,
     /// Whose program it is.
     pub kind: ProgramKind,
-    /// Switched off programs take nobody in.
+    /// A program that is switched off takes no new customers.
     pub active: bool,
     /// The end of its validity; `None` means open-ended.
     pub ends_at: Option<DateTime<Utc>>,
@@ -86,7 +86,7 @@ impl Program {
     }
 }
 
-/// `EXTERNAL` programs are somebody else's and always have a membership id.
+/// `EXTERNAL` programs belong to another company and always have a membership id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramKind {
     /// A partner's.

@@ -9,12 +9,12 @@ use crate::domain::status::{Checked, Status};
 /// The customer, who may be acted on.
 pub(super) struct Resolved {
     pub(super) customer: Customer,
-    /// The fields of further identifiers that match nobody.
+    /// The fields of further identifiers that match no customer.
     pub(super) unmatched: Vec<&'static str>,
 }
 
-/// The highest identifier given decides: where it matches nobody the customer is unknown,
-/// whoever the further ones match, so that a mistyped id never acts on somebody else.
+/// The highest identifier given decides: where it matches no customer, the customer is unknown,
+/// even if a further one matches, so that a mistyped id never acts on another customer.
 pub(super) fn resolve(
     org: &Org,
     snapshot: &Snapshot,

@@ -115,7 +115,7 @@ async fn write(
 /// Returns when all that could be read before is as safe as a commit of our own.
 ///
 /// A commit that waits for a synchronous standby is there to read, on this server alone, once the
-/// wait was cut off: by a restart, or by somebody who ended the session. If it were answered for
+/// wait was cut off: by a restart, or by an operator who ended the session. If it were answered for
 /// then, a failover would lose it for good. A transaction that only locks a row waits as well, and
 /// no shorter, for the log is passed on in order.
 ///

@@ -49,7 +49,7 @@ pub async fn connect_to_search(database_url: &str, name: &str) -> Result<Connect
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether a connection is still good: it answers, and its server takes writes. One that a failover
-/// has left behind may go on answering whoever only reads.
+/// has left behind may go on answering clients that only read.
 pub async fn is_writable(connection: &mut Connection) -> bool {
     let asking =
         sqlx::query_scalar!(r#"select current_setting('transaction_read_only')::bool as "is!""#)

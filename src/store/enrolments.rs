@@ -126,7 +126,7 @@ async fn insert(connection: &mut Connection, changes: &[&Change<'_>]) -> Result<
     let after = States::of(changes.iter().map(|change| Some(change.after)));
     let since: Vec<_> = changes.iter().map(|change| change.after.linked_since).collect();
     let versions: Vec<i64> = changes.iter().map(|change| change.after.version).collect();
-    // A row that somebody else inserted meanwhile is a unique violation, and so a conflict.
+    // A row that another transaction inserted meanwhile is a unique violation, and so a conflict.
     sqlx::query!(
         "insert into enrolment (org_id, customer_id, program_id, linked, membership_id,
              tier_number, tier_expires_at, linked_since, version)

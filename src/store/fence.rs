@@ -6,14 +6,14 @@ use crate::failpoint::{self, Protection};
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 
-/// The right to commit for a lane, until somebody else takes it.
+/// The right to commit for a lane, until another worker acquires it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// The lane.
     pub lane: String,
-    /// Grows with each taking.
+    /// Grows each time a worker acquires the lane.
     pub epoch: i64,
-    /// Of this taking alone: a database that is restored from a backup counts epochs anew, and a
+    /// Of this acquisition alone: a database that is restored from a backup counts epochs anew, and a
     /// worker from before may have the epoch of one that came later.
     token: Uuid,
 }

@@ -50,7 +50,7 @@ pub async fn last_command(connection: &mut Connection) -> Result<i64, Error> {
     Ok(last)
 }
 
-/// Dead letters that want somebody's attention.
+/// Dead letters that need an operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Letters {
     /// Nobody has done anything about these.

@@ -1,8 +1,8 @@
 //! Dead letters that hold their customers, and the commands that are parked behind them: a wait queue
 //! in the database, see [`domain::holds`](crate::domain::holds).
 //!
-//! Only the lane's holder adds to a lane's wait queue or takes from it, behind the fence. Whoever
-//! discards a letter only notes the release; the lane's holder notices and applies what waited.
+//! Only the lane's owner adds to a lane's wait queue or takes from it, behind the fence. Who discards a
+//! letter only notes the release; the lane's owner notices it and applies what waited.
 
 use uuid::Uuid;
 

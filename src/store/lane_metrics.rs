@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 
-/// A sample older than this, in seconds, says nothing about the present: nobody works the lane.
+/// A sample older than this, in seconds, says nothing about the present: no worker owns the lane.
 const PRESENT_SECONDS: f64 = 20.0;
 
 /// What a lane's worker has done since its last sample.
@@ -119,7 +119,7 @@ pub async fn present(connection: &mut Connection) -> Result<Vec<Present>, Error>
     Ok(present)
 }
 
-/// Each lane's last hour, by name. A lane that nobody worked has none.
+/// Each lane's last hour, by name. A lane that no worker owned has none.
 pub async fn last_hour(connection: &mut Connection) -> Result<Vec<Series>, Error> {
     let series = sqlx::query_as!(
         Series,

@@ -126,8 +126,8 @@ pub async fn customers(connection: &mut Connection, sequence: i64) -> Result<Vec
     Ok(rows.into_iter().map(|row| (OrgId(row.org_id), CustomerId(row.customer_id))).collect())
 }
 
-/// Takes commands out of the wait queue that were announced, and says of the letters that somebody still
-/// sees to their release.
+/// Takes commands out of the wait queue whose results were published. The time of the
+/// letters' release is noted anew: it is not over yet.
 pub async fn remove(
     connection: &mut Connection,
     fence: &Fence,

@@ -54,7 +54,7 @@ impl Session {
     }
 
     /// A further one of the same lane. What one of them discards none of them uses again: after a
-    /// failover the server that is left behind may go on answering whoever only reads.
+    /// failover the server that is left behind may go on answering clients that only read.
     #[must_use]
     pub fn another(&self) -> Self {
         let fresh = Self::new(self.database_url.clone(), self.name.clone(), self.timeout);

@@ -55,7 +55,7 @@ pub struct Program {
     pub name: String,
     /// Whose program it is.
     pub kind: Kind,
-    /// Switched off programs take nobody in.
+    /// A program that is switched off takes no new customers.
     #[serde(default = "yes")]
     pub active: bool,
     /// The end of its validity.

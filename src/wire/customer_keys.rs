@@ -13,7 +13,7 @@ use crate::message::BODY_BYTES_MAX;
 
 /// Most keys that are kept of a letter; a command names 50 customers at most, by four identifiers.
 const KEYS_MAX: usize = 200;
-/// Longer texts identify nobody.
+/// Longer texts identify no customer.
 const TEXT_BYTES_MAX: usize = 1_024;
 
 /// The keys of the customers that a body names, as far as it can be read.

@@ -3,7 +3,7 @@
 //! serde's derived readers take an array for an object and tell faults apart only by their
 //! text. Here each fault is noted by the [`Reader`] where it is met, and its JSON pointer is put
 //! together while the reader unwinds, so well-formed commands pay nothing for it. Fields that
-//! nobody asks for are skipped without recursion, however deep they go. The first fault in
+//! no caller asks for are skipped without recursion, however deep they go. The first fault in
 //! reading order is the one reported.
 
 use std::fmt;
@@ -60,7 +60,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// Skips a value that nobody asked for.
+    /// Skips a value that no caller asked for.
     pub(super) fn skip<'de, A: MapAccess<'de>>(from: &mut A) -> Result<(), A::Error> {
         from.next_value::<IgnoredAny>().map(drop)
     }

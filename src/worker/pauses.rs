@@ -1,10 +1,10 @@
-//! Lets lanes stand still for as long as operators wish, or a change of the routing map takes, in every
+//! Pauses lanes for as long as operators want it, or a change of the routing map takes, in every
 //! worker.
 //!
 //! A paused lane is drained as at the worker's end: what was begun is finished, published and
 //! acked, then its channel closes. So a pause costs no delivery, and the lane goes on where it
 //! stood. Each worker sees a pause for itself, within a second or so of the others; meanwhile the
-//! lane may change executors, as it may at any time.
+//! lane may change its owner, as it may at any time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -113,14 +113,14 @@ async fn until_resumed(paused: &mut watch::Receiver<Paused>, lane: &Lane) {
     health.enter(State::Connecting);
 }
 
-/// `None` as long as nobody knows.
+/// `None` until the pauses were read once.
 fn is_paused(seen: &Paused, lane: &str) -> Option<bool> {
     seen.as_ref().map(|seen| seen.contains(lane))
 }
 
 async fn until(paused: &mut watch::Receiver<Paused>, is_so: impl FnMut(&Paused) -> bool) {
     if paused.wait_for(is_so).await.is_err() {
-        // Whoever looks has ended, and so does the worker.
+        // The task that reads the pauses has ended, and so does the worker.
         std::future::pending::<()>().await;
     }
 }

@@ -120,7 +120,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// The body as somebody has corrected it; `None` if nothing was changed.
+/// The body as the operator has corrected it; `None` if nothing was changed.
 fn in_editor(letter: &Letter, routing_key: &str) -> anyhow::Result<Option<Vec<u8>>> {
     let original = json_text::text(&letter.body).map_err(|why| {
         let id = letter.id;
@@ -150,7 +150,7 @@ fn in_editor(letter: &Letter, routing_key: &str) -> anyhow::Result<Option<Vec<u8
     }
 }
 
-/// A file that nobody else may read, for as long as this lives.
+/// A file that no other user may read, deleted when this is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {

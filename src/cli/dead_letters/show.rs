@@ -77,7 +77,7 @@ pub(super) async fn run(
     Ok(Exit::Success)
 }
 
-/// Leaves of body and headers only what is nobody's secret.
+/// Leaves of body and headers only what is not personal.
 fn hide(view: &mut Value, letter: &Letter) {
     if let Some(view) = view.as_object_mut() {
         view.remove("body_base64");

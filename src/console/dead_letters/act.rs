@@ -134,7 +134,7 @@ pub(in crate::console) async fn plan(
     let asked = fields.asked()?;
     let ids = fields.ids();
     let filter = if fields.get("all") == "1" {
-        // Those that die from now on were not seen by whoever chose "all".
+        // The user who chose "all" has not seen those that die from now on.
         Filter { until: Some(layout.now), ..asked.filter(layout.now) }
     } else if ids.is_empty() {
         return Err(Failure::BadInput("Choose some letters first.".to_owned()));

@@ -1,4 +1,4 @@
-//! All that is known of one letter, as far as whoever looks may see it.
+//! All that is known of one dead letter, as far as the user may see it.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::usecases::dead_letters::eligible;
 const CUSTOMERS_MAX: usize = 5;
 /// Longest value of a property that is shown, in characters.
 const VALUE_CHARS_MAX: usize = 300;
-/// Headers of the publisher's that name nobody.
+/// Headers of the publisher's that name no customer.
 const NOBODYS_HEADERS: [&str; 3] = ["traceparent", "tracestate", "content-version"];
 
 /// A letter and what is around it.
@@ -41,7 +41,7 @@ pub(super) struct Detail {
 pub(super) struct Named {
     /// Where in the body.
     pub(super) place: usize,
-    /// `None`: nobody has these identifiers.
+    /// `None`: no customer has these identifiers.
     pub(super) customer: Option<Customer>,
     pub(super) enrolments: Vec<Enrolment>,
 }
@@ -163,7 +163,7 @@ async fn org_of(
     }
 }
 
-/// Whom the entries of the body mean; entries that mean nobody are left out.
+/// The customers of the body's entries; entries that match no customer are left out.
 fn lookups(body: &[u8]) -> Vec<(usize, Lookup)> {
     let Ok(Value::Object(root)) = serde_json::from_slice(body) else { return Vec::new() };
     let entries = root.values().find_map(Value::as_array);

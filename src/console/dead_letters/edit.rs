@@ -20,7 +20,7 @@ use crate::usecases::dead_letters::edit;
 use crate::usecases::dead_letters::error::Error;
 use crate::usecases::dead_letters::json_text;
 
-/// What the audit says of whoever opens a letter here.
+/// The reason that the audit notes when a letter is opened here.
 const OPENED: &str = "to edit a copy";
 /// Likewise of a download.
 const DOWNLOADED: &str = "to download the body";

@@ -118,7 +118,7 @@ pub(in crate::console) async fn show(
     browse(&app, who, asked, Some(detail)).await
 }
 
-/// Why somebody wants to see personal data.
+/// Why a user wants to see personal data.
 #[derive(Deserialize)]
 pub(in crate::console) struct PauseForm {
     reason: String,

@@ -82,7 +82,7 @@ pub struct Plan {
 pub struct Tally {
     /// Letters that it was done with.
     pub done: i64,
-    /// Letters that it can't be done with, or that somebody else was faster with.
+    /// Letters that it can't be done with, or that another action has changed first.
     pub skipped: i64,
     /// Letters that it failed with; they are as they were.
     pub failed: i64,
@@ -294,7 +294,7 @@ pub async fn note_problem(
     Ok(())
 }
 
-/// Takes an operation that nobody runs: one that was begun without a runner, or whose runner was
+/// Takes over a bulk job that has no runner: one that was begun without a runner, or whose runner was
 /// not heard of for `silent_s` seconds; with an `id`, that one or none. Exports are their runner's
 /// alone: what it wrote is there.
 pub async fn take(

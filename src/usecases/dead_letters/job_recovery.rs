@@ -1,4 +1,4 @@
-//! Runs operations that nobody runs: those that were begun without a runner, and those whose
+//! Takes over bulk jobs that have no runner: those that were begun without one, and those whose
 //! runner died.
 
 use std::time::Duration;

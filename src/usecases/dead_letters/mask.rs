@@ -1,8 +1,8 @@
-//! Bodies without personal data, for whoever has not asked to see it.
+//! Bodies without personal data, for readers who have not asked to see it.
 
 use serde_json::Value;
 
-/// Fields whose values are nobody's secret: those of the catalogue.
+/// Fields whose values are not personal: those of the catalogue.
 pub const SHOWN: [&str; 6] = [
     "partnerProgramName",
     "partnerTierName",

@@ -39,7 +39,7 @@ pub struct Page {
 }
 
 /// The next events behind `after` of letters that were archived before `before`; `None` when there
-/// are no more. Letters that no worker wrote are left out: nobody was told of them.
+/// are no more. Letters that no worker wrote are left out: no subscriber was told of them.
 pub async fn page(
     connection: &mut Connection,
     filter: &Filter,

@@ -1,7 +1,7 @@
 //! An operation from its beginning to its end.
 //!
 //! A runner says after each batch how far it is. One that dies in between leaves letters claimed
-//! and not settled; whoever takes the operation over publishes those first, for nobody knows
+//! and not closed; the runner that takes the bulk job over publishes those first: it can't know
 //! whether they were sent, and a command that comes twice counts once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -1,5 +1,5 @@
-//! What a batch has to do with dead letters that hold their customers: who of it waits, and whose
-//! letter is done with.
+//! Decides which commands of a batch wait for a dead letter of their customer, and which dead letters
+//! they release.
 //!
 //! Only lanes with `after_dead_letter = "hold-customer"` have a wait queue. They have one executor, so that each
 //! part of a batch sees what the parts before it have put into it. Another lane asks for the letters
@@ -271,7 +271,7 @@ impl BatchHolds {
         Waiting { letter_id, position: ahead.iter().filter(is_command).count() + 1 }
     }
 
-    /// Lets nobody wait for a letter whose command turns out to be answered already.
+    /// Releases a dead letter whose command turns out to be answered already.
     pub(crate) fn is_answered(&mut self, delivery: &Delivery, key: &CommandKey) {
         let letter = self.letters.replayed_by(&delivery.message, key);
         self.changes.released.extend(letter.map(|letter| letter.letter_id));
@@ -315,7 +315,7 @@ async fn replayed(connection: &mut Connection, question: &Question) -> Result<He
 }
 
 /// Makes the letter of a command that is given up hold the customers that it means, and those that
-/// it stood for while it was parked. One that could not be read means nobody that we know of.
+/// it stood for while it was parked. A command that could not be read names no known customer.
 pub(crate) async fn hold(
     session: &mut Session,
     fence: &Fence,

@@ -29,14 +29,14 @@ use crate::worker::lane::publish::ProcessedBatch;
 use crate::worker::lane::receive::{self, Delivery};
 use crate::worker::lane::retry::RetryState;
 
-/// A release that has waited for so long, in seconds, shows that nobody works the lane: the next one
+/// A release that has waited for so long, in seconds, shows that no worker owns the lane: the next one
 /// who looks takes it.
 const UNNOTICED_SECONDS: f64 = 5.0;
 
 /// An idle lane's look takes no longer.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether letters of the lane were released, and nobody has noticed. Of a database that is away
+/// Whether letters of the lane were released and no worker has noticed. Of a database that is unavailable
 /// nothing is known; the next look will tell.
 pub(crate) async fn wait_unnoticed(session: &mut Session, lane: &str) -> bool {
     let looking = async {
@@ -56,7 +56,7 @@ pub(crate) async fn wait_unnoticed(session: &mut Session, lane: &str) -> bool {
     }
 }
 
-/// Applies what nothing holds any longer: all of it, in a lane that holds nobody any more. Unless
+/// Applies what nothing holds any longer: all of it, in a lane that holds no customers any more. Unless
 /// `first`, the first time of a generation, it does nothing if no letter was released. It ends early
 /// when the worker stops: what is left keeps its place.
 ///
@@ -183,7 +183,7 @@ async fn publish(
     let (confirmed, confirm) = oneshot::channel();
     let processed = ProcessedBatch {
         outgoing: lane.message_builder.outgoing(deliveries, outcomes, lane_epoch),
-        // They arrived long ago: how long they were parked is up to whoever replays the letter.
+        // They arrived long ago: how long they were parked depends on the operator who replays the letter.
         arrivals: Vec::new(),
         ack_through: None,
         confirmed: Some(confirmed),

@@ -11,8 +11,8 @@ use crate::store::fence::{self, Fence, Owner};
 use crate::store::session::{self, Session};
 use crate::worker::lane::error::GenerationError;
 
-/// The first and the longest pause between tries while the database is away, or while whoever
-/// had the lane is still committing.
+/// The first and the longest pause between tries while the database is unavailable, or while the
+/// last owner of the lane is still committing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// The least time for the broker's answer whether the channel is still open.
@@ -22,8 +22,8 @@ const CHECK_MIN: Duration = Duration::from_mins(1);
 ///
 /// A worker may have stood still since the delivery, while the broker gave it up, and another
 /// one gave a command up and went on: then it must not apply that command after its successors.
-/// So the broker is asked *after* the lane was acquired. If the channel is still open then, nobody
-/// else was active before, and whoever becomes active later acquires the lane from us.
+/// So the broker is asked *after* the lane was acquired. If the channel is still open then, no
+/// other worker was active before, and one that becomes active later acquires the lane from us.
 pub(crate) async fn acquire(
     session: &mut Session,
     lane: &str,

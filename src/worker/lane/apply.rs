@@ -116,7 +116,7 @@ pub(crate) struct Extras<'a> {
     pub(crate) publishers: &'a Publishers,
 }
 
-/// Applies `deliveries` by these facts.
+/// Applies the deliveries by these facts.
 pub(crate) async fn apply(
     session: &mut Session,
     fence: &Fence,
@@ -173,7 +173,7 @@ pub(crate) async fn apply(
         let batch = Batch { records, changes: &changes, attempts, catalogue, replays, holds };
         store::commit::commit(connection, fence, &batch).await?;
     } else if !evaluation.inbox.is_empty() {
-        // Announcing a stored result once more harms nobody, once it is sure to stay stored.
+        // To publish a stored result once more does no harm, once it is sure to stay stored.
         store::commit::confirm(connection, fence).await?;
     }
     let members = changes.iter().filter_map(|change| {

@@ -1,11 +1,11 @@
 //! The executors of a lane: they store the sub-batches of a batch at the same time, each over a connection of
 //! its own, all behind one fence.
 //!
-//! Parts are free of each other, so no order is lost. One that does not commit at its first go is
-//! processed when the others are done, as facts may have changed (`worker::lane::facts`). A batch is done
-//! when all of its sub-batches are; what a fault leaves done of one is found in the inbox when the batch comes again. One executor does
-//! it all once a failure of one of the commands is on record: sub-batch after sub-batch, so that the sub-batches
-//! around that command can be small, and it runs alone in the end.
+//! Sub-batches are free of each other, so no order is lost. One that does not commit at its first try is
+//! processed when the others are done, because facts may have changed (`worker::lane::facts`). A batch is
+//! done when all of its sub-batches are. What a fault leaves done of one is found in the inbox when the
+//! batch comes again. Once a failure of a command is on record, one executor processes the batch, one
+//! sub-batch after the other: so those around that command can be small, and it runs alone in the end.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -165,7 +165,7 @@ impl ExecutorTask {
         let working = tokio::spawn(async move {
             while let Some((Job { batch, sub_batch }, done)) = given.recv().await {
                 let applied = process(&mut executor, &batch, &sub_batch).await;
-                // Whoever does not wait any longer has given the batch up.
+                // If no one receives the outcome, the lane has given the batch up.
                 if done.send(applied).is_err() {
                     return;
                 }

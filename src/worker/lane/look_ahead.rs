@@ -1,8 +1,8 @@
-//! Looks ahead: gathers the next batch, decodes it, and finds out whom its commands mean while the
+//! Looks ahead: gathers the next batch, decodes it, and looks up its customers while the
 //! last one is still being stored. No more than these two are decoded at a time.
 //!
 //! No command changes a customer, so the answer is as good early as late. Who holds a membership
-//! id may change meanwhile; whoever uses the answer adds what the batches in between have done.
+//! id may change meanwhile: the executors add what the batches in between have done.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -45,7 +45,7 @@ pub(crate) fn sub_batches_max(config: &Config, deliveries: usize) -> usize {
 pub(crate) struct PlannedBatch {
     /// In the order of the queue.
     pub(crate) deliveries: Vec<Delivery>,
-    /// Nothing, if nobody looked or the database did not tell: the batch is processed in one piece.
+    /// `None` if nothing was looked up: the batch is processed in one piece.
     known: Option<BatchFacts>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct SubBatch {
 }
 
 impl PlannedBatch {
-    /// A batch that nobody has looked at.
+    /// A batch without a look-ahead.
     pub(crate) fn unseen(deliveries: Vec<Delivery>) -> Self {
         Self { deliveries, known: None }
     }
@@ -123,7 +123,7 @@ pub(crate) struct LookAhead {
 }
 
 impl LookAhead {
-    /// Looks ahead until nothing more is delivered, or nobody wants to know.
+    /// Looks ahead until the receiver or the lane has ended.
     pub(crate) async fn run(
         mut self,
         mut delivered: mpsc::Receiver<RawDelivery>,
@@ -174,7 +174,7 @@ impl LookAhead {
         batch
     }
 
-    /// An outage is for whoever processes the batch to wait out.
+    /// In an outage nothing is looked up: the executors wait it out.
     async fn look(&mut self, batch: &[Delivery]) -> Option<BatchFacts> {
         failpoint::reach(Point::LookAhead);
         match session::bounded(self.session.timeout(), self.ask(batch)).await {

@@ -13,7 +13,7 @@ pub(crate) struct OutgoingMessage {
 pub(crate) enum Need {
     /// A dead letter: without a queue to hold it, it would be lost.
     Queued,
-    /// A result: the broker must take it; that nobody subscribes is the subscribers' choice,
+    /// A result: the broker must take it. Whether a queue is bound is the subscribers' choice,
     /// for it stays in the database.
     Confirmed,
     /// A copy for a requester, who may be gone.

@@ -148,7 +148,7 @@ pub(crate) fn decode(
     Delivery { tag, redelivered, parked, parked_from, message, decoded, marker, moved, arrived_at }
 }
 
-/// Takes a parked command up again. Its tries count as those of a redelivered one: nobody else
+/// Takes a parked command up again. Its tries count as those of a redelivered one: nothing else
 /// tells whether it was under way when a worker died.
 pub(crate) fn reload_parked(
     (sequence, position): (i64, Option<QueuePosition>),
@@ -200,7 +200,7 @@ fn decode_command(
 }
 
 /// Whether the publisher, as the broker authenticated it, may act for the org. Without a
-/// mapping in the configuration everybody may.
+/// mapping in the configuration every user may.
 fn check_publisher(envelope: &Envelope, publishers: &Publishers) -> Result<(), Rejection> {
     if config::may_publish(publishers, envelope.user_id.as_deref(), &envelope.org_code) {
         return Ok(());

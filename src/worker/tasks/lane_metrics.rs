@@ -1,4 +1,4 @@
-//! Says every few seconds how the worker's lanes fare, so that whoever looks on need not ask it.
+//! Stores the metrics of the worker's lanes every few seconds, so that the console need not ask the worker.
 //!
 //! A sample that can't be written is not missed: the next one covers its time, too. The same task says
 //! that the worker lives, and sees whether others have its id (`worker::tasks::presence`).

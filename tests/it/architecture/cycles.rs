@@ -38,7 +38,7 @@ fn imports_of(folder: &str) -> Imports {
     let sources = sources(folder);
     let is_part = |source: &&Source| {
         let path = source.path.to_string_lossy().into_owned();
-        !path.contains("tests") && !path.contains("cells")
+        !path.contains("tests")
     };
     let modules: BTreeMap<String, &Source> = sources
         .iter()

@@ -9,8 +9,10 @@ use partner_program_worker::message::{Message, Properties};
 use crate::harness::random::Random;
 
 /// Where the target keeps its corpus; its name is the test's.
-const FOLDER: &str =
-    concat!("tests/it/__fuzz__/", "fuzz__no_bytes_break_the_way_from_message_to_result/corpus");
+const FOLDER: &str = concat!(
+    "tests/it/fuzz/__fuzz__/",
+    "fuzz__no_bytes_break_the_way_from_message_to_result/corpus"
+);
 
 /// Puts into a body what readers trip over.
 const WORDS: [&[u8]; 24] = [

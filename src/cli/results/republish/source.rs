@@ -37,7 +37,7 @@ pub(super) struct Source {
     /// Which letters are still to come, the first last.
     letters: Vec<Filter>,
     after_letter: Option<DeathOrder>,
-    /// Whose results; an org that nobody knows has none.
+    /// Whose results; an org that is not in the catalogue has none.
     org_id: Option<OrgId>,
     selection: Selection,
     keys: VecDeque<CommandKey>,

@@ -1,7 +1,7 @@
 //! A dead letter as it lies in its queue, read for the archive.
 //!
 //! Anything may lie there: letters of the worker, messages that the broker gave up by itself, and
-//! whatever somebody published by hand. Headers are believed only where the letter's id, which
+//! messages that were published by hand. Headers are believed only where the letter's id, which
 //! follows from its content, bears them out; nothing is refused.
 
 use chrono::{DateTime, TimeDelta, Utc};

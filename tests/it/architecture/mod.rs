@@ -189,12 +189,31 @@ fn the_domain_is_pure() {
 }
 
 #[test]
+fn a_module_with_modules_of_its_own_is_a_mod_rs() {
+    let mut findings = Vec::new();
+    for folder in ["src", "tests", "benches/suite"] {
+        for source in sources(folder) {
+            let own = root().join(source.path.with_extension(""));
+            let has_modules = own.is_dir()
+                && !files(&source.path.with_extension("").to_string_lossy(), &["rs"]).is_empty();
+            if has_modules {
+                findings.push(format!(
+                    "{}: call it {}/mod.rs",
+                    source.path.display(),
+                    own.display()
+                ));
+            }
+        }
+    }
+    assert_none(&findings);
+}
+
+#[test]
 fn paths_are_named_in_full() {
     let mut findings = Vec::new();
     for source in sources("src") {
         // Tests name what they test, so they may say `super`.
-        let is_tests = source.path.iter().any(|part| part == "tests" || part == "tests.rs")
-            || source.path.starts_with("src/domain/cells");
+        let is_tests = source.path.iter().any(|part| part == "tests" || part == "tests.rs");
         for line in source.code.lines() {
             let relative = !is_tests && line.starts_with("use super::");
             let line = line.trim();

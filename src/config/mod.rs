@@ -92,7 +92,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The lanes, each one ordered log; `main` is always among them.
     pub lanes: Vec<Lane>,
-    /// Which authenticated user may publish for which orgs. Empty: everybody for every org.
+    /// Which authenticated user may publish for which orgs. Empty: every user for every org.
     pub publishers: Publishers,
     /// Where the console, the health checks and the metrics are; `None`: nowhere.
     pub ops_listen: Option<SocketAddr>,

@@ -5,10 +5,10 @@ use super::*;
 
 mod faults;
 
-const LINK_1: &str = include_str!("../../../tests/it/fixtures/seed/link-1.json");
-const LINK_2: &str = include_str!("../../../tests/it/fixtures/seed/link-2.json");
-const UPDATE: &str = include_str!("../../../tests/it/fixtures/seed/update.json");
-const DELINK: &str = include_str!("../../../tests/it/fixtures/seed/delink.json");
+const LINK_1: &str = include_str!("../../../../tests/it/fixtures/seed/link-1.json");
+const LINK_2: &str = include_str!("../../../../tests/it/fixtures/seed/link-2.json");
+const UPDATE: &str = include_str!("../../../../tests/it/fixtures/seed/update.json");
+const DELINK: &str = include_str!("../../../../tests/it/fixtures/seed/delink.json");
 
 fn link(body: &str) -> Result<Command, Rejection> {
     decode(body.as_bytes(), Operation::Link)
