@@ -35,7 +35,7 @@ bench: ## measure the worker beside its peers and the machine's limits; writes b
 instructions: ## count what a command of one item takes, in instructions (valgrind)
 	@scripts/instructions.sh
 
-lint: ## run every other gate: format, clippy, documentation, dependencies, queries
+lint: ## run every other gate: format, clippy, documentation, spelling, dependencies, queries
 	@LINT=yes scripts/install.sh
 	@scripts/lint.sh
 

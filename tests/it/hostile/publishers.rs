@@ -69,7 +69,7 @@ async fn only_an_orgs_own_publisher_is_obeyed() {
 }
 
 #[tokio::test]
-async fn nobody_publishes_under_anothers_name() {
+async fn no_publisher_uses_the_name_of_another() {
     let Scene { place, publisher, .. } = journey_scene("impostor").await;
     let refused = publisher.try_publish(&from(Some(CRM), 0)).await;
     assert!(refused.is_err(), "the broker took another's name: {refused:?}");

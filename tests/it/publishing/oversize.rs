@@ -108,7 +108,7 @@ async fn large_results_become_small_events(
     take_at_most(&own, TAKEN_BYTES).await;
     let wanted: BTreeSet<String> =
         all.iter().filter_map(|message| message.properties.message_id.clone()).collect();
-    let larges = positions.len() * count;
+    let large_results = positions.len() * count;
     let counters = LaneCounters::of(&settings.config());
     let worker = InProcess::start_counting(&settings, Clock::system(), counters.clone());
     let answered = |received: &[Received]| {
@@ -117,7 +117,7 @@ async fn large_results_become_small_events(
     results.read_until(DEADLINE, "each command is answered", answered).await;
     let small: BTreeSet<String> =
         results.received.iter().filter(|event| is_small(event)).map(assert_small).collect();
-    assert_eq!(small.len(), larges, "{small:?}");
+    assert_eq!(small.len(), large_results, "{small:?}");
     assert!(small.iter().all(|id| id.starts_with("large-")), "{small:?}");
 
     // A duplicate is answered alike, to the byte. What was on its way with a large result may come twice.
@@ -126,7 +126,7 @@ async fn large_results_become_small_events(
         all.iter().find(|message| message.properties.message_id == Some(first.command_id()));
     publisher.publish(std::slice::from_ref(again.expect("it was sent"))).await;
     eventually(DEADLINE, "the duplicate is answered", async || {
-        let replaced = counted(&counters, "results_unavailable") == larges as u64 + 1;
+        let replaced = counted(&counters, "results_unavailable") == large_results as u64 + 1;
         (replaced && counted(&counters, "commands_duplicate") == 1).then_some(())
     })
     .await;
@@ -140,7 +140,7 @@ async fn large_results_become_small_events(
     let said = String::from_utf8_lossy(&republished.stderr);
     assert!(republished.status.success(), "{said}");
     assert!(said.contains(&format!("announced {} answer(s)", wanted.len())), "{said}");
-    assert!(said.contains(&format!("{larges} are too large for the broker")), "{said}");
+    assert!(said.contains(&format!("{large_results} are too large for the broker")), "{said}");
     let twice = |received: &[Received]| {
         received.iter().filter(|event| event.message_id == first.message_id).count() >= 3
     };
