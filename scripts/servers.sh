@@ -83,11 +83,23 @@ each() {
     [ "$failed" = no ]
 }
 
-stop() { each stop; }
+# A worker that `make demo KEEP=1` has left, by its own pid.
+end_worker() {
+    local pid
+    pid=$(cat "$dir/worker.pid" 2>/dev/null) || return 0
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != partner-program ] || kill "$pid"
+    rm -f "$dir/worker.pid"
+}
+
+stop() {
+    end_worker
+    each stop
+}
 
 # Nothing in a folder that goes away is worth a graceful end. `stop` is left to end epmd.
 delete() {
     [ -d "$dir" ] || return 0
+    end_worker
     each kill 2>/dev/null || true
     stop
     delete_folder "$dir"

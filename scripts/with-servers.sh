@@ -3,7 +3,8 @@
 #
 # Runs the command with DATABASE_URL and AMQP_URL. If both are set already, those are used;
 # otherwise private servers are started, and stopped and deleted when the command has ended.
-# KEEP=1 leaves them running and says how to reach and how to stop them.
+# KEEP=1 leaves them running and says how to reach and how to stop them. SERVERS_FOLDER tells the
+# command where they are; a process whose id it writes to worker.pid there is stopped with them.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -46,4 +47,4 @@ fi
 # shellcheck disable=SC1091
 . "$dir/env"
 
-"$@"
+SERVERS_FOLDER=$dir "$@"

@@ -35,13 +35,14 @@ pub(super) fn ending(servers_stay: bool) -> String {
     let try_next = "\
         \n  partner-program show customer --org acme --mobile 6215000000\
         \n  partner-program show history --org acme --id 382741349\
-        \n  partner-program doctor\
-        \n  partner-program run\n";
+        \n  partner-program doctor\n";
     if servers_stay {
-        text.push_str("The servers stay; with the settings printed below, try:");
+        text.push_str("The servers and a worker stay; with the settings printed below, try:");
         text.push_str(try_next);
     } else {
-        text.push_str("With `make demo KEEP=1` the servers stay, to try:");
+        text.push_str(
+            "With `make demo KEEP=1` the servers, a worker and its console stay, to try:",
+        );
         text.push_str(try_next);
     }
     text
