@@ -21,21 +21,21 @@ const BODY: &str = r#"{"linkCustomers":[{"customer":{"mobile":"9000000007","emai
     "linkToPartnerPrograms":[{"partnerProgramName":"Plain","customerPartnerReference":{"partnerMembershipId":"m-7"}}]}]}"#;
 
 fn main() {
-    let scene = Scene::new();
+    let env = TestEnv::new();
     if let Ok(counted) = std::env::var(COUNTED_VARIABLE) {
         let (step, times) = counted.split_once(':').unwrap_or((&counted, "1"));
         for _ in 0..times.parse().unwrap_or(1) {
-            scene.step(step, &mut scene.snapshot.clone());
+            env.step(step, &mut env.snapshot.clone());
         }
         return;
     }
     let mut criterion = Criterion::default().configure_from_args();
     for step in ["decode", "evaluate", "encode"] {
         criterion.bench_function(step, |bencher| {
-            let snapshot = || scene.snapshot.clone();
+            let snapshot = || env.snapshot.clone();
             bencher.iter_batched_ref(
                 snapshot,
-                |snapshot| scene.step(step, snapshot),
+                |snapshot| env.step(step, snapshot),
                 BatchSize::LargeInput,
             );
         });
@@ -43,7 +43,7 @@ fn main() {
     criterion.final_summary();
 }
 
-struct Scene {
+struct TestEnv {
     org: Org,
     snapshot: Snapshot,
     command: Command,
@@ -51,7 +51,7 @@ struct Scene {
     now: DateTime<Utc>,
 }
 
-impl Scene {
+impl TestEnv {
     fn new() -> Self {
         let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
         let program = Program {

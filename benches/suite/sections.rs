@@ -8,8 +8,8 @@ use crate::commands;
 use crate::contender::{Contender, Running, WORKER};
 use crate::drain::{drain, drain_filled, fill};
 use crate::flow::{Flow, Pace, flow};
+use crate::harness::database::TestDatabase;
 use crate::harness::eventually;
-use crate::harness::rows::Rows;
 use crate::harness::worker::Process;
 use crate::limits;
 use crate::report::{Rounds, Series, Table, ratios};
@@ -233,7 +233,7 @@ pub(crate) async fn recovery(stage: &mut Stage, rounds: usize) {
         eprintln!("recovery, round {} of {rounds}", round + 1);
         let messages = commands::singles(stage, &format!("recovery-{round}"), 100_000, 1);
         stage.reset().await;
-        let mut rows = Rows::of(&stage.place).await;
+        let mut rows = TestDatabase::of(&stage.place).await;
         let (one, other) = (format!("one-{round}"), format!("other-{round}"));
         let mut active = Process::start(&stage.settings, &one);
         let killing = async {

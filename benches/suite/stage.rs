@@ -6,7 +6,7 @@ use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection};
 
-use crate::harness::rows::Rows;
+use crate::harness::database::TestDatabase;
 use crate::harness::servers::{OwnServers, Place};
 use crate::harness::worker::Settings;
 use crate::harness::{connect, eventually};
@@ -31,7 +31,7 @@ pub(crate) struct Stage {
     servers: OwnServers,
     pub(crate) place: Place,
     pub(crate) settings: Settings,
-    pub(crate) rows: Rows,
+    pub(crate) rows: TestDatabase,
     _connection: Connection,
     channel: Channel,
     /// The next customer of each org who was named by no command yet.
@@ -44,14 +44,14 @@ impl Stage {
         let servers = OwnServers::start().await;
         let empty = Place::on(&servers.servers, "tuning").await;
         for statement in TUNING.split("; ") {
-            Rows::of(&empty).await.execute(statement).await;
+            TestDatabase::of(&empty).await.execute(statement).await;
         }
         servers.postgres.stop().await;
         servers.postgres.start().await;
         let place = Place::on(&servers.servers, "bench").await;
         let settings = Settings::of(&place);
         settings.declare().await;
-        let mut rows = Rows::of(&place).await;
+        let mut rows = TestDatabase::of(&place).await;
         seed(&mut rows, customers).await;
         let connection = connect(&place.amqp_url, "bench").await.expect("the broker answers");
         let channel = connection.create_channel().await.expect("a channel");
@@ -136,7 +136,7 @@ impl Stage {
     }
 }
 
-async fn seed(rows: &mut Rows, customers: usize) {
+async fn seed(rows: &mut TestDatabase, customers: usize) {
     eprintln!("seeding {customers} customers");
     // The triggers of foreign keys check each row, which takes most of the time and finds nothing.
     rows.execute("set session_replication_role = replica").await;

@@ -10,14 +10,14 @@ use chrono::Utc;
 use partner_program_worker::message::Message;
 use serde_json::{Value, json};
 
+use crate::harness::database::TestDatabase;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{self, ORG, OTHER_PROGRAM, PROGRAM};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::command;
-use crate::harness::rows::Rows;
-use crate::harness::scene::Scene;
 use crate::harness::servers::Place;
 use crate::harness::worker::Process;
+use crate::harness::workload::{self, ORG, OTHER_PROGRAM, PROGRAM};
 use crate::model::Model;
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -28,9 +28,9 @@ const NATIONAL: &str = "9800000001";
 const BATCH: usize = 16;
 
 struct Batch {
-    scene: Scene,
+    env: TestEnv,
     /// Holds the locks, in a transaction of its own.
-    blocker: Rows,
+    blocker: TestDatabase,
     worker: Process,
     messages: Vec<Message>,
 }
@@ -51,11 +51,10 @@ fn link(id: &str, customer: i64, program: &str, membership: &str) -> Message {
 impl Batch {
     /// Customer 1 has the mobile number; customers 1 and 2 are in both programs, and nobody else.
     async fn new(name: &str) -> Self {
-        let world = journey::world_of(&[ORG], &[PROGRAM, OTHER_PROGRAM]);
-        let mut scene = Scene::new(name, &Model::new(Utc::now(), world)).await;
-        scene.settings = scene.settings.with("BATCH_SIZE", BATCH).with("LINGER_MS", 1_000);
-        scene
-            .rows
+        let world = workload::world_of(&[ORG], &[PROGRAM, OTHER_PROGRAM]);
+        let mut env = TestEnv::new(name, &Model::new(Utc::now(), world)).await;
+        env.settings = env.settings.with("BATCH_SIZE", BATCH).with("LINGER_MS", 1_000);
+        env.rows
             .execute(&format!(
                 "update customer set mobile = '{MOBILE}' where id = 1 and org_id > 0; \
                  insert into enrolment (org_id, customer_id, program_id, linked, membership_id, \
@@ -64,9 +63,9 @@ impl Batch {
                  from partner_program p, generate_series(1, 2) c (id) where p.org_id > 0"
             ))
             .await;
-        let blocker = Rows::of(&scene.place).await;
-        let worker = Process::start(&scene.settings, "changing");
-        Self { scene, blocker, worker, messages: Vec::new() }
+        let blocker = TestDatabase::of(&env.place).await;
+        let worker = Process::start(&env.settings, "changing");
+        Self { env, blocker, worker, messages: Vec::new() }
     }
 
     /// Publishes the commands, with others about customers from 20 on behind them, as one batch.
@@ -76,14 +75,14 @@ impl Batch {
         let others = others.take(BATCH - self.messages.len());
         self.messages
             .extend(others.map(|n| link(&format!("other-{n}"), n, PROGRAM, &format!("m{n}"))));
-        self.scene.publisher.publish(&self.messages).await;
+        self.env.publisher.publish(&self.messages).await;
     }
 
     /// Waits until so many of the worker's sessions wait for a lock of this test's.
     async fn blocked(&mut self, sessions: usize) {
         let waiting = "select count(*) from pg_stat_activity \
             where datname = current_database() and wait_event_type = 'Lock'";
-        let rows = &mut self.scene.rows;
+        let rows = &mut self.env.rows;
         eventually(DEADLINE, "the worker waits for the lock", async || {
             (rows.count(waiting).await == sessions).then_some(())
         })
@@ -92,7 +91,7 @@ impl Batch {
 
     async fn committed(&mut self, id: &str) {
         let committed = format!("select count(*) from command_log where command_id = '{id}'");
-        let rows = &mut self.scene.rows;
+        let rows = &mut self.env.rows;
         eventually(DEADLINE, "the command is committed", async || {
             (rows.count(&committed).await == 1).then_some(())
         })
@@ -107,7 +106,7 @@ impl Batch {
             let text = format!("org,id,mobile,email,external_id,state\n{row},,,active\n");
             std::fs::write(file.path(), text).expect("it is written");
             let path = file.path().to_str().expect("text");
-            self.scene.settings.run(&["import", "customers", path]).await;
+            self.env.settings.run(&["import", "customers", path]).await;
         }
     }
 
@@ -117,7 +116,7 @@ impl Batch {
             format!("[[org]]\ncode = \"{ORG}\"\nname = \"{ORG}\"\ncountry_code = \"{code}\"\n");
         std::fs::write(&path, text).expect("it is written");
         let path = path.to_str().expect("text").to_owned();
-        let mut import = self.scene.settings.command(&["import", "catalogue", &path]);
+        let mut import = self.env.settings.command(&["import", "catalogue", &path]);
         import.stdout(std::process::Stdio::null()).spawn().expect("the program starts")
     }
 
@@ -125,11 +124,11 @@ impl Batch {
     async fn done(mut self) -> Vec<(i64, String)> {
         let count = self.messages.len();
         let all = |all: &[crate::harness::collector::Received]| all.len() == count;
-        self.scene.results.read_until(DEADLINE, "every answer", all).await;
-        let history = self.scene.rows.history().await;
+        self.env.results.read_until(DEADLINE, "every answer", all).await;
+        let history = self.env.rows.history().await;
         self.worker.signal("TERM").await;
         assert!(self.worker.ended().await.success(), "{}", self.worker.words());
-        assert_nothing_is_left(&self.scene.place, &["main"]).await;
+        assert_nothing_is_left(&self.env.place, &["main"]).await;
         let history = history.into_iter();
         history.map(|row| (row.key.1, row.command_id.expect("an id"))).collect()
     }
@@ -177,14 +176,14 @@ async fn a_retry_after_an_import_overtakes_nothing_that_the_other_half_of_its_ba
                 batch.move_the_number().await;
                 let cut = "select pg_terminate_backend(pid) from pg_stat_activity \
                     where datname = current_database() and wait_event_type = 'Lock'";
-                batch.scene.rows.execute(cut).await;
+                batch.env.rows.execute(cut).await;
                 batch.blocker.execute("commit").await;
             }
             End::Catalogue => {
                 let other = format!(
                     "update customer set mobile = '92{NATIONAL}' where id = 2 and org_id > 0"
                 );
-                batch.scene.rows.execute(&other).await;
+                batch.env.rows.execute(&other).await;
                 let mut import = batch.begin_import_of_country_code("92");
                 // It waits for the commit that is under way.
                 batch.blocked(2).await;
@@ -238,12 +237,12 @@ async fn a_batch_that_was_looked_at_before_an_import_goes_by_no_older_facts_than
     ];
     batch.publish(messages).await;
     batch.blocked(2).await;
-    let rows = &mut batch.scene.rows;
+    let rows = &mut batch.env.rows;
     let now = rows.texts("select now()::text").await.remove(0);
     let of_1 = |n| delink(&format!("of-30-{n}"), &json!({ "id": 30 }), PROGRAM);
     let mut behind = vec![delink("again", &json!({ "mobile": MOBILE }), OTHER_PROGRAM)];
     behind.extend((1..BATCH).map(of_1));
-    batch.scene.publisher.publish(&behind).await;
+    batch.env.publisher.publish(&behind).await;
     let looked = format!(
         "select count(*) from pg_stat_activity where datname = current_database() \
             and state = 'idle' and query_start > '{now}' and query like '%from (%customer c%'"
@@ -268,7 +267,7 @@ async fn a_membership_id_that_changes_its_holder_before_the_load_joins_what_was_
     // The canary and the acquisition of the lane need the inbox: an order before everything else.
     let first: Vec<Message> =
         (0..BATCH).map(|n| delink(&format!("first-{n}"), &json!({ "id": 40 }), PROGRAM)).collect();
-    batch.scene.publisher.publish(&first).await;
+    batch.env.publisher.publish(&first).await;
     batch.committed("first-0").await;
     batch.blocker.execute("begin; lock table command_log in access exclusive mode").await;
     let messages = vec![
@@ -279,14 +278,14 @@ async fn a_membership_id_that_changes_its_holder_before_the_load_joins_what_was_
     batch.blocked(2).await;
     let other_lane = "update enrolment set membership_id = 'passed-on', version = version + 1 \
         where customer_id = 2 and org_id > 0 and program_id = (select id from partner_program where name = 'Plain')";
-    batch.scene.rows.execute(other_lane).await;
+    batch.env.rows.execute(other_lane).await;
     batch.blocker.execute("commit").await;
 
     let answered = |id: &str| {
         format!("select convert_from(result, 'UTF8') from command_log where command_id = '{id}'")
     };
     batch.committed("joins").await;
-    let answer = batch.scene.rows.texts(&answered("joins")).await;
+    let answer = batch.env.rows.texts(&answered("joins")).await;
     assert!(answer[0].contains("\"code\":200"), "`leaves` went before it: {answer:?}");
     batch.messages.extend(first);
     let history = batch.done().await;
@@ -298,13 +297,13 @@ async fn a_membership_id_that_changes_its_holder_before_the_load_joins_what_was_
 #[tokio::test]
 async fn changes_of_customers_are_counted_and_none_waits_for_another() {
     let place = Place::new("customer_changes").await;
-    let mut rows = Rows::of(&place).await;
-    rows.insert(&Model::new(Utc::now(), journey::world())).await;
+    let mut rows = TestDatabase::of(&place).await;
+    rows.insert(&Model::new(Utc::now(), workload::world())).await;
     let count = "select coalesce(sum(changes), 0)::bigint from customer_change_count";
     let before = rows.count(count).await;
     let mut open = Vec::new();
     for id in 1..=3 {
-        let mut other = Rows::of(&place).await;
+        let mut other = TestDatabase::of(&place).await;
         let change = format!(
             "set lock_timeout = '5s'; begin; update customer set state = 'fraud' where org_id > 0 and id = {id}; \
              update customer set state = 'active' where org_id > 0 and id = {id}"

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::harness::rows::Rows;
+use crate::harness::database::TestDatabase;
 use crate::harness::servers::Place;
 
 const CATALOGUE: &str = r#"
@@ -81,7 +81,7 @@ async fn a_catalogue_is_imported_once_and_changed_where_it_differs() {
 async fn a_tier_with_enrolments_is_not_taken_away() {
     let desk = Desk::new("import tiers").await;
     counts(&desk.import("catalogue", CATALOGUE, &[]));
-    let mut rows = Rows::of(&desk.place).await;
+    let mut rows = TestDatabase::of(&desk.place).await;
     rows.execute(
         "insert into customer (org_id, id, state) select id, 1, 'active' from org where id > 0",
     )

@@ -7,37 +7,37 @@ use chrono::Utc;
 use serde_json::Value;
 
 use crate::dead_letters::dead_letters;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{self, steps};
 use crate::harness::management::Depth;
 use crate::harness::publisher::{Publisher, command};
-use crate::harness::scene::Scene;
 use crate::harness::servers::Place;
 use crate::harness::worker::{Process, Settings};
+use crate::harness::workload::{self, steps};
 use crate::model::Model;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const LANE_QUEUE: &str = "partner-program.commands.main";
 
 /// Two installations. The tests' databases are copies of one, so each first becomes one of its own.
-async fn two(name: &str) -> (Scene, Scene) {
+async fn two(name: &str) -> (TestEnv, TestEnv) {
     let mut scenes = Vec::new();
     for which in ["one", "other"] {
-        let model = Model::new(Utc::now(), journey::world());
+        let model = Model::new(Utc::now(), workload::world());
         let place = Place::new(&format!("{name} {which}")).await;
         let settings = Settings::of(&place).with("ARCHIVE_DEAD_LETTERS", true);
         let apply = ["topology", "apply", "--new-installation", "--reason", "a copy"];
         assert_success(&settings.command(&apply).output().await.expect("the program starts"));
-        let mut scene = Scene::at(place, &model).await;
-        scene.settings = settings;
-        scenes.push(scene);
+        let mut env = TestEnv::at(place, &model).await;
+        env.settings = settings;
+        scenes.push(env);
     }
     let other = scenes.pop().expect("two");
     (scenes.pop().expect("two"), other)
 }
 
 /// The database of the one, and the broker of the other.
-fn mixed(one: &Scene, other: &Scene) -> Settings {
+fn mixed(one: &TestEnv, other: &TestEnv) -> Settings {
     one.settings.clone().with("AMQP_URL", &other.place.amqp_url)
 }
 
@@ -55,8 +55,8 @@ async fn run(settings: &Settings, arguments: &[&str], code: i32) -> String {
     words(&output)
 }
 
-async fn id(scene: &mut Scene) -> String {
-    let database = scene.settings.clone();
+async fn id(env: &mut TestEnv) -> String {
+    let database = env.settings.clone();
     let exported = run(&database, &["topology", "export"], 0).await;
     let exported: Value = serde_json::from_str(&exported).expect("JSON alone");
     let names = exported["exchanges"].as_array().expect("a list").iter();
@@ -67,9 +67,9 @@ async fn id(scene: &mut Scene) -> String {
 }
 
 /// Waits until the queue has so many messages, and none is delivered.
-async fn has(scene: &Scene, queue: &str, ready: u64) {
+async fn has(env: &TestEnv, queue: &str, ready: u64) {
     eventually(DEADLINE, &format!("{ready} messages wait in {queue}"), async || {
-        scene.place.broker.depth(queue).filter(|depth| *depth == Depth { ready, unacked: 0 })
+        env.place.broker.depth(queue).filter(|depth| *depth == Depth { ready, unacked: 0 })
     })
     .await;
 }
@@ -179,21 +179,21 @@ async fn no_worker_subscribes_at_another_installations_broker() {
 
 #[tokio::test]
 async fn a_broker_that_was_built_anew_is_waited_for_and_applied_again() {
-    let model = Model::new(Utc::now(), journey::world());
-    let mut scene = Scene::new("built anew", &model).await;
-    let id = id(&mut scene).await;
-    scene.place.broker.delete_exchange(&format!("partner-program.installation.{id}"));
-    scene.place.broker.delete_exchange("partner-program.installation");
-    let worker = Process::start(&scene.settings, "waits");
+    let model = Model::new(Utc::now(), workload::world());
+    let mut env = TestEnv::new("built anew", &model).await;
+    let id = id(&mut env).await;
+    env.place.broker.delete_exchange(&format!("partner-program.installation.{id}"));
+    env.place.broker.delete_exchange("partner-program.installation");
+    let worker = Process::start(&env.settings, "waits");
     eventually(DEADLINE, "it says what to do", async || {
         worker.words().contains("topology apply").then_some(())
     })
     .await;
-    scene.publisher.publish(&steps(0..1)).await;
-    has(&scene, LANE_QUEUE, 1).await;
-    run(&scene.settings, &["topology", "apply"], 0).await;
+    env.publisher.publish(&steps(0..1)).await;
+    has(&env, LANE_QUEUE, 1).await;
+    run(&env.settings, &["topology", "apply"], 0).await;
     eventually(DEADLINE, "the command is applied", async || {
-        (scene.rows.count("select count(*) from command_log").await == 1).then_some(())
+        (env.rows.count("select count(*) from command_log").await == 1).then_some(())
     })
     .await;
     drop(worker);

@@ -14,12 +14,12 @@ use partner_program_worker::message::Message;
 use tokio::time::{Instant, timeout_at};
 
 use crate::harness::collector;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey;
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::servers::{OwnServers, Place};
 use crate::harness::worker::Process;
+use crate::harness::workload;
 use crate::model::Model;
 
 const COMMANDS_VARIABLE: &str = "PARTNER_PROGRAM_TEST_MEMORY_COMMANDS";
@@ -42,7 +42,7 @@ const ENTRIES: usize = 2_500;
 
 /// A command of so many bytes, most of them in a field that nothing reads.
 fn padded(number: usize, bytes: usize) -> Message {
-    let mut message = journey::step(number);
+    let mut message = workload::step(number);
     let open = message.body.strip_suffix(b"}").expect("a step is an object").len();
     message.body.truncate(open);
     message.body.extend_from_slice(br#","padding":""#);
@@ -66,21 +66,21 @@ fn commands(usually: usize) -> usize {
 /// Sends commands to a lane that nobody works, starts a worker with that budget, and waits until
 /// each has its result.
 async fn answered(
-    scene: &Scene,
+    env: &TestEnv,
     budget_kib: usize,
     count: usize,
     message: impl Fn(usize) -> Message,
 ) -> Process {
     for first in (0..count).step_by(CHUNK) {
         let chunk: Vec<Message> = (first..count.min(first + CHUNK)).map(&message).collect();
-        scene.publisher.publish(&chunk).await;
+        env.publisher.publish(&chunk).await;
     }
-    let settings = scene.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
+    let settings = env.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
     let settings = settings.with("MEMORY_BUDGET_BYTES", budget_kib * 1024);
     let started = Instant::now();
     let worker = Process::start(&settings, "bounded");
     let deadline = DEADLINE_PER_COMMAND * u32::try_from(count).expect("few");
-    await_results(&scene.place, count, started + deadline, &worker).await;
+    await_results(&env.place, count, started + deadline, &worker).await;
     eprintln!(
         "{count} commands of {} bytes: {} MiB at most, {:.0} s",
         message(0).body.len(),
@@ -112,31 +112,31 @@ async fn await_results(place: &Place, count: usize, end: Instant, worker: &Proce
     }
 }
 
-async fn own_scene(name: &str) -> (OwnServers, Scene) {
+async fn own_scene(name: &str) -> (OwnServers, TestEnv) {
     let servers = OwnServers::start().await;
     let place = Place::on(&servers.servers, name).await;
-    let scene = Scene::at(place, &Model::new(Utc::now(), journey::world())).await;
-    (servers, scene)
+    let env = TestEnv::at(place, &Model::new(Utc::now(), workload::world())).await;
+    (servers, env)
 }
 
 #[tokio::test]
 async fn commands_as_large_as_the_contract_has_them_do_not_fill_the_memory() {
-    let (_servers, mut scene) = own_scene("large").await;
+    let (_servers, mut env) = own_scene("large").await;
     let count = commands(COMMANDS);
-    let worker = answered(&scene, BUDGET_KIB, count, |number| padded(number, MIB)).await;
+    let worker = answered(&env, BUDGET_KIB, count, |number| padded(number, MIB)).await;
     let peak = stopped(worker).await;
-    assert_eq!(scene.rows.history_count().await, count, "each is applied");
+    assert_eq!(env.rows.history_count().await, count, "each is applied");
     assert!(peak < BUDGET_KIB, "{peak} KiB at the most");
 }
 
 #[tokio::test]
 async fn commands_beyond_the_contract_do_not_fill_the_memory_and_each_is_a_dead_letter() {
-    let (_servers, mut scene) = own_scene("too_large").await;
+    let (_servers, mut env) = own_scene("too_large").await;
     let count = commands(COMMANDS / 2);
-    let worker = answered(&scene, SMALL_BUDGET_KIB, count, |number| padded(number, 2 * MIB)).await;
+    let worker = answered(&env, SMALL_BUDGET_KIB, count, |number| padded(number, 2 * MIB)).await;
     let letters = "select count(*) from dead_letter where reason = 'too-large'";
     eventually(Duration::from_mins(2), "every letter is archived", async || {
-        (scene.rows.count(letters).await == count).then_some(())
+        (env.rows.count(letters).await == count).then_some(())
     })
     .await;
     let peak = stopped(worker).await;
@@ -145,9 +145,9 @@ async fn commands_beyond_the_contract_do_not_fill_the_memory_and_each_is_a_dead_
 
 #[tokio::test]
 async fn commands_of_many_entries_do_not_fill_the_memory() {
-    let (_servers, mut scene) = own_scene("entries").await;
+    let (_servers, mut env) = own_scene("entries").await;
     let count = commands(COMMANDS);
-    let peak = stopped(answered(&scene, BUDGET_KIB, count, empty_lists).await).await;
-    assert_eq!(scene.rows.count("select count(*) from command_log").await, count);
+    let peak = stopped(answered(&env, BUDGET_KIB, count, empty_lists).await).await;
+    assert_eq!(env.rows.count("select count(*) from command_log").await, count);
     assert!(peak < ENTRIES_KIB_MAX, "{peak} KiB at the most");
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use chrono::Utc;
 use partner_program_worker::clock::Clock;
 
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{self, assert_done_in_order, assert_first_results_in_order, steps};
-use crate::harness::left::assert_nothing_is_left;
-use crate::harness::scene::Scene;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::worker::{InProcess, Process, close_workers_connections};
+use crate::harness::workload::{self, assert_done_in_order, assert_first_results_in_order, steps};
 use crate::model::Model;
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -17,15 +17,15 @@ const DEADLINE: Duration = Duration::from_secs(90);
 /// What was committed before anybody else took the lane.
 const OF_FIRST_EPOCH: &str = "select count(*) from command_log where lane_epoch = 1";
 
-async fn scene(name: &str, batch: usize) -> Scene {
-    let mut scene = Scene::new(name, &Model::new(Utc::now(), journey::world())).await;
-    scene.settings = scene.settings.with("BATCH_SIZE", batch);
-    scene
+async fn env(name: &str, batch: usize) -> TestEnv {
+    let mut env = TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await;
+    env.settings = env.settings.with("BATCH_SIZE", batch);
+    env
 }
 
 #[tokio::test]
 async fn commands_take_effect_and_are_answered_in_the_order_of_their_queue() {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene("order", 64).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env("order", 64).await;
     let messages = steps(0..3000);
     publisher.publish(&messages[..1000]).await;
     let worker = InProcess::start(&settings, Clock::system());
@@ -39,7 +39,7 @@ async fn commands_take_effect_and_are_answered_in_the_order_of_their_queue() {
 
 #[tokio::test]
 async fn a_worker_that_drains_hands_the_lane_over_in_order() {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene("handover", 16).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env("handover", 16).await;
     let messages = steps(0..6000);
     publisher.publish(&messages).await;
     let mut first = Process::start(&settings, "first");
@@ -62,7 +62,7 @@ async fn a_worker_that_drains_hands_the_lane_over_in_order() {
 
 #[tokio::test]
 async fn a_worker_that_stops_at_once_hands_the_lane_over_in_order() {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene("at_once", 16).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env("at_once", 16).await;
     let messages = steps(0..6000);
     let (first, rest) = messages.split_at(50);
     publisher.publish(first).await;
@@ -91,7 +91,7 @@ async fn a_worker_that_stops_at_once_hands_the_lane_over_in_order() {
 
 #[tokio::test]
 async fn a_frozen_worker_that_comes_back_changes_nothing() {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene("zombie", 16).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env("zombie", 16).await;
     let messages = steps(0..6000);
     publisher.publish(&messages).await;
     let mut frozen = Process::start(&settings, "frozen");
@@ -121,7 +121,7 @@ async fn a_frozen_worker_that_comes_back_changes_nothing() {
 
 #[tokio::test]
 async fn a_worker_whose_lane_was_taken_commits_nothing_more_for_its_epoch() {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene("fence", 16).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env("fence", 16).await;
     let messages = steps(0..6000);
     publisher.publish(&messages).await;
     let worker = InProcess::start(&settings, Clock::system());

@@ -7,11 +7,11 @@ use chrono::Utc;
 use partner_program_worker::message::Message;
 use serde_json::json;
 
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{self, ORG, PROGRAM};
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::worker::Process;
+use crate::harness::workload::{self, ORG, PROGRAM};
 use crate::model::Model;
 
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -21,30 +21,30 @@ const READS_MAX: usize = 10;
 
 #[tokio::test]
 async fn a_batch_reads_no_more_rows_than_it_asks_for() {
-    let mut scene = Scene::new("plans", &Model::new(Utc::now(), journey::world())).await;
+    let mut env = TestEnv::new("plans", &Model::new(Utc::now(), workload::world())).await;
     let customers = "insert into customer (org_id, id, mobile, state) \
          select org.id, n, (919000000000 + n)::text, 'active' \
          from org, generate_series(1000, 6000) n";
-    scene.rows.execute(customers).await;
+    env.rows.execute(customers).await;
     let messages: Vec<Message> = (0..COMMANDS).map(link).collect();
-    scene.publisher.publish(&messages).await;
+    env.publisher.publish(&messages).await;
 
-    let mut worker = Process::start(&scene.settings, "reader");
+    let mut worker = Process::start(&env.settings, "reader");
     eventually(DEADLINE, "all effects are stored", async || {
-        (scene.rows.history_count().await == COMMANDS).then_some(())
+        (env.rows.history_count().await == COMMANDS).then_some(())
     })
     .await;
     worker.signal("TERM").await;
     assert!(worker.ended().await.success(), "{}", worker.words());
     // A session's figures are there when it has ended.
     eventually(DEADLINE, "the worker's sessions have ended", async || {
-        (scene.rows.workers_connections().await == 0).then_some(())
+        (env.rows.workers_connections().await == 0).then_some(())
     })
     .await;
     for (table, read) in [
-        ("command_log", scene.rows.count(&reads("command_log_%")).await),
-        ("enrolment", scene.rows.count(&reads("enrolment")).await),
-        ("customer", scene.rows.count(&reads("customer")).await),
+        ("command_log", env.rows.count(&reads("command_log_%")).await),
+        ("enrolment", env.rows.count(&reads("enrolment")).await),
+        ("customer", env.rows.count(&reads("customer")).await),
     ] {
         assert!(read <= READS_MAX * COMMANDS, "{read} rows of {table} for {COMMANDS} commands");
     }

@@ -12,23 +12,23 @@ use partner_program_worker::store::{attempts, connection, fence};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::faults::assert_no_dead_letters;
+use crate::harness::database::TestDatabase;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey;
 use crate::harness::management::Depth;
-use crate::harness::rows::Rows;
-use crate::harness::scene::Scene;
 use crate::harness::servers::{Place, servers};
 use crate::harness::worker::{InProcess, Process};
+use crate::harness::workload;
 use crate::model::Model;
 
 /// Long enough for a slow machine; reached only by a failure.
 const DEADLINE: Duration = Duration::from_mins(2);
 
-async fn scene(name: &str) -> Scene {
-    Scene::new(name, &Model::new(Utc::now(), journey::world())).await
+async fn env(name: &str) -> TestEnv {
+    TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await
 }
 
-async fn applied(rows: &mut Rows, commands: usize) {
+async fn applied(rows: &mut TestDatabase, commands: usize) {
     eventually(DEADLINE, &format!("{commands} commands are applied"), async || {
         (rows.count("select count(*) from command_log").await == commands).then_some(())
     })
@@ -58,24 +58,24 @@ async fn administer(statements: &[String]) {
 /// the broker still has is applied, and the worker needs no restart.
 #[tokio::test]
 async fn a_database_that_is_restored_behind_the_broker_takes_what_comes() {
-    let mut scene = scene("restored").await;
-    let name = scene.place.vhost();
-    let mut worker = Process::start(&scene.settings, "before");
-    scene.publisher.publish(&journey::steps(0..40)).await;
-    applied(&mut scene.rows, 40).await;
-    drained(&scene.place).await;
+    let mut env = env("restored").await;
+    let name = env.place.vhost();
+    let mut worker = Process::start(&env.settings, "before");
+    env.publisher.publish(&workload::steps(0..40)).await;
+    applied(&mut env.rows, 40).await;
+    drained(&env.place).await;
     worker.signal("TERM").await;
     assert!(worker.ended().await.success());
     // A database that is copied has no connections.
-    let Scene { place, settings, rows, results: mut heard, publisher } = scene;
+    let TestEnv { place, settings, rows, results: mut heard, publisher } = env;
     drop(rows);
     let close =
         format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'");
     administer(&[close.clone(), format!("create database {name}_backup template {name}")]).await;
 
     let mut worker = Process::start(&settings, "during");
-    publisher.publish(&journey::steps(40..80)).await;
-    let mut rows = Rows::of(&place).await;
+    publisher.publish(&workload::steps(40..80)).await;
+    let mut rows = TestDatabase::of(&place).await;
     applied(&mut rows, 80).await;
     drained(&place).await;
     let epoch = rows.count("select epoch from lane").await;
@@ -90,8 +90,8 @@ async fn a_database_that_is_restored_behind_the_broker_takes_what_comes() {
 
     // As upstreams do that are told of it: all since the backup again, then what is new. What they
     // send twice counts once.
-    publisher.publish(&journey::steps(20..120)).await;
-    let mut rows = Rows::of(&place).await;
+    publisher.publish(&workload::steps(20..120)).await;
+    let mut rows = TestDatabase::of(&place).await;
     applied(&mut rows, 120).await;
     drained(&place).await;
     assert!(worker.is_running());
@@ -99,7 +99,7 @@ async fn a_database_that_is_restored_behind_the_broker_takes_what_comes() {
     let applied: BTreeSet<String> =
         rows.log().await.into_iter().map(|entry| entry.command_id).collect();
     let sent: BTreeSet<String> =
-        journey::steps(0..120).iter().filter_map(|m| m.properties.message_id.clone()).collect();
+        workload::steps(0..120).iter().filter_map(|m| m.properties.message_id.clone()).collect();
     assert_eq!(applied, sent);
     // Each joined, left and joined again: in order, or one of these would have failed.
     assert!(rows.enrolments().await.values().all(|row| row.linked && row.version == 3));
@@ -115,37 +115,36 @@ async fn a_database_that_is_restored_behind_the_broker_takes_what_comes() {
 /// go by the database's.
 #[tokio::test]
 async fn a_clock_that_is_wrong_shows_in_times_and_loses_nothing() {
-    let mut scene = scene("clocks").await;
-    let settings = scene.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
+    let mut env = env("clocks").await;
+    let settings = env.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
     let clocks = [TimeDelta::days(3_650), TimeDelta::days(-3_650), TimeDelta::zero()];
     for (round, off) in clocks.into_iter().enumerate() {
         let worker = InProcess::start(&settings, Clock::starting_at(Utc::now() + off));
-        scene.publisher.publish(&journey::steps(round * 40..round * 40 + 40)).await;
-        let mut broken = journey::step(round);
+        env.publisher.publish(&workload::steps(round * 40..round * 40 + 40)).await;
+        let mut broken = workload::step(round);
         broken.properties.message_id = Some(format!("broken-{round}"));
         broken.body = format!("no JSON {round}").into_bytes();
-        scene.publisher.publish(&[broken]).await;
-        applied(&mut scene.rows, (round + 1) * 40).await;
-        let rows = &mut scene.rows;
+        env.publisher.publish(&[broken]).await;
+        applied(&mut env.rows, (round + 1) * 40).await;
+        let rows = &mut env.rows;
         eventually(DEADLINE, "the broken one is archived", async || {
             (rows.archived_commands().await.len() == round + 1).then_some(())
         })
         .await;
         worker.stop().await;
     }
-    scene.results.read(123, DEADLINE).await;
+    env.results.read(123, DEADLINE).await;
     let refused =
-        scene.results.received.iter().filter(|e| !e.routing_key.ends_with(".succeeded")).count();
+        env.results.received.iter().filter(|e| !e.routing_key.ends_with(".succeeded")).count();
     assert_eq!(refused, 3, "the broken ones");
     let wrong = "select count(*) from command_log where abs(extract(epoch from occurred_at - recorded_at)) > 86400";
-    assert_eq!(scene.rows.count(wrong).await, 80);
+    assert_eq!(env.rows.count(wrong).await, 80);
     let here = "select count(*) from command_log where recorded_at between now() - interval '1 hour' and now()";
-    assert_eq!(scene.rows.count(here).await, 120);
-    let versions: Vec<i64> =
-        scene.rows.enrolments().await.values().map(|row| row.version).collect();
+    assert_eq!(env.rows.count(here).await, 120);
+    let versions: Vec<i64> = env.rows.enrolments().await.values().map(|row| row.version).collect();
     assert!(versions.iter().all(|version| *version == 3), "{versions:?}");
     let since: DateTime<Utc> = Utc::now() - TimeDelta::days(1);
-    assert!(scene.rows.enrolments().await.values().all(|row| row.linked_since > since));
+    assert!(env.rows.enrolments().await.values().all(|row| row.linked_since > since));
 }
 
 /// A backup has a lower epoch, from which it is counted again.
@@ -154,7 +153,7 @@ async fn a_worker_from_before_a_restore_is_fenced_at_the_same_epoch() {
     let place = Place::new("fence restored").await;
     let url = &place.database_url;
     let mut connection = connection::connect(url, "tests").await.expect("it answers");
-    let mut rows = Rows::of(&place).await;
+    let mut rows = TestDatabase::of(&place).await;
     fence::take(&mut connection, "main", "first").await.expect("it is taken");
     rows.execute("select * into temp backup from lane").await;
     let zombie = fence::take(&mut connection, "main", "worker").await.expect("it is taken");

@@ -12,12 +12,12 @@ use partner_program_worker::worker::counters::LaneCounters;
 
 use crate::faults::assert_no_dead_letters;
 use crate::harness::collector::Collector;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{self, assert_done_in_order, steps};
-use crate::harness::left::assert_nothing_is_left;
-use crate::harness::scene::Scene;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::servers::{Lent, Place};
 use crate::harness::worker::{InProcess, Process};
+use crate::harness::workload::{self, assert_done_in_order, steps};
 use crate::model::Model;
 
 /// Long enough for a slow machine; reached only by a failure.
@@ -26,8 +26,8 @@ const REQUESTER: &str = "requester";
 /// It holds one message and refuses further ones.
 const FULL: &str = "full";
 
-async fn scene(name: &str) -> Scene {
-    Scene::new(name, &Model::new(Utc::now(), journey::world())).await
+async fn env(name: &str) -> TestEnv {
+    TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await
 }
 
 /// What the lanes have counted under that name.
@@ -59,13 +59,13 @@ async fn assert_replied(requester: &mut Collector, wanted: &BTreeSet<String>) {
 
 /// Commands whose replies go to a good queue, but every third's to somewhere bad.
 async fn bad_replies_harm_no_other(name: &str, lanes: usize, batch: usize, offset: usize) {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene(name).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env(name).await;
     let mut requester = Collector::bound(&place.amqp_url, REQUESTER, None).await;
     drop(Collector::bound(&place.amqp_url, FULL, None).await);
     place.broker.limit_length(FULL, 1);
     let mut messages = steps(0..120);
     let settings =
-        journey::in_lanes(&settings, lanes, &mut messages).await.with("BATCH_SIZE", batch);
+        workload::in_lanes(&settings, lanes, &mut messages).await.with("BATCH_SIZE", batch);
     // The first two break the connection of RabbitMQ 3.10.
     let bad = [
         "amq.rabbitmq.reply-to.a.b",
@@ -97,7 +97,7 @@ async fn bad_replies_harm_no_other(name: &str, lanes: usize, batch: usize, offse
     assert_eq!(counted(&counters, "lane_subscriptions"), lanes as u64, "generations");
     assert_eq!(results.received.len(), messages.len(), "each result once");
     assert_no_dead_letters(&place).await;
-    assert_nothing_is_left(&place, journey::lane_names(lanes)).await;
+    assert_nothing_is_left(&place, workload::lane_names(lanes)).await;
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn bad_replies_harm_no_other_in_full_batches() {
 #[tokio::test]
 async fn each_of_many_good_replies_arrives() {
     const COMMANDS: usize = 3_000;
-    let Scene { place, settings, mut rows, mut results, publisher } = scene("many replies").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env("many replies").await;
     let mut requester = Collector::bound(&place.amqp_url, REQUESTER, None).await;
     let mut messages = steps(0..COMMANDS);
     for message in &mut messages {
@@ -142,11 +142,11 @@ async fn each_of_many_good_replies_arrives() {
 
 /// RabbitMQ checks replies against the rights on the default exchange, and closes the channel.
 async fn forbidden_replies_stop_nothing(name: &str, lanes: usize, batch: usize) {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene(name).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env(name).await;
     let user = format!("user-of-{}", place.vhost());
     place.broker.permit_writing(&user, "secret", r"partner-program\..*");
     let mut messages = steps(0..90);
-    let settings = journey::in_lanes(&settings, lanes, &mut messages)
+    let settings = workload::in_lanes(&settings, lanes, &mut messages)
         .await
         .with("AMQP_URL", place.amqp_url.replace("guest:guest@", &format!("{user}:secret@")))
         .with("BATCH_SIZE", batch);
@@ -166,7 +166,7 @@ async fn forbidden_replies_stop_nothing(name: &str, lanes: usize, batch: usize) 
     assert_eq!(counted(&counters, "lane_subscriptions"), lanes as u64, "generations");
     assert_eq!(results.received.len(), messages.len(), "each result once");
     assert_no_dead_letters(&place).await;
-    assert_nothing_is_left(&place, journey::lane_names(lanes)).await;
+    assert_nothing_is_left(&place, workload::lane_names(lanes)).await;
     place.broker.delete_user(&user);
 }
 
@@ -185,9 +185,9 @@ async fn forbidden_replies_stop_nothing_in_batches() {
 async fn replies_that_are_never_confirmed_stop_nothing() {
     let own = Lent::take().await;
     let place = Place::on(&own.servers, "silent requester").await;
-    let model = Model::new(Utc::now(), journey::world());
-    let Scene { place, settings, mut rows, mut results, publisher } =
-        Scene::at(place, &model).await;
+    let model = Model::new(Utc::now(), workload::world());
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
+        TestEnv::at(place, &model).await;
     let mut requester = Collector::bound(&place.amqp_url, REQUESTER, None).await;
     let connection = crate::harness::connect(&place.amqp_url, "tests").await.expect("the broker");
     let channel = connection.create_channel().await.expect("a channel");

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::dead_letters::dead_letters;
 use crate::harness::collector::Collector;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey;
 use crate::harness::management::Depth;
-use crate::harness::scene::Scene;
 use crate::harness::worker::{Process, Settings};
+use crate::harness::workload;
 use crate::model::Model;
 
 /// Long enough for a slow machine; reached only by a failure.
@@ -20,22 +20,22 @@ const DEADLINE: Duration = Duration::from_mins(2);
 const COMMANDS: &str = "partner-program.commands";
 const STORED: &str = "select count(*) from command_log";
 
-async fn scene(name: &str) -> Scene {
-    let mut scene = Scene::new(name, &Model::new(Utc::now(), journey::world())).await;
-    scene.settings = scene.settings.with("ARCHIVE_DEAD_LETTERS", true);
-    scene
+async fn env(name: &str) -> TestEnv {
+    let mut env = TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await;
+    env.settings = env.settings.with("ARCHIVE_DEAD_LETTERS", true);
+    env
 }
 
-async fn stored(scene: &mut Scene, commands: usize) {
-    let rows = &mut scene.rows;
+async fn stored(env: &mut TestEnv, commands: usize) {
+    let rows = &mut env.rows;
     eventually(DEADLINE, &format!("{commands} commands are stored"), async || {
         (rows.count(STORED).await == commands).then_some(())
     })
     .await;
 }
 
-async fn archived(scene: &mut Scene, reason: &str, letters: usize) {
-    let rows = &mut scene.rows;
+async fn archived(env: &mut TestEnv, reason: &str, letters: usize) {
+    let rows = &mut env.rows;
     let query = format!("select count(*) from dead_letter where reason = '{reason}'");
     eventually(DEADLINE, &format!("{letters} letters are archived"), async || {
         (rows.count(&query).await == letters).then_some(())
@@ -58,16 +58,16 @@ fn with_header(mut message: Message, name: &str, value: Value) -> Message {
 
 #[tokio::test]
 async fn what_others_bind_or_copy_takes_no_command_away() {
-    let mut scene = scene("routing_tap").await;
-    let url = &scene.place.amqp_url;
+    let mut env = env("routing_tap").await;
+    let url = &env.place.amqp_url;
     let tap = Collector::bound(url, "tap", Some((COMMANDS, "#"))).await;
     let copies = Collector::bound(url, "copies", Some((COMMANDS, "copies.please"))).await;
-    let worker = Process::start(&scene.settings, "tested");
-    let mut steps = journey::steps(0..10);
+    let worker = Process::start(&env.settings, "tested");
+    let mut steps = workload::steps(0..10);
     steps[3] = with_header(steps[3].clone(), "CC", json!(["copies.please"]));
     steps[4] = with_header(steps[4].clone(), "BCC", json!(["copies.please", "of.none"]));
-    scene.publisher.publish(&steps).await;
-    stored(&mut scene, 10).await;
+    env.publisher.publish(&steps).await;
+    stored(&mut env, 10).await;
     for (mut queue, count) in [(tap, 10), (copies, 2)] {
         queue.read(count, DEADLINE).await;
     }
@@ -76,44 +76,44 @@ async fn what_others_bind_or_copy_takes_no_command_away() {
 
 #[tokio::test]
 async fn a_command_that_comes_through_another_lane_is_not_applied_there() {
-    let mut scene = scene("routing_copy").await;
-    scene.settings = scene.settings.with("LANES", "second=globex.#;third=initech.#");
-    scene.settings.declare().await;
-    let _worker = Process::start(&scene.settings, "tested");
-    let steps = journey::steps(0..3);
+    let mut env = env("routing_copy").await;
+    env.settings = env.settings.with("LANES", "second=globex.#;third=initech.#");
+    env.settings.declare().await;
+    let _worker = Process::start(&env.settings, "tested");
+    let steps = workload::steps(0..3);
     // The first goes to `second` alone, past `main`; the others go to their lane as well.
     let led_astray = with_header(steps[0].clone(), "CC", json!(["globex.link"]));
-    scene.publisher.publish(&[led_astray]).await;
-    archived(&mut scene, "wrong-lane", 1).await;
-    let lanes = scene.rows.texts("select lane from dead_letter").await;
-    assert_eq!((lanes, scene.rows.count(STORED).await), (vec!["second".to_owned()], 0));
-    assert_eq!(scene.rows.count("select count(*) from enrolment where org_id > 0").await, 0);
+    env.publisher.publish(&[led_astray]).await;
+    archived(&mut env, "wrong-lane", 1).await;
+    let lanes = env.rows.texts("select lane from dead_letter").await;
+    assert_eq!((lanes, env.rows.count(STORED).await), (vec!["second".to_owned()], 0));
+    assert_eq!(env.rows.count("select count(*) from enrolment where org_id > 0").await, 0);
 
     let replay = ["replay", "--cause", "wrong-lane", "--reason", "r", "--yes"];
-    dead_letters(&scene.settings, &replay).await.expect(0);
-    stored(&mut scene, 1).await;
-    assert_eq!(scene.rows.texts("select lane from command_log").await, ["main"]);
-    scene.publisher.publish(&steps[1..]).await;
-    stored(&mut scene, 3).await;
-    archived(&mut scene, "wrong-lane", 1).await;
+    dead_letters(&env.settings, &replay).await.expect(0);
+    stored(&mut env, 1).await;
+    assert_eq!(env.rows.texts("select lane from command_log").await, ["main"]);
+    env.publisher.publish(&steps[1..]).await;
+    stored(&mut env, 3).await;
+    archived(&mut env, "wrong-lane", 1).await;
 }
 
 #[tokio::test]
 async fn a_worker_with_other_lanes_than_the_routing_map_does_not_subscribe() {
-    let mut scene = scene("routing_renamed").await;
-    let old = scene.settings.clone().with("LANES", "old=acme.#");
+    let mut env = env("routing_renamed").await;
+    let old = env.settings.clone().with("LANES", "old=acme.#");
     old.declare().await;
-    let new = scene.settings.clone().with("LANES", "new=acme.#");
+    let new = env.settings.clone().with("LANES", "new=acme.#");
     let (code, said) = run(&new, &["topology", "apply"]).await;
     assert_eq!(code, Some(0), "{said}");
     let old_worker = Process::start(&old, "old");
     let _new_worker = Process::start(&new, "new");
-    scene.publisher.publish(&journey::steps(0..20)).await;
-    stored(&mut scene, 20).await;
-    let lanes = scene.rows.texts("select distinct lane from command_log").await;
+    env.publisher.publish(&workload::steps(0..20)).await;
+    stored(&mut env, 20).await;
+    let lanes = env.rows.texts("select distinct lane from command_log").await;
     assert_eq!(lanes, ["new"]);
     eventually(DEADLINE, "the old lane's queue is empty", async || {
-        let depth = scene.place.broker.depth("partner-program.commands.old")?;
+        let depth = env.place.broker.depth("partner-program.commands.old")?;
         (depth == Depth::default()).then_some(())
     })
     .await;
@@ -133,19 +133,19 @@ async fn a_worker_with_other_lanes_than_the_routing_map_does_not_subscribe() {
         (code == Some(0)).then_some(())
     })
     .await;
-    scene.publisher.publish(&journey::steps(20..25)).await;
-    stored(&mut scene, 25).await;
-    let lanes = scene.rows.texts("select distinct lane from command_log order by lane").await;
+    env.publisher.publish(&workload::steps(20..25)).await;
+    stored(&mut env, 25).await;
+    let lanes = env.rows.texts("select distinct lane from command_log order by lane").await;
     assert_eq!(lanes, ["new", "old"]);
 }
 
 #[tokio::test]
 async fn a_change_that_would_reorder_waiting_commands_is_refused() {
-    let mut scene = scene("routing_refused").await;
-    scene.publisher.publish(&journey::steps(0..5)).await;
-    let new = scene.settings.clone().with("LANES", "vip=acme.#");
+    let mut env = env("routing_refused").await;
+    env.publisher.publish(&workload::steps(0..5)).await;
+    let new = env.settings.clone().with("LANES", "vip=acme.#");
     eventually(DEADLINE, "the commands wait", async || {
-        let depth = scene.place.broker.depth("partner-program.commands.main")?;
+        let depth = env.place.broker.depth("partner-program.commands.main")?;
         (depth.ready == 5).then_some(())
     })
     .await;
@@ -154,52 +154,52 @@ async fn a_change_that_would_reorder_waiting_commands_is_refused() {
     assert!(said.contains("5 commands wait in lane `main`"), "{said}");
     assert!(said.contains("partner-program lanes move 'acme.#' --to vip"), "{said}");
     // Nothing was changed, and nothing stands still.
-    let worker = Process::start(&scene.settings, "tested");
-    stored(&mut scene, 5).await;
-    assert_eq!(scene.rows.texts("select distinct lane from command_log").await, ["main"]);
+    let worker = Process::start(&env.settings, "tested");
+    stored(&mut env, 5).await;
+    assert_eq!(env.rows.texts("select distinct lane from command_log").await, ["main"]);
     // Once nothing waits, it is applied beside a worker.
     let (code, said) = run(&new, &["topology", "apply"]).await;
     assert_eq!(code, Some(0), "{said}");
     let _new_worker = Process::start(&new, "new");
-    scene.publisher.publish(&journey::steps(5..10)).await;
-    stored(&mut scene, 10).await;
-    let lanes = scene.rows.texts("select distinct lane from command_log order by lane").await;
+    env.publisher.publish(&workload::steps(5..10)).await;
+    stored(&mut env, 10).await;
+    let lanes = env.rows.texts("select distinct lane from command_log order by lane").await;
     assert_eq!(lanes, ["main", "vip"]);
     drop(worker);
 }
 
 #[tokio::test]
 async fn an_apply_that_dies_holds_its_lanes_until_it_has_come_to_its_end() {
-    let mut scene = scene("routing_died").await;
-    let worker = Process::start(&scene.settings, "tested");
-    let new = scene.settings.clone().with("LANES", "vip=acme.#");
+    let mut env = env("routing_died").await;
+    let worker = Process::start(&env.settings, "tested");
+    let new = env.settings.clone().with("LANES", "vip=acme.#");
     let dying = new.clone().failing("apply-bound=return(abort)");
     let (code, said) = run(&dying, &["topology", "apply"]).await;
     assert_eq!(code, None, "{said}");
-    scene.publisher.publish(&journey::steps(0..3)).await;
+    env.publisher.publish(&workload::steps(0..3)).await;
     // Nothing is worked, and it is said why and what to do.
-    let (_, said) = run(&scene.settings, &["lanes", "resume", "main"]).await;
+    let (_, said) = run(&env.settings, &["lanes", "resume", "main"]).await;
     assert!(said.contains("`topology apply` is under way; if it has died, run it again"), "{said}");
-    assert_eq!(scene.rows.count(STORED).await, 0);
+    assert_eq!(env.rows.count(STORED).await, 0);
     // Commands have taken the new way already: there is no way back before the end.
-    let (code, said) = run(&scene.settings, &["topology", "apply"]).await;
+    let (code, said) = run(&env.settings, &["topology", "apply"]).await;
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("it gave `acme.#` to lane `vip`"), "{said}");
     let (code, said) = run(&new, &["topology", "apply"]).await;
     assert_eq!(code, Some(0), "{said}");
     let _new_worker = Process::start(&new, "new");
-    scene.publisher.publish(&journey::steps(3..6)).await;
-    stored(&mut scene, 6).await;
-    assert_eq!(scene.rows.texts("select distinct lane from command_log").await, ["vip"]);
+    env.publisher.publish(&workload::steps(3..6)).await;
+    stored(&mut env, 6).await;
+    assert_eq!(env.rows.texts("select distinct lane from command_log").await, ["vip"]);
     drop(worker);
 }
 
 #[tokio::test]
 async fn a_move_that_can_not_be_is_refused_by_name() {
-    let mut scene = scene("routing_refusals").await;
+    let mut env = env("routing_refusals").await;
     let lanes = "vip=acme.*.7;other=globex.#";
-    scene.settings = scene.settings.with("LANES", lanes);
-    scene.settings.declare().await;
+    env.settings = env.settings.with("LANES", lanes);
+    env.settings.declare().await;
     for (arguments, code, says) in [
         (&["acme.#", "--to", "vpi", "--reason", "r"][..], 3, "there is main, other, vip"),
         (&["acme..#", "--to", "vip", "--reason", "r"], 2, "is no topic pattern"),
@@ -212,23 +212,23 @@ async fn a_move_that_can_not_be_is_refused_by_name() {
         (&["acme.*.7", "--to", "main"], 2, "--reason"),
         (&["--resume"], 5, "no move is under way"),
     ] {
-        let (found, said) = run(&scene.settings, &[&["lanes", "move"], arguments].concat()).await;
+        let (found, said) = run(&env.settings, &[&["lanes", "move"], arguments].concat()).await;
         assert!(found == Some(code) && said.contains(says), "{arguments:?}: {found:?} {said}");
     }
-    let changes = scene.rows.count("select count(*) from routing_change where kind = 'move'").await;
+    let changes = env.rows.count("select count(*) from routing_change where kind = 'move'").await;
     assert_eq!(changes, 0);
 }
 
 #[tokio::test]
 async fn a_binding_that_is_lost_is_made_again_within_a_minute_or_at_the_start() {
-    let mut scene = scene("routing_lost").await;
-    scene.settings = scene.settings.with("LANES", "vip=acme.#");
-    scene.settings.declare().await;
-    let worker = Process::start(&scene.settings, "tested");
-    scene.publisher.publish(&journey::steps(0..1)).await;
-    stored(&mut scene, 1).await;
+    let mut env = env("routing_lost").await;
+    env.settings = env.settings.with("LANES", "vip=acme.#");
+    env.settings.declare().await;
+    let worker = Process::start(&env.settings, "tested");
+    env.publisher.publish(&workload::steps(0..1)).await;
+    stored(&mut env, 1).await;
     let lose = || {
-        let broker = &scene.place.broker;
+        let broker = &env.place.broker;
         let routing = "partner-program.commands.routing";
         broker.unbind(routing, "partner-program.commands.vip", "acme.#");
         broker.unbind("partner-program.commands.unbound", "partner-program.commands.main", "");
@@ -236,7 +236,7 @@ async fn a_binding_that_is_lost_is_made_again_within_a_minute_or_at_the_start() 
     lose();
     let bound = async |deadline: Duration| {
         eventually(deadline, "both bindings are there again", async || {
-            let broker = &scene.place.broker;
+            let broker = &env.place.broker;
             let vip = broker.is_bound("partner-program.commands.routing", "acme.#");
             (vip && broker.is_bound("partner-program.commands.unbound", "")).then_some(())
         })
@@ -245,13 +245,13 @@ async fn a_binding_that_is_lost_is_made_again_within_a_minute_or_at_the_start() 
     bound(Duration::from_mins(2)).await;
     drop(worker);
     lose();
-    let _worker = Process::start(&scene.settings, "tested");
+    let _worker = Process::start(&env.settings, "tested");
     bound(Duration::from_secs(30)).await;
 }
 
 #[tokio::test]
 async fn doctor_sees_foreign_and_missing_bindings_by_the_management_api_alone() {
-    let scene = scene("routing_doctor").await;
+    let env = env("routing_doctor").await;
     let doctor = async |settings: &Settings| -> Vec<String> {
         let output = settings.command(&["doctor", "-o", "json"]).output().await.expect("it starts");
         let checks: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -259,13 +259,13 @@ async fn doctor_sees_foreign_and_missing_bindings_by_the_management_api_alone() 
         let checks = checks.filter(|check| check["check"] == "bindings");
         checks.map(|check| format!("{}: {}", check["state"], check["detail"])).collect()
     };
-    let blind = doctor(&scene.settings).await;
+    let blind = doctor(&env.settings).await;
     assert!(blind.len() == 1 && blind[0].contains("not checked"), "{blind:?}");
-    let seeing = scene.settings.clone().with("MANAGEMENT_URL", scene.place.broker.management_url());
+    let seeing = env.settings.clone().with("MANAGEMENT_URL", env.place.broker.management_url());
     let fine = doctor(&seeing).await;
     assert!(fine.len() == 1 && fine[0].starts_with("\"ok\""), "{fine:?}");
-    let broker = &scene.place.broker;
-    let url = &scene.place.amqp_url;
+    let broker = &env.place.broker;
+    let url = &env.place.amqp_url;
     drop(Collector::bound(url, "thief", None).await);
     broker.bind("partner-program.commands.routing", "thief", "#");
     broker.unbind("partner-program.commands.unbound", "partner-program.commands.main", "");
@@ -280,18 +280,18 @@ async fn doctor_sees_foreign_and_missing_bindings_by_the_management_api_alone() 
 
 #[tokio::test]
 async fn a_worker_that_may_not_bind_says_so_and_knows_what_is_missing() {
-    let scene = scene("routing_rights").await;
-    let user = format!("reader-{}", scene.place.vhost());
+    let env = env("routing_rights").await;
+    let user = format!("reader-{}", env.place.vhost());
     // It may read and write as a worker does, but not write to the lanes' queues, as binding takes.
-    let broker = &scene.place.broker;
+    let broker = &env.place.broker;
     broker.permit_writing(
         &user,
         "secret",
         "^(partner-program\\.(results|dead-letters|commands))?$",
     );
-    let url = scene.place.amqp_url.replacen("guest:guest@", &format!("{user}:secret@"), 1);
-    assert_ne!(url, scene.place.amqp_url);
-    let settings = scene
+    let url = env.place.amqp_url.replacen("guest:guest@", &format!("{user}:secret@"), 1);
+    assert_ne!(url, env.place.amqp_url);
+    let settings = env
         .settings
         .clone()
         .with("AMQP_URL", url)
@@ -312,5 +312,5 @@ async fn a_worker_that_may_not_bind_says_so_and_knows_what_is_missing() {
     tells(&settings, "verified", "ready").await;
     broker.unbind("partner-program.commands.unbound", "partner-program.commands.main", "");
     tells(&settings, "missing", "not ready").await;
-    scene.place.broker.delete_user(&user);
+    env.place.broker.delete_user(&user);
 }

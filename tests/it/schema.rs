@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use chrono::Utc;
 
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey;
-use crate::harness::scene::Scene;
 use crate::harness::worker::Process;
+use crate::harness::workload;
 use crate::model::Model;
 
 /// Long enough for a slow machine; reached only by a failure.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-async fn scene(name: &str) -> Scene {
-    Scene::new(name, &Model::new(Utc::now(), journey::world())).await
+async fn env(name: &str) -> TestEnv {
+    TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await
 }
 
 /// Waits until the worker has said it.
@@ -29,8 +29,8 @@ async fn stop(mut worker: Process) {
 }
 
 /// Waits for the results of the first steps, all of them good.
-async fn answered(scene: &mut Scene, steps: usize) {
-    let heard = scene.results.read(steps, DEADLINE).await;
+async fn answered(env: &mut TestEnv, steps: usize) {
+    let heard = env.results.read(steps, DEADLINE).await;
     for event in heard {
         assert!(event.routing_key.ends_with(".succeeded"), "{}", event.routing_key);
     }
@@ -39,11 +39,11 @@ async fn answered(scene: &mut Scene, steps: usize) {
 /// Each that a worker reads, and a sibling of each kind that an operator does.
 #[tokio::test]
 async fn no_time_that_the_database_takes_stops_a_worker() {
-    let mut scene = scene("endless times").await;
-    let first = journey::steps(0..1);
-    scene.publisher.publish(&first).await;
-    let worker = Process::start(&scene.settings, "timeless");
-    answered(&mut scene, 1).await;
+    let mut env = env("endless times").await;
+    let first = workload::steps(0..1);
+    env.publisher.publish(&first).await;
+    let worker = Process::start(&env.settings, "timeless");
+    answered(&mut env, 1).await;
     let columns = [
         ("partner_program", "ends_at"),
         ("enrolment", "tier_expires_at"),
@@ -55,22 +55,22 @@ async fn no_time_that_the_database_takes_stops_a_worker() {
     for (table, column) in columns {
         for time in times {
             let update = format!("update {table} set {column} = '{time}'");
-            if let Err(code) = scene.rows.try_execute(&update).await {
+            if let Err(code) = env.rows.try_execute(&update).await {
                 assert_eq!(code, "23514", "{update}");
             }
         }
     }
     // The first again is answered out of the inbox; the others read program and enrolments.
-    scene.publisher.publish(&first).await;
-    scene.publisher.publish(&journey::steps(1..81)).await;
-    answered(&mut scene, 82).await;
+    env.publisher.publish(&first).await;
+    env.publisher.publish(&workload::steps(1..81)).await;
+    answered(&mut env, 82).await;
     stop(worker).await;
 }
 
 /// What the program can't read is refused when it is written, in any table.
 #[tokio::test]
 async fn no_table_takes_a_time_that_the_program_can_not_read() {
-    let mut scene = scene("no endless times").await;
+    let mut env = env("no endless times").await;
     let unguarded = "
         create function pg_temp.unguarded() returns setof text language plpgsql as $$
         declare
@@ -100,67 +100,66 @@ async fn no_table_takes_a_time_that_the_program_can_not_read() {
                 drop table pg_temp.one;
             end loop;
         end $$";
-    scene.rows.execute(unguarded).await;
+    env.rows.execute(unguarded).await;
     let none: [&str; 0] = [];
-    assert_eq!(scene.rows.texts("select * from pg_temp.unguarded()").await, none);
+    assert_eq!(env.rows.texts("select * from pg_temp.unguarded()").await, none);
 }
 
 #[tokio::test]
 async fn a_catalogue_without_a_version_is_waited_for() {
-    let mut scene = scene("no catalogue version").await;
-    scene.rows.execute("delete from catalogue_version").await;
-    scene.publisher.publish(&journey::steps(0..20)).await;
-    let worker = Process::start(&scene.settings, "patient");
+    let mut env = env("no catalogue version").await;
+    env.rows.execute("delete from catalogue_version").await;
+    env.publisher.publish(&workload::steps(0..20)).await;
+    let worker = Process::start(&env.settings, "patient");
     says(&worker, "catalogue_version has no row").await;
-    assert!(scene.results.received.is_empty());
-    scene.settings.run(&["migrate"]).await;
-    answered(&mut scene, 20).await;
+    assert!(env.results.received.is_empty());
+    env.settings.run(&["migrate"]).await;
+    answered(&mut env, 20).await;
 
-    scene.rows.execute("alter table catalogue_version rename to gone").await;
-    scene.publisher.publish(&journey::steps(20..40)).await;
+    env.rows.execute("alter table catalogue_version rename to gone").await;
+    env.publisher.publish(&workload::steps(20..40)).await;
     says(&worker, "there is no table catalogue_version").await;
-    scene.rows.execute("alter table gone rename to catalogue_version").await;
-    answered(&mut scene, 40).await;
+    env.rows.execute("alter table gone rename to catalogue_version").await;
+    answered(&mut env, 40).await;
     stop(worker).await;
 }
 
 #[tokio::test]
 async fn a_worker_waits_for_a_schema_that_is_older_than_its_own() {
-    let mut scene = scene("older schema").await;
-    scene.publisher.publish(&journey::steps(0..20)).await;
-    scene
-        .rows
+    let mut env = env("older schema").await;
+    env.publisher.publish(&workload::steps(0..20)).await;
+    env.rows
         .execute("update schema_compatibility set schema_version = 3, oldest_compatible_binary = 3")
         .await;
-    let worker = Process::start(&scene.settings, "ahead");
+    let worker = Process::start(&env.settings, "ahead");
     says(&worker, "the database has schema 3, this program needs").await;
-    scene.settings.run(&["migrate"]).await;
-    answered(&mut scene, 20).await;
+    env.settings.run(&["migrate"]).await;
+    answered(&mut env, 20).await;
     stop(worker).await;
 
-    scene.rows.execute("drop table schema_compatibility").await;
-    let worker = Process::start(&scene.settings, "far ahead");
+    env.rows.execute("drop table schema_compatibility").await;
+    let worker = Process::start(&env.settings, "far ahead");
     says(&worker, "partner-program migrate").await;
     stop(worker).await;
 }
 
 #[tokio::test]
 async fn a_worker_that_is_too_old_for_the_schema_refuses_to_run() {
-    let mut scene = scene("newer schema").await;
-    scene.publisher.publish(&journey::steps(0..1)).await;
+    let mut env = env("newer schema").await;
+    env.publisher.publish(&workload::steps(0..1)).await;
     // A newer schema alone is no matter.
-    scene.rows.execute("update schema_compatibility set schema_version = 1000").await;
-    let worker = Process::start(&scene.settings, "older");
-    answered(&mut scene, 1).await;
+    env.rows.execute("update schema_compatibility set schema_version = 1000").await;
+    let worker = Process::start(&env.settings, "older");
+    answered(&mut env, 1).await;
     stop(worker).await;
     // `migrate` of an older release takes nothing back.
-    scene.settings.run(&["migrate"]).await;
-    scene.rows.execute("update schema_compatibility set oldest_compatible_binary = 999").await;
-    let mut worker = Process::start(&scene.settings, "too old");
+    env.settings.run(&["migrate"]).await;
+    env.rows.execute("update schema_compatibility set oldest_compatible_binary = 999").await;
+    let mut worker = Process::start(&env.settings, "too old");
     assert!(!worker.ended().await.success());
     let words = worker.words();
     assert!(words.contains("schema 1000") && words.contains("999"), "{words}");
-    let doctor = scene.settings.command(&["doctor"]).output().await.expect("the program starts");
+    let doctor = env.settings.command(&["doctor"]).output().await.expect("the program starts");
     let words = String::from_utf8_lossy(&doctor.stdout);
     assert!(!doctor.status.success() && words.contains("999"), "{words}");
 }

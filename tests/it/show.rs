@@ -7,7 +7,7 @@ use lapin::types::FieldTable;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
-use crate::harness::rows::Rows;
+use crate::harness::database::TestDatabase;
 use crate::harness::servers::Place;
 
 fn run(place: &Place, arguments: &[&str]) -> Output {
@@ -212,7 +212,7 @@ async fn stored_results_are_announced_again_in_their_order() {
 
     // Of a replayed command first the rejection, then the result. What the broker gave up by
     // itself nobody was told of.
-    Rows::of(&place).await.execute(DEAD).await;
+    TestDatabase::of(&place).await.execute(DEAD).await;
     for (id, code) in [("c-1", 0), ("c-2", 0), ("c-3", 3)] {
         channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await.unwrap();
         stdout(&place, &by_id(&["--command-id", id]), code);

@@ -4,33 +4,33 @@ use std::time::Duration;
 
 use chrono::Utc;
 
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{assert_done_in_order, steps, world};
-use crate::harness::left::{assert_nothing_is_left, wait_for_empty_lanes};
+use crate::harness::leftovers::{assert_nothing_is_left, wait_for_empty_lanes};
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::worker::Process;
+use crate::harness::workload::{assert_done_in_order, steps, world};
 use crate::model::Model;
 
 const DEADLINE: Duration = Duration::from_mins(2);
 /// Connections of two lanes and of the tasks beside them.
 const LANES: &str = "second=globex.*";
 
-async fn scene(name: &str) -> Scene {
-    let mut scene = Scene::new(name, &Model::new(Utc::now(), world())).await;
-    scene.settings = scene
+async fn env(name: &str) -> TestEnv {
+    let mut env = TestEnv::new(name, &Model::new(Utc::now(), world())).await;
+    env.settings = env
         .settings
         .with("LANES", LANES)
         .with("OPS_LISTEN", "127.0.0.1:0")
         .with("DATABASE_TIMEOUT_MS", 2_000);
-    scene.settings.declare().await;
-    scene
+    env.settings.declare().await;
+    env
 }
 
 /// Each point is reached by another task; the panic comes with the load under way.
 async fn survives(point: &str, task: &str) {
-    let Scene { place, settings, mut rows, mut results, publisher, .. } =
-        scene(&format!("panic-{point}")).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher, .. } =
+        env(&format!("panic-{point}")).await;
     let messages = steps(0..300);
     publisher.publish(&messages).await;
     let settings = settings.failing(&format!("{point}=1*panic"));
@@ -82,7 +82,7 @@ async fn a_panic_of_a_task_beside_the_lanes_restarts_it() {
 /// nothing becomes a dead letter.
 #[tokio::test]
 async fn a_lane_that_can_t_commit_is_alive_but_not_ready() {
-    let Scene { place, settings, mut rows, mut results, publisher, .. } = scene("probes").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher, .. } = env("probes").await;
     let worker = Process::start(&settings, "probed");
     let ready = eventually(DEADLINE, "the worker is ready", async || {
         worker.probe("/health/ready").await.filter(|(status, _)| *status == 200)
@@ -130,7 +130,7 @@ async fn a_lane_that_can_t_commit_is_alive_but_not_ready() {
 /// The worker ends itself, and its next starts find the command and give it up.
 #[tokio::test]
 async fn a_command_that_never_ends_is_given_up() {
-    let Scene { place, settings, mut rows, mut results, publisher, .. } = scene("endless").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher, .. } = env("endless").await;
     let messages = steps(0..40);
     let (before, after) = messages.split_at(20);
     publisher.publish(before).await;

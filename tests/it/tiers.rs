@@ -9,19 +9,19 @@ use partner_program_worker::message::Message;
 use serde_json::{Value, json};
 
 use crate::harness::collector::Received;
+use crate::harness::database::TestDatabase;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::ORG;
 use crate::harness::publisher::command;
-use crate::harness::rows::Rows;
-use crate::harness::scene::Scene;
 use crate::harness::worker::Process;
+use crate::harness::workload::ORG;
 use crate::model::{Customer, Model, Org, Program};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const PROGRAM: &str = "Club";
 
 struct Tiers {
-    scene: Scene,
+    env: TestEnv,
     worker: Process,
 }
 
@@ -37,9 +37,9 @@ impl Tiers {
             programs: vec![program],
             customers: (1..10).map(customer).collect(),
         };
-        let scene = Scene::new(name, &Model::new(Utc::now(), vec![org])).await;
-        let worker = Process::start(&scene.settings, "tiers");
-        Self { scene, worker }
+        let env = TestEnv::new(name, &Model::new(Utc::now(), vec![org])).await;
+        let worker = Process::start(&env.settings, "tiers");
+        Self { env, worker }
     }
 
     async fn try_import(&self, tiers: &[&str]) -> Output {
@@ -50,7 +50,7 @@ impl Tiers {
         );
         std::fs::write(file.path(), text).expect("it is written");
         let path = file.path().to_str().expect("text");
-        let mut command = self.scene.settings.command(&["import", "catalogue", path]);
+        let mut command = self.env.settings.command(&["import", "catalogue", path]);
         command.output().await.expect("the program starts")
     }
 
@@ -62,14 +62,14 @@ impl Tiers {
     /// Publishes the command and waits for its item's status code.
     async fn code_of(&mut self, message: Message) -> i64 {
         let id = message.properties.message_id.clone().expect("an id");
-        self.scene.publisher.publish(&[message]).await;
+        self.env.publisher.publish(&[message]).await;
         self.answer(&id).await
     }
 
     async fn answer(&mut self, id: &str) -> i64 {
         let is_its = |event: &Received| event.command_id() == id;
         let heard = |all: &[Received]| all.iter().any(is_its);
-        let all = self.scene.results.read_until(DEADLINE, id, heard).await;
+        let all = self.env.results.read_until(DEADLINE, id, heard).await;
         let answer = all.iter().find(|event| is_its(event)).expect("it was heard").json();
         let entry = answer.as_object().and_then(|all| all.values().find_map(|list| list.get(0)));
         let statuses =
@@ -82,14 +82,14 @@ impl Tiers {
 
     /// Whom the database has in which tier, by name, as `show` finds it.
     async fn standing(&mut self) -> Vec<(i64, String)> {
-        let enrolments = self.scene.rows.enrolments().await.into_iter();
+        let enrolments = self.env.rows.enrolments().await.into_iter();
         enrolments.map(|(key, row)| (key.1, row.tier.unwrap_or_default())).collect()
     }
 
     async fn shown(&self, customer: i64) -> Value {
         let customer = customer.to_string();
         let arguments = ["show", "history", "--org", ORG, "--id", &customer, "-o", "json"];
-        let output = self.scene.settings.command(&arguments).output().await;
+        let output = self.env.settings.command(&arguments).output().await;
         let output = output.expect("the program starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
@@ -192,14 +192,14 @@ async fn a_tier_in_use_is_not_removed_and_one_that_is_not_stays_readable() {
 async fn a_command_evaluated_by_an_old_catalogue_is_evaluated_again() {
     let mut tiers = Tiers::new("tiers-stale", &["Silver", "Gold"]).await;
     assert_eq!(tiers.code_of(link("s", 1, "Silver")).await, 200);
-    let mut locks = Rows::of(&tiers.scene.place).await;
+    let mut locks = TestDatabase::of(&tiers.env.place).await;
     // The worker evaluates, begins its transaction, and waits for its lane.
     locks.execute("begin; select from lane for update").await;
-    tiers.scene.publisher.publish(&[update("up", 1, "UPGRADE", "Gold")]).await;
+    tiers.env.publisher.publish(&[update("up", 1, "UPGRADE", "Gold")]).await;
     let waiting = "select count(*) from pg_stat_activity \
         where datname = current_database() and wait_event_type = 'Lock'";
     eventually(DEADLINE, "the worker waits for its lane", async || {
-        (tiers.scene.rows.count(waiting).await == 1).then_some(())
+        (tiers.env.rows.count(waiting).await == 1).then_some(())
     })
     .await;
     tiers.import(&["Gold", "Silver"]).await;
@@ -214,14 +214,14 @@ async fn an_import_waits_for_commits_of_its_org_and_they_for_it() {
     let mut tiers = Tiers::new("tiers-locks", &["Silver", "Gold", "Onyx"]).await;
     assert_eq!(tiers.code_of(link("s", 1, "Silver")).await, 200);
     // The worker has begun its commit into a tier that the import takes away, and waits for a row.
-    let mut locks = Rows::of(&tiers.scene.place).await;
+    let mut locks = TestDatabase::of(&tiers.env.place).await;
     locks.execute("begin; update enrolment set version = version where org_id > 0").await;
-    tiers.scene.publisher.publish(&[update("up", 1, "UPGRADE", "Onyx")]).await;
+    tiers.env.publisher.publish(&[update("up", 1, "UPGRADE", "Onyx")]).await;
     let waiting = "select count(*) from pg_stat_activity \
         where datname = current_database() and wait_event_type = 'Lock'";
     let mut blocked = async |sessions| {
         eventually(DEADLINE, "they wait", async || {
-            (tiers.scene.rows.count(waiting).await == sessions).then_some(())
+            (tiers.env.rows.count(waiting).await == sessions).then_some(())
         })
         .await;
     };
@@ -233,7 +233,7 @@ async fn an_import_waits_for_commits_of_its_org_and_they_for_it() {
     );
     std::fs::write(file.path(), text).expect("it is written");
     let path = file.path().to_str().expect("text").to_owned();
-    let mut import = tiers.scene.settings.command(&["import", "catalogue", &path]);
+    let mut import = tiers.env.settings.command(&["import", "catalogue", &path]);
     let import = import.stderr(std::process::Stdio::piped()).spawn().expect("the program starts");
     blocked(2).await;
     locks.execute("commit").await;

@@ -27,14 +27,14 @@ use crate::worker::counters::LaneCounters;
 /// The org that the demo imports.
 pub(super) const ORG: &str = "acme";
 /// Bounds each wait: for a result, for a dead letter, for the worker's drain.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The demonstration acks at once.
 const UNACKED_MAX: Duration = Duration::from_mins(30);
 const CATALOGUE: &str = include_str!("../../../deploy/demo/catalogue.toml");
 const CUSTOMERS: &str = include_str!("../../../deploy/demo/customers.csv");
 
 /// See the module.
-pub(super) struct Stage {
+pub(super) struct Environment {
     pub(super) database: store::connection::Connection,
     /// Tells this run's commands from those of earlier runs.
     run: String,
@@ -46,9 +46,9 @@ pub(super) struct Stage {
     worker: JoinHandle<Result<(), worker::error::Error>>,
 }
 
-impl Stage {
+impl Environment {
     /// Prepares both servers and starts the worker, whose clock shows `start`.
-    pub(super) async fn set(config: &Config, start: DateTime<Utc>) -> anyhow::Result<Self> {
+    pub(super) async fn set_up(config: &Config, start: DateTime<Utc>) -> anyhow::Result<Self> {
         let mut database = connect(config).await?;
         store::migrate::run(&mut database).await.context("migrating the database")?;
         let mut database = connect(config).await?;
@@ -119,9 +119,9 @@ impl Stage {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, answer)
+        tokio::time::timeout(TIMEOUT, answer)
             .await
-            .with_context(|| format!("no result of the command `{id}` within {PATIENCE:?}"))?
+            .with_context(|| format!("no result of the command `{id}` within {TIMEOUT:?}"))?
     }
 
     /// The dead letter of this run's command `name`. It stays in its queue: a channel that closes
@@ -139,15 +139,15 @@ impl Stage {
                 }
             }
         };
-        let found = tokio::time::timeout(PATIENCE, found).await;
+        let found = tokio::time::timeout(TIMEOUT, found).await;
         letters.close().await;
-        found.with_context(|| format!("no dead letter of `{id}` within {PATIENCE:?}"))?
+        found.with_context(|| format!("no dead letter of `{id}` within {TIMEOUT:?}"))?
     }
 
     /// Drains the worker and says goodbye to the servers.
-    pub(super) async fn strike(self) -> anyhow::Result<()> {
+    pub(super) async fn tear_down(self) -> anyhow::Result<()> {
         self.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, self.worker)
+        tokio::time::timeout(TIMEOUT, self.worker)
             .await
             .context("the worker did not drain in time")?
             .context("the worker's task")??;

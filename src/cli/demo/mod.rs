@@ -8,7 +8,7 @@ mod view;
 use chrono::{DateTime, Utc};
 
 use crate::cli::context::{Context, Exit};
-use environment::Stage;
+use environment::Environment;
 
 /// Show the system at work: commands in, Postgres, results out
 #[derive(clap::Args)]
@@ -28,11 +28,11 @@ const CLOCK_START: DateTime<Utc> = match DateTime::from_timestamp(1_669_194_000,
 };
 
 pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<Exit> {
-    let mut stage = Stage::set(&context.config, CLOCK_START).await?;
+    let mut environment = Environment::set_up(&context.config, CLOCK_START).await?;
     let output = &mut context.output;
     output.raw(view::opening(&context.config.worker_id, CLOCK_START).as_bytes())?;
-    let shown = steps::all(&mut stage, output).await;
-    stage.strike().await?;
+    let shown = steps::all(&mut environment, output).await;
+    environment.tear_down().await?;
     shown?;
     output
         .raw(view::ending(std::env::var_os("KEEP").is_some_and(|keep| keep == "1")).as_bytes())?;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use crate::cli::demo::environment::{ORG, Stage};
+use crate::cli::demo::environment::{Environment, ORG};
 use crate::cli::demo::view;
 use crate::cli::output::Output;
 use crate::domain::identity::{CustomerId, Lookup};
@@ -20,18 +20,18 @@ const CUSTOMERS: [i64; 4] = [382_741_349, 382_741_350, 382_741_351, 382_741_352]
 const PROGRAMS: [&str; 6] =
     ["1stProgram", "NoTierPartnerProgram", "2ndProgram", "Apparel-Partner", "p3e1", "Extra Miles"];
 
-pub(super) async fn all(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
-    prepare(stage).await.context("preparing")?;
-    let first = samples(stage, output).await.context("scene 1")?;
-    mixed_batch(stage, output).await.context("scene 2")?;
-    duplicate(stage, &first, output).await.context("scene 3")?;
-    malformed(stage, output).await.context("scene 4")?;
-    outcome(stage, output).await.context("scene 5")
+pub(super) async fn all(environment: &mut Environment, output: &mut Output) -> anyhow::Result<()> {
+    prepare(environment).await.context("preparing")?;
+    let first = samples(environment, output).await.context("scene 1")?;
+    mixed_batch(environment, output).await.context("scene 2")?;
+    duplicate(environment, &first, output).await.context("scene 3")?;
+    malformed(environment, output).await.context("scene 4")?;
+    outcome(environment, output).await.context("scene 5")
 }
 
 /// Takes the samples' customers out of whatever an earlier run has left them in, and gives two of
 /// them what the samples take for granted.
-async fn prepare(stage: &mut Stage) -> anyhow::Result<()> {
+async fn prepare(environment: &mut Environment) -> anyhow::Result<()> {
     let programs: Vec<Value> =
         PROGRAMS.iter().map(|name| json!({ "partnerProgramName": name })).collect();
     let everybody: Vec<Value> = CUSTOMERS
@@ -39,19 +39,19 @@ async fn prepare(stage: &mut Stage) -> anyhow::Result<()> {
         .map(|id| json!({ "customer": { "id": id }, "deLinkFromPartnerPrograms": programs }))
         .collect();
     let leave = json!({ "deLinkCustomers": everybody }).to_string();
-    stage.ask("delink", "prepare-1", &leave).await?;
+    environment.ask("delink", "prepare-1", &leave).await?;
     let join = json!({ "linkCustomers": [
         { "customer": { "id": CUSTOMERS[2] }, "linkToPartnerPrograms": [
             link("Apparel-Partner", "App-1", Some("Bronze")) ] },
         { "customer": { "id": CUSTOMERS[3] }, "linkToPartnerPrograms": [
             link("1stProgram", "First-1", Some("1stSlab")), link("p3e1", "P3-1", None) ] },
     ] });
-    let joined = stage.ask("link", "prepare-2", &join.to_string()).await?;
+    let joined = environment.ask("link", "prepare-2", &join.to_string()).await?;
     expect(&joined, &[200, 200, 200])
 }
 
 /// Returns the first sample's result event.
-async fn samples(stage: &mut Stage, output: &mut Output) -> anyhow::Result<Message> {
+async fn samples(environment: &mut Environment, output: &mut Output) -> anyhow::Result<Message> {
     output.raw(
         view::heading(
             "1. The platform's own samples, word for word",
@@ -67,7 +67,7 @@ async fn samples(stage: &mut Stage, output: &mut Output) -> anyhow::Result<Messa
     ];
     let mut first = None;
     for (operation, name, body, codes) in samples {
-        let event = stage.ask(operation, name, body).await?;
+        let event = environment.ask(operation, name, body).await?;
         expect(&event, codes)?;
         let titles = (format!("{ORG}.{operation}"), event.routing_key.clone());
         output.raw(view::side_by_side(&titles, body, &pretty(&event)?).as_bytes())?;
@@ -76,7 +76,7 @@ async fn samples(stage: &mut Stage, output: &mut Output) -> anyhow::Result<Messa
     first.context("there are no samples")
 }
 
-async fn mixed_batch(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
+async fn mixed_batch(environment: &mut Environment, output: &mut Output) -> anyhow::Result<()> {
     output.raw(
         view::heading(
             "2. A batch in which some items fail",
@@ -104,7 +104,7 @@ async fn mixed_batch(stage: &mut Stage, output: &mut Output) -> anyhow::Result<(
         entry(json!({ "externalId": "F919811000003" }), vec![link("p3e1", "x", None)]),
         entry(json!({ "mobile": "12" }), vec![link("p3e1", "x", None)]),
     ] });
-    let event = stage.ask("link", "mixed", &batch.to_string()).await?;
+    let event = environment.ask("link", "mixed", &batch.to_string()).await?;
     let codes = [2005, 200, 2104, 2006, 200, 2106, 2103, 2007, 2102, 2001, 2001, 2001, 2001];
     expect(&event, &codes)?;
     ensure!(event.routing_key == format!("{ORG}.link.partial"), "got {}", event.routing_key);
@@ -113,7 +113,11 @@ async fn mixed_batch(stage: &mut Stage, output: &mut Output) -> anyhow::Result<(
     Ok(())
 }
 
-async fn duplicate(stage: &mut Stage, first: &Message, output: &mut Output) -> anyhow::Result<()> {
+async fn duplicate(
+    environment: &mut Environment,
+    first: &Message,
+    output: &mut Output,
+) -> anyhow::Result<()> {
     output.raw(
         view::heading(
             "3. The same command once more",
@@ -121,12 +125,12 @@ async fn duplicate(stage: &mut Stage, first: &Message, output: &mut Output) -> a
         )
         .as_bytes(),
     )?;
-    let before = effects(stage).await?;
-    let again = stage.ask("link", "link-1", LINK_1).await?;
-    let after = effects(stage).await?;
-    let id = stage.id("link-1");
-    let org = org(stage).await?;
-    let stored = lookup::command(&mut stage.database, org.id, &id).await?;
+    let before = effects(environment).await?;
+    let again = environment.ask("link", "link-1", LINK_1).await?;
+    let after = effects(environment).await?;
+    let id = environment.id("link-1");
+    let org = org(environment).await?;
+    let stored = lookup::command(&mut environment.database, org.id, &id).await?;
     let stored = stored.context("the command is not in the inbox")?.stored.result;
     ensure!(again.body == first.body, "the result differs from the first one");
     ensure!(stored == again.body, "the result differs from the stored one");
@@ -144,7 +148,7 @@ async fn duplicate(stage: &mut Stage, first: &Message, output: &mut Output) -> a
     Ok(())
 }
 
-async fn malformed(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
+async fn malformed(environment: &mut Environment, output: &mut Output) -> anyhow::Result<()> {
     output.raw(
         view::heading(
             "4. A message that nobody could process",
@@ -153,9 +157,9 @@ async fn malformed(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()>
         .as_bytes(),
     )?;
     let body = r#"{"linkCustomers":[{"customer":{"id":382741349},"linkToPartnerPrograms":"all"}]}"#;
-    let event = stage.ask("link", "malformed", body).await?;
+    let event = environment.ask("link", "malformed", body).await?;
     ensure!(event.routing_key == format!("{ORG}.link.rejected"), "got {}", event.routing_key);
-    let letter = stage.dead_letter("malformed").await?;
+    let letter = environment.dead_letter("malformed").await?;
     ensure!(letter.body == body.as_bytes(), "the dead letter's body was changed");
     let titles = (format!("{ORG}.link"), event.routing_key.clone());
     output.raw(view::side_by_side(&titles, body, &pretty(&event)?).as_bytes())?;
@@ -163,7 +167,7 @@ async fn malformed(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn outcome(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
+async fn outcome(environment: &mut Environment, output: &mut Output) -> anyhow::Result<()> {
     output.raw(
         view::heading(
             "5. What is in Postgres now",
@@ -171,17 +175,17 @@ async fn outcome(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
         )
         .as_bytes(),
     )?;
-    let org = org(stage).await?;
-    let own = stage.id("");
+    let org = org(environment).await?;
+    let own = environment.id("");
     let mut enrolments = Vec::new();
     let mut history = Vec::new();
     for id in CUSTOMERS {
-        for enrolment in lookup::enrolments(&mut stage.database, org.id, id).await? {
+        for enrolment in lookup::enrolments(&mut environment.database, org.id, id).await? {
             enrolments.push(view::enrolment(id, &enrolment));
         }
-        let mut effects = lookup::history(&mut stage.database, org.id, id, 20).await?;
+        let mut effects = lookup::history(&mut environment.database, org.id, id, 20).await?;
         effects.reverse();
-        let before = stage.id("prepare-1");
+        let before = environment.id("prepare-1");
         effects.retain(|e| e.command_id.starts_with(&own) && e.command_id != before);
         history.extend(effects.iter().map(|effect| view::effect(id, effect, own.len())));
     }
@@ -193,17 +197,17 @@ async fn outcome(stage: &mut Stage, output: &mut Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn org(stage: &mut Stage) -> anyhow::Result<lookup::Org> {
-    lookup::org(&mut stage.database, ORG).await?.context("the org is missing")
+async fn org(environment: &mut Environment) -> anyhow::Result<lookup::Org> {
+    lookup::org(&mut environment.database, ORG).await?.context("the org is missing")
 }
 
 /// The number of effects on the samples' first customer.
-async fn effects(stage: &mut Stage) -> anyhow::Result<usize> {
-    let org = org(stage).await?;
+async fn effects(environment: &mut Environment) -> anyhow::Result<usize> {
+    let org = org(environment).await?;
     let lookup = Lookup { id: Some(CustomerId(CUSTOMERS[0])), ..Lookup::default() };
-    let customer = lookup::customer(&mut stage.database, &org, &lookup).await?;
+    let customer = lookup::customer(&mut environment.database, &org, &lookup).await?;
     let customer = customer.context("the samples' customer is missing")?;
-    Ok(lookup::history(&mut stage.database, org.id, customer.id, 10_000).await?.len())
+    Ok(lookup::history(&mut environment.database, org.id, customer.id, 10_000).await?.len())
 }
 
 fn link(program: &str, membership_id: &str, tier: Option<&str>) -> Value {

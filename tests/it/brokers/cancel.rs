@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use partner_program_worker::clock::Clock;
 
-use crate::brokers::{DEADLINE, LANE_QUEUE, scene, scene_at};
+use crate::brokers::{DEADLINE, LANE_QUEUE, env, scene_at};
+use crate::harness::database::TestDatabase;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{assert_done_in_order, steps};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::management::Depth;
-use crate::harness::rows::Rows;
-use crate::harness::scene::Scene;
 use crate::harness::servers::{Lent, Place};
 use crate::harness::worker::{InProcess, Process};
+use crate::harness::workload::{assert_done_in_order, steps};
 
 const LOCK: &str = "begin; lock table command_log in exclusive mode";
 const CONSUMING: &str = "partner-program main tested consuming";
@@ -28,9 +28,9 @@ async fn subscribed(place: &Place, connection: &str) {
 /// held for too long. What was delivered before is somebody else's from then on.
 #[tokio::test]
 async fn a_cancel_by_the_broker_ends_the_generation_and_nothing_more_is_committed() {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene("cancelled").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env("cancelled").await;
     let settings = settings.with("BATCH_SIZE", 16).with("PREFETCH", 200);
-    let mut locking = Rows::of(&place).await;
+    let mut locking = TestDatabase::of(&place).await;
     let worker = InProcess::start(&settings, Clock::system());
     subscribed(&place, CONSUMING).await;
     locking.execute(LOCK).await;
@@ -70,9 +70,9 @@ async fn deliveries_that_are_held_longer_than_the_broker_likes_keep_their_order(
     lent.rabbitmq.control(&["eval", &set("consumer_timeout", &milliseconds)]).await;
     lent.rabbitmq.control(&["eval", &set("channel_tick_interval", "1000")]).await;
     let place = Place::on(&lent.servers, "overdue").await;
-    let Scene { place, settings, mut rows, mut results, publisher } = scene_at(place).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = scene_at(place).await;
     let settings = settings.with("BATCH_SIZE", 64).with("PREFETCH", 256);
-    let mut locking = Rows::of(&place).await;
+    let mut locking = TestDatabase::of(&place).await;
     let mut workers = Vec::new();
     for name in ["first", "second"] {
         workers.push(Process::start(&settings, name));

@@ -2,16 +2,16 @@
 
 use partner_program_worker::message::Message;
 
-use crate::brokers::{DEADLINE, scene, scene_at};
+use crate::brokers::{DEADLINE, env, scene_at};
 use crate::dead_letters::dead_letters;
 use crate::harness::collector::Collector;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{assert_done_in_order, steps};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::servers::{Lent, Place};
 use crate::harness::worker::Process;
+use crate::harness::workload::{assert_done_in_order, steps};
 use crate::hostile::raw::{HEADERS, RawPublisher, Sent, long, short};
 
 const DEAD_LETTERS: &str = "partner-program.dead-letters";
@@ -43,7 +43,7 @@ async fn commands_with_deep_headers_do_not_stall_a_lane() {
     let lent = Lent::take().await;
     lent.rabbitmq.control(&["eval", &frame_max(400_000)]).await;
     let place = Place::on(&lent.servers, "deep").await;
-    let Scene { place, settings, mut rows, mut results, publisher } = scene_at(place).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = scene_at(place).await;
     let good = steps(0..40);
     let (before, after) = good.split_at(20);
     publisher.publish(before).await;
@@ -69,7 +69,7 @@ async fn a_letter_fits_the_frames_of_its_broker() {
     let lent = Lent::take().await;
     lent.rabbitmq.control(&["eval", &frame_max(16_384)]).await;
     let place = Place::on(&lent.servers, "small_frames").await;
-    let Scene { place, settings, mut rows, mut results, publisher } = scene_at(place).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = scene_at(place).await;
     let good = steps(0..40);
     publisher.publish(&good[..20]).await;
     let mut raw = RawPublisher::open(&place.amqp_url).await;
@@ -94,7 +94,7 @@ async fn a_letter_fits_the_frames_of_its_broker() {
 /// would if we published it again.
 #[tokio::test]
 async fn a_replay_goes_without_headers_that_the_broker_refuses() {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene("no_list").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env("no_list").await;
     let settings = settings.with("ARCHIVE_DEAD_LETTERS", true);
     let good = steps(0..1);
     let lost = Message { routing_key: "nobody.link".into(), ..command("", Some("x"), b"{}") };

@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use chrono::Utc;
 
-use crate::harness::journey;
-use crate::harness::scene::Scene;
+use crate::harness::environment::TestEnv;
 use crate::harness::servers::Place;
+use crate::harness::workload;
 use crate::model::Model;
 
 /// Long enough for a slow machine; reached only by a failure.
 const DEADLINE: Duration = Duration::from_mins(3);
 const LANE_QUEUE: &str = "partner-program.commands.main";
 
-async fn scene_at(place: Place) -> Scene {
-    Scene::at(place, &Model::new(Utc::now(), journey::world())).await
+async fn scene_at(place: Place) -> TestEnv {
+    TestEnv::at(place, &Model::new(Utc::now(), workload::world())).await
 }
 
-async fn scene(name: &str) -> Scene {
+async fn env(name: &str) -> TestEnv {
     scene_at(Place::new(name).await).await
 }

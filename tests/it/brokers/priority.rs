@@ -7,14 +7,14 @@ use partner_program_worker::message::Message;
 use partner_program_worker::worker::counters::LaneCounters;
 use partner_program_worker::worker::priority_counts::Outcome;
 
-use crate::brokers::{DEADLINE, scene};
+use crate::brokers::{DEADLINE, env};
 use crate::dead_letters::dead_letters;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{CUSTOMERS, assert_done_in_order, steps};
-use crate::harness::left::assert_nothing_is_left;
-use crate::harness::scene::Scene;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::worker::InProcess;
 use crate::harness::worker::Process;
+use crate::harness::workload::{CUSTOMERS, assert_done_in_order, steps};
 use crate::hostile::raw::{MESSAGE_ID, PRIORITY, RawPublisher, Sent, USER_ID, short};
 
 /// What publishers set. Many clients send 0 unless they are told otherwise, others nothing.
@@ -44,7 +44,7 @@ fn id(message: &Message) -> &str {
 /// Everybody joins, and then everybody leaves: a leave that overtakes its join fails.
 #[tokio::test]
 async fn a_command_whose_priority_moves_it_in_its_lane_is_refused_and_replayed_in_its_place() {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene("priority").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env("priority").await;
     let settings = settings.with("ARCHIVE_DEAD_LETTERS", true);
     let messages = steps(0..2 * CUSTOMERS);
     let (joins, leaves) = messages.split_at(CUSTOMERS);
@@ -82,7 +82,7 @@ async fn a_command_whose_priority_moves_it_in_its_lane_is_refused_and_replayed_i
 /// Each of them is about a customer of its own, so that the order does not matter.
 #[tokio::test]
 async fn a_lane_that_only_warns_applies_what_comes_and_counts_its_publishers() {
-    let Scene { place, settings, mut rows, mut results, .. } = scene("priority_warned").await;
+    let TestEnv { place, settings, mut rows, mut results, .. } = env("priority_warned").await;
     let settings = settings.with("LANES", r#"[{"name":"main","other_priority":"warn"}]"#);
     let messages = steps(0..PRIORITIES.len());
     let mut raw = RawPublisher::open(&place.amqp_url).await;

@@ -13,9 +13,9 @@ use std::fmt;
 use chrono::DateTime;
 use partner_program_worker::message::Message;
 
-use crate::harness::journey;
-use crate::harness::rows::{Letter, LogEntry, Rows, Written, by_customer};
+use crate::harness::database::{Letter, LogEntry, TestDatabase, Written, by_customer};
 use crate::harness::subscriber::Heard;
+use crate::harness::workload;
 use crate::model::{Answer, Enrolment, Key, Model};
 
 pub(crate) use witness::install;
@@ -63,7 +63,7 @@ impl fmt::Display for Violation {
 }
 
 /// What was sent, and what has to become of it.
-pub(crate) struct Charge {
+pub(crate) struct Expected {
     /// Confirmed commands in the order in which they were queued, by lane.
     pub(crate) lanes: BTreeMap<&'static str, Vec<Message>>,
     /// The ids of those that have to end as dead letters, and what their letters have to say.
@@ -79,7 +79,7 @@ pub(crate) struct Charge {
     pub(crate) law: Option<Model>,
 }
 
-impl Charge {
+impl Expected {
     pub(crate) fn ids(&self) -> BTreeSet<String> {
         self.lanes.values().flatten().map(id).collect()
     }
@@ -89,11 +89,11 @@ impl Charge {
 pub(crate) struct Evidence<'a> {
     pub(crate) heard: &'a [Heard],
     pub(crate) letters: &'a [Letter],
-    pub(crate) rows: &'a mut Rows,
+    pub(crate) rows: &'a mut TestDatabase,
 }
 
 /// Judges. No violation: all promises were kept.
-pub(crate) async fn judge(charge: &Charge, evidence: Evidence<'_>) -> Vec<Violation> {
+pub(crate) async fn judge(expected: &Expected, evidence: Evidence<'_>) -> Vec<Violation> {
     let Evidence { heard, letters, rows } = evidence;
     let mut findings = Findings::default();
     let history = rows.history().await;
@@ -101,19 +101,19 @@ pub(crate) async fn judge(charge: &Charge, evidence: Evidence<'_>) -> Vec<Violat
     let inbox = rows.inbox().await;
     let inbox: BTreeMap<&str, &str> =
         inbox.iter().map(|((_, id), body)| (id.as_str(), body.as_str())).collect();
-    let sent = charge.ids();
+    let sent = expected.ids();
 
     let lettered: Vec<&str> = letters.iter().map(|letter| letter.command_id.as_str()).collect();
-    settled(&mut findings, charge, &inbox, &lettered);
-    only_culprits(&mut findings, charge, letters);
+    settled(&mut findings, expected, &inbox, &lettered);
+    only_culprits(&mut findings, expected, letters);
     caused(&mut findings, &sent, &history, &inbox, &lettered);
     archived(&mut findings, &lettered);
-    ordered(&mut findings, charge, &log);
-    answered(&mut findings, charge, heard, &inbox);
+    ordered(&mut findings, expected, &log);
+    answered(&mut findings, expected, heard, &inbox);
     chained(&mut findings, &history, &rows.enrolments().await);
     witness::judge(&mut findings, rows).await;
-    if let Some(law) = &charge.law {
-        lawful(&mut findings, charge, law.clone(), &history, &inbox, rows).await;
+    if let Some(law) = &expected.law {
+        lawful(&mut findings, expected, law.clone(), &history, &inbox, rows).await;
     }
     findings.0
 }
@@ -133,15 +133,15 @@ impl Findings {
 
 fn settled(
     findings: &mut Findings,
-    charge: &Charge,
+    expected: &Expected,
     inbox: &BTreeMap<&str, &str>,
     lettered: &[&str],
 ) {
     let lettered: BTreeSet<&str> = lettered.iter().copied().collect();
-    for id in charge.ids() {
-        let doomed = charge.doomed.contains_key(&id);
+    for id in expected.ids() {
+        let doomed = expected.doomed.contains_key(&id);
         let (applied, dead) = (inbox.contains_key(id.as_str()), lettered.contains(id.as_str()));
-        let wanted = (!doomed, doomed || charge.replayed.contains(&id));
+        let wanted = (!doomed, doomed || expected.replayed.contains(&id));
         // A letter that was not due is the matter of `only_culprits`.
         let is_due = wanted.1 || !dead;
         if (applied, dead) != wanted && is_due {
@@ -151,12 +151,12 @@ fn settled(
     }
 }
 
-fn only_culprits(findings: &mut Findings, charge: &Charge, letters: &[Letter]) {
+fn only_culprits(findings: &mut Findings, expected: &Expected, letters: &[Letter]) {
     for Letter { command_id, detail } in letters {
-        let says = charge.doomed.get(command_id);
+        let says = expected.doomed.get(command_id);
         let is_expected = match says {
             Some(says) => detail.contains(says),
-            None => charge.replayed.contains(command_id),
+            None => expected.replayed.contains(command_id),
         };
         if !is_expected {
             let wanted = says.map_or_else(|| "none".to_owned(), |says| format!("one of {says:?}"));
@@ -187,14 +187,15 @@ fn archived(findings: &mut Findings, lettered: &[&str]) {
     }
 }
 
-fn ordered(findings: &mut Findings, charge: &Charge, log: &[LogEntry]) {
-    for (lane, messages) in &charge.lanes {
-        let is_of_lane = |entry: &&LogEntry| charge.is_moving || entry.lane == *lane;
+fn ordered(findings: &mut Findings, expected: &Expected, log: &[LogEntry]) {
+    for (lane, messages) in &expected.lanes {
+        let is_of_lane = |entry: &&LogEntry| expected.is_moving || entry.lane == *lane;
         let applied: Vec<&LogEntry> = log.iter().filter(is_of_lane).collect();
         let mut queued: BTreeMap<i64, VecDeque<String>> = BTreeMap::new();
         let mut customers: BTreeMap<String, i64> = BTreeMap::new();
-        for message in messages.iter().filter(|message| !charge.doomed.contains_key(&id(message))) {
-            let customer = journey::customer(message);
+        for message in messages.iter().filter(|message| !expected.doomed.contains_key(&id(message)))
+        {
+            let customer = workload::customer(message);
             customers.insert(id(message), customer);
             queued.entry(customer).or_default().push_back(id(message));
         }
@@ -223,7 +224,7 @@ fn ordered(findings: &mut Findings, charge: &Charge, log: &[LogEntry]) {
 
 fn answered(
     findings: &mut Findings,
-    charge: &Charge,
+    expected: &Expected,
     heard: &[Heard],
     inbox: &BTreeMap<&str, &str>,
 ) {
@@ -235,12 +236,12 @@ fn answered(
         } else {
             event.command_id()
         };
-        if is_rejection && charge.replayed.contains(&id) {
+        if is_rejection && expected.replayed.contains(&id) {
             continue;
         }
         answers.entry(id).or_default().insert(event.body.as_slice());
     }
-    for id in charge.ids() {
+    for id in expected.ids() {
         let bodies = answers.remove(&id).unwrap_or_default();
         if bodies.len() != 1 {
             findings.add(Check::Answered, format!("{id} has {} answers", bodies.len()));
@@ -278,15 +279,15 @@ fn chained(findings: &mut Findings, history: &[Written], enrolments: &BTreeMap<K
 /// Every effect and every answer is the reference model's.
 async fn lawful(
     findings: &mut Findings,
-    charge: &Charge,
+    expected: &Expected,
     mut law: Model,
     history: &[Written],
     inbox: &BTreeMap<&str, &str>,
-    rows: &mut Rows,
+    rows: &mut TestDatabase,
 ) {
-    for message in charge.lanes.values().flatten() {
+    for message in expected.lanes.values().flatten() {
         let id = id(message);
-        if charge.doomed.contains_key(&id) {
+        if expected.doomed.contains_key(&id) {
             continue;
         }
         let mut words = message.routing_key.split('.');

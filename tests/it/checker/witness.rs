@@ -4,10 +4,10 @@
 //! they were not its to write.
 
 use crate::checker::{Check, Findings};
-use crate::harness::rows::Rows;
+use crate::harness::database::TestDatabase;
 
 /// Lets the witness watch from now on.
-pub(crate) async fn install(rows: &mut Rows) {
+pub(crate) async fn install(rows: &mut TestDatabase) {
     rows.execute(
         "create table witness (command_id text, epoch bigint, held bigint); \
          create function witness() returns trigger language plpgsql as $$ begin \
@@ -21,7 +21,7 @@ pub(crate) async fn install(rows: &mut Rows) {
     .await;
 }
 
-pub(crate) async fn judge(findings: &mut Findings, rows: &mut Rows) {
+pub(crate) async fn judge(findings: &mut Findings, rows: &mut TestDatabase) {
     let strangers = rows.count("select count(*) from witness where epoch <> held").await;
     if strangers > 0 {
         let what = format!("{strangers} commands were applied by a worker that had lost the lane");

@@ -11,24 +11,24 @@ use partner_program_worker::clock::Clock;
 use serde_json::json;
 
 use crate::harness::collector::Collector;
-use crate::harness::journey::{self, steps};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::environment::TestEnv;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::worker::InProcess;
+use crate::harness::workload::{self, steps};
 use crate::model::Model;
 
 const SOON: Duration = Duration::from_secs(30);
 
-async fn journey_scene(name: &str) -> Scene {
-    Scene::new(name, &Model::new(Utc::now(), journey::world())).await
+async fn journey_scene(name: &str) -> TestEnv {
+    TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await
 }
 
 #[tokio::test]
 async fn a_result_carries_what_the_command_came_with() {
-    let Scene { place, settings, mut results, publisher, .. } = journey_scene("properties").await;
+    let TestEnv { place, settings, mut results, publisher, .. } = journey_scene("properties").await;
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let mut message = journey::step(0);
+    let mut message = workload::step(0);
     let properties = &mut message.properties;
     properties.message_id = Some("order-66".to_owned());
     properties.correlation_id = Some("conversation".to_owned());
@@ -64,7 +64,7 @@ async fn a_result_carries_what_the_command_came_with() {
 
 #[tokio::test]
 async fn a_requester_gets_a_copy_and_one_that_is_gone_stalls_nothing() {
-    let Scene { place, settings, mut results, publisher, .. } = journey_scene("reply").await;
+    let TestEnv { place, settings, mut results, publisher, .. } = journey_scene("reply").await;
     let mut replies = Collector::bound(&place.amqp_url, "requester", None).await;
     let mut messages = steps(0..2);
     for (message, queue) in messages.iter_mut().zip(["gone", "requester"]) {
@@ -86,8 +86,9 @@ async fn a_requester_gets_a_copy_and_one_that_is_gone_stalls_nothing() {
 
 #[tokio::test]
 async fn a_command_without_message_id_is_applied_and_its_result_says_so() {
-    let Scene { place, settings, mut rows, mut results, publisher } = journey_scene("no id").await;
-    let mut message = journey::step(0);
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
+        journey_scene("no id").await;
+    let mut message = workload::step(0);
     message.properties.message_id = None;
     publisher.publish(&[message.clone(), message]).await;
     let worker = InProcess::start(&settings, Clock::system());
@@ -112,12 +113,13 @@ async fn a_command_without_message_id_is_applied_and_its_result_says_so() {
 #[tokio::test]
 async fn duplicates_have_one_effect_and_identical_results() {
     const COMMANDS: usize = 1000;
-    let Scene { place, settings, mut rows, mut results, publisher } = journey_scene("twice").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
+        journey_scene("twice").await;
     // Each comes again a little later, among the first copies of others.
     let mut messages = Vec::new();
     for number in 0..COMMANDS + 30 {
-        messages.extend((number < COMMANDS).then(|| journey::step(number)));
-        messages.extend(number.checked_sub(30).map(journey::step));
+        messages.extend((number < COMMANDS).then(|| workload::step(number)));
+        messages.extend(number.checked_sub(30).map(workload::step));
     }
     publisher.publish(&messages).await;
     let settings = settings.with("BATCH_SIZE", 64);
@@ -129,7 +131,7 @@ async fn duplicates_have_one_effect_and_identical_results() {
         assert!(result.routing_key.ends_with(".succeeded"), "{}", result.body());
     }
     for number in 0..COMMANDS {
-        let id = journey::step(number).properties.message_id.expect("steps have ids");
+        let id = workload::step(number).properties.message_id.expect("steps have ids");
         let same: Vec<_> =
             results.received.iter().filter(|result| result.command_id() == id).collect();
         assert_eq!(same.len(), 2, "{id}");
@@ -142,14 +144,14 @@ async fn duplicates_have_one_effect_and_identical_results() {
 
 #[tokio::test]
 async fn one_org_never_sees_another_ones_customers_or_message_ids() {
-    let mut orgs = journey::world();
+    let mut orgs = workload::world();
     let mut other = orgs[0].clone();
     other.code = "globex";
     orgs.push(other);
     let model = Model::new(Utc::now(), orgs);
-    let Scene { place, settings, mut rows, mut results, publisher } =
-        Scene::new("tenants", &model).await;
-    let message = journey::step(0);
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
+        TestEnv::new("tenants", &model).await;
+    let message = workload::step(0);
     let same_id =
         command("globex.link", message.properties.message_id.as_deref(), message.body.clone());
     publisher.publish(&[message, same_id]).await;

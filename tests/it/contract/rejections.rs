@@ -7,15 +7,15 @@ use partner_program_worker::message::Message;
 
 use crate::contract::{SOON, journey_scene};
 use crate::harness::collector::Collector;
-use crate::harness::journey;
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::environment::TestEnv;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::worker::InProcess;
+use crate::harness::workload;
 
 /// Messages, each with the routing key of its event and the reason.
 fn rejected() -> Vec<(Message, &'static str, &'static str)> {
-    let good = journey::step(0).body;
+    let good = workload::step(0).body;
     let link = |body: &[u8]| command("acme.link", Some("id"), body);
     let item = r#"{"partnerProgramName":"Plain"}"#;
     let entry = |customer: &str, item: &str| {
@@ -62,7 +62,7 @@ fn rejected() -> Vec<(Message, &'static str, &'static str)> {
 
 #[tokio::test]
 async fn what_cannot_be_processed_is_kept_with_its_reason_and_whole_up_to_1_mib() {
-    let Scene { place, settings, mut rows, mut results, publisher } =
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
         journey_scene("rejected").await;
     let mut expected = rejected();
     for (number, (message, _, _)) in expected.iter_mut().enumerate() {
@@ -116,9 +116,10 @@ async fn what_cannot_be_processed_is_kept_with_its_reason_and_whole_up_to_1_mib(
 
 #[tokio::test]
 async fn a_message_id_with_another_body_is_rejected_and_the_first_one_stands() {
-    let Scene { place, settings, mut rows, mut results, publisher } = journey_scene("reused").await;
-    let first = journey::step(0);
-    let mut other = journey::step(1);
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
+        journey_scene("reused").await;
+    let first = workload::step(0);
+    let mut other = workload::step(1);
     other.properties.message_id = first.properties.message_id.clone();
     publisher.publish(&[first.clone(), other, first]).await;
     let worker = InProcess::start(&settings, Clock::system());
@@ -135,11 +136,11 @@ async fn a_message_id_with_another_body_is_rejected_and_the_first_one_stands() {
 
 #[tokio::test]
 async fn a_publisher_may_act_for_its_own_orgs_only() {
-    let Scene { place, settings, mut results, publisher, .. } = journey_scene("publishers").await;
+    let TestEnv { place, settings, mut results, publisher, .. } = journey_scene("publishers").await;
     let settings = settings.with("PUBLISHERS", "guest=globex;crm=acme");
-    let mut stranger = journey::step(0);
+    let mut stranger = workload::step(0);
     stranger.properties.user_id = Some("guest".to_owned());
-    let nobody = journey::step(1);
+    let nobody = workload::step(1);
     publisher.publish(&[stranger, nobody]).await;
     let worker = InProcess::start(&settings, Clock::system());
     for event in results.read(2, SOON).await {
@@ -148,7 +149,7 @@ async fn a_publisher_may_act_for_its_own_orgs_only() {
     worker.stop().await;
 
     let settings = settings.with("PUBLISHERS", "guest=acme");
-    let mut allowed = journey::step(0);
+    let mut allowed = workload::step(0);
     allowed.properties.user_id = Some("guest".to_owned());
     publisher.publish(&[allowed]).await;
     let worker = InProcess::start(&settings, Clock::system());

@@ -7,9 +7,9 @@ use partner_program_worker::clock::Clock;
 use serde_json::Value;
 
 use crate::contract::SOON;
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::environment::TestEnv;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::worker::InProcess;
 use crate::model::{Customer, Enrolment, Model, Org, Program};
 
@@ -69,8 +69,8 @@ fn world(now: DateTime<Utc>) -> Model {
 
 /// The samples' results, at a time.
 async fn results_at(name: &str, now: DateTime<Utc>) -> Vec<String> {
-    let Scene { place, settings, mut rows, mut results, publisher } =
-        Scene::new(name, &world(now)).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
+        TestEnv::new(name, &world(now)).await;
     let samples = [("link", LINK), ("link", LINK_APPAREL), ("update", UPDATE), ("delink", DELINK)];
     for (number, (operation, body)) in samples.iter().enumerate() {
         let id = format!("sample-{number}");

@@ -8,60 +8,60 @@ use futures_util::StreamExt;
 use partner_program_worker::message::Message;
 
 use crate::dead_letters::{
-    DEADLINE, LANE_QUEUE, QUEUE, archived, broken, bury, dead_letters, rows, scene,
+    DEADLINE, LANE_QUEUE, QUEUE, archived, broken, bury, dead_letters, env, rows,
 };
 use crate::harness::collector::try_subscribe;
+use crate::harness::database::TestDatabase;
 use crate::harness::eventually;
-use crate::harness::journey;
-use crate::harness::rows::Rows;
 use crate::harness::worker::{Process, close_workers_connections};
+use crate::harness::workload;
 use crate::hostile::raw::{HEADERS, MESSAGE_ID, RawPublisher, Sent, long, short};
 
 const MANY: usize = 3_000;
 
 #[tokio::test]
 async fn each_letter_is_archived_once_though_workers_die_and_connections_break() {
-    let mut scene = scene("letters through faults").await;
+    let mut env = env("letters through faults").await;
     let broken: Vec<Message> = (0..MANY).map(broken).collect();
-    scene.publisher.publish(&broken).await;
-    let mut worker = Process::start(&scene.settings, "worker-0");
+    env.publisher.publish(&broken).await;
+    let mut worker = Process::start(&env.settings, "worker-0");
     for (death, progress) in (1..).zip([MANY / 8, MANY / 4, MANY / 2]) {
-        let rows = &mut scene.rows;
+        let rows = &mut env.rows;
         eventually(DEADLINE, "letters are archived", async || {
             (rows.count("select count(*) from dead_letter").await >= progress).then_some(())
         })
         .await;
         if death == 2 {
-            close_workers_connections(&scene.place).await;
+            close_workers_connections(&env.place).await;
         } else {
             worker.kill().await;
-            worker = Process::start(&scene.settings, &format!("worker-{death}"));
+            worker = Process::start(&env.settings, &format!("worker-{death}"));
         }
     }
-    archived(&mut scene, MANY).await;
+    archived(&mut env, MANY).await;
     eventually(DEADLINE, "the lane is empty", async || {
-        super::is_empty(&scene.place, LANE_QUEUE).then_some(())
+        super::is_empty(&env.place, LANE_QUEUE).then_some(())
     })
     .await;
-    archived(&mut scene, MANY).await;
-    let commands = scene.rows.archived_commands().await;
+    archived(&mut env, MANY).await;
+    let commands = env.rows.archived_commands().await;
     assert_eq!(commands.len(), MANY, "letters");
     assert_eq!(commands.iter().collect::<BTreeSet<_>>().len(), MANY, "commands");
     // The kept counts are those of the letters.
     let counted = "select sum(letters)::bigint from dead_letter_group where state = 'open'";
-    assert_eq!(scene.rows.count(counted).await, MANY, "counted");
+    assert_eq!(env.rows.count(counted).await, MANY, "counted");
     let hours = "select sum(letters)::bigint from dead_letter_group_hour";
-    assert_eq!(scene.rows.count(hours).await, MANY, "by hour");
+    assert_eq!(env.rows.count(hours).await, MANY, "by hour");
 }
 
 #[tokio::test]
 async fn a_letter_that_a_dying_worker_has_in_hand_is_not_lost() {
-    let mut scene = scene("a letter in hand").await;
-    let mut locking = Rows::of(&scene.place).await;
+    let mut env = env("a letter in hand").await;
+    let mut locking = TestDatabase::of(&env.place).await;
     locking.execute("begin; lock table dead_letter in exclusive mode").await;
-    let mut worker = Process::start(&scene.settings, "dying");
-    scene.publisher.publish(&(0..10).map(broken).collect::<Vec<_>>()).await;
-    let rows = &mut scene.rows;
+    let mut worker = Process::start(&env.settings, "dying");
+    env.publisher.publish(&(0..10).map(broken).collect::<Vec<_>>()).await;
+    let rows = &mut env.rows;
     eventually(DEADLINE, "letters are about to be stored", async || {
         let waiting = "select count(*) from pg_stat_activity where datname = current_database() \
                        and application_name like '%archive%' and wait_event_type = 'Lock'";
@@ -70,10 +70,10 @@ async fn a_letter_that_a_dying_worker_has_in_hand_is_not_lost() {
     .await;
     worker.kill().await;
     locking.execute("rollback").await;
-    let worker = Process::start(&scene.settings, "heir");
-    archived(&mut scene, 10).await;
+    let worker = Process::start(&env.settings, "heir");
+    archived(&mut env, 10).await;
     drop(worker);
-    assert_eq!(scene.rows.archived_commands().await.len(), 10, "letters");
+    assert_eq!(env.rows.archived_commands().await.len(), 10, "letters");
 }
 
 /// A message on its way past the worker, right among the dead letters.
@@ -87,7 +87,7 @@ pub(crate) fn header(name: &[u8], value: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn whatever_lies_in_the_queue_is_archived_as_it_is() {
-    let mut scene = scene("hostile letters").await;
+    let mut env = env("hostile letters").await;
     let headers = |fields: &[Vec<u8>]| vec![(HEADERS, long(&fields.concat()))];
     let deep = b"A\0\0\0\x05A\0\0\0\0".to_vec();
     let bodies: Vec<Sent> = vec![
@@ -120,71 +120,68 @@ async fn whatever_lies_in_the_queue_is_archived_as_it_is() {
             body: b"odd org".to_vec(),
         },
     ];
-    let mut raw = RawPublisher::open(&scene.place.amqp_url).await;
+    let mut raw = RawPublisher::open(&env.place.amqp_url).await;
     for sent in &bodies {
         raw.publish_to(QUEUE, sent).await;
     }
-    scene.publisher.publish(&[broken(1)]).await;
-    let worker = Process::start(&scene.settings, "archivist");
-    archived(&mut scene, bodies.len() + 1).await;
+    env.publisher.publish(&[broken(1)]).await;
+    let worker = Process::start(&env.settings, "archivist");
+    archived(&mut env, bodies.len() + 1).await;
     drop(worker);
-    let kept: BTreeSet<Vec<u8>> = scene.rows.archived_bodies().await.into_iter().collect();
+    let kept: BTreeSet<Vec<u8>> = env.rows.archived_bodies().await.into_iter().collect();
     // The broker gave up a larger one by itself: no worker has cut it before.
     let kept_of = |body: Vec<u8>| if body.len() > 1 << 20 { body[..4096].to_vec() } else { body };
     let mut given: BTreeSet<Vec<u8>> = bodies.into_iter().map(|sent| kept_of(sent.body)).collect();
     given.insert(broken(1).body);
     assert_eq!(kept, given);
     let unknown =
-        rows(&dead_letters(&scene.settings, &["list", "--cause", "unknown"]).await.expect(0));
+        rows(&dead_letters(&env.settings, &["list", "--cause", "unknown"]).await.expect(0));
     assert_eq!(unknown.len(), given.len() - 1, "nobody said why these died");
     for letter in unknown {
         let detail = letter["detail"].as_str().expect("a detail");
         assert!(!detail.contains("refused"), "all of it is kept: {detail}");
         let id = letter["id"].as_str().expect("an id");
-        dead_letters(&scene.settings, &["show", id]).await.expect(0);
+        dead_letters(&env.settings, &["show", id]).await.expect(0);
     }
 }
 
 #[tokio::test]
 async fn a_letter_of_the_broker_keeps_the_brokers_reason() {
-    let mut scene = scene("letters of the broker").await;
-    let mut expiring = journey::step(1);
+    let mut env = env("letters of the broker").await;
+    let mut expiring = workload::step(1);
     expiring.properties.message_id = Some("rejected".to_owned());
-    scene.publisher.publish(&[expiring.clone()]).await;
+    env.publisher.publish(&[expiring.clone()]).await;
     let (connection, mut consumer) =
-        try_subscribe(&scene.place.amqp_url, LANE_QUEUE).await.expect("the broker answers");
+        try_subscribe(&env.place.amqp_url, LANE_QUEUE).await.expect("the broker answers");
     let delivery = consumer.next().await.expect("it comes").expect("it comes");
     delivery.nack(BasicNackOptions::default()).await.expect("it is rejected");
     drop(connection);
-    let worker = Process::start(&scene.settings, "archivist");
-    archived(&mut scene, 1).await;
+    let worker = Process::start(&env.settings, "archivist");
+    archived(&mut env, 1).await;
     drop(worker);
-    let letters = rows(&dead_letters(&scene.settings, &["list"]).await.expect(0));
+    let letters = rows(&dead_letters(&env.settings, &["list"]).await.expect(0));
     let letter = &letters[0];
     assert_eq!(letter["reason"], "rejected");
     assert_eq!((&letter["lane"], &letter["org"]), (&json!("main"), &json!("acme")));
     assert_eq!(letter["command_id"], "rejected");
-    let shown =
-        dead_letters(&scene.settings, &["show", letter["id"].as_str().expect("an id")]).await;
+    let shown = dead_letters(&env.settings, &["show", letter["id"].as_str().expect("an id")]).await;
     assert_eq!(shown.expect(0).json()["routing_key"], json!(expiring.routing_key));
 }
 
 #[tokio::test]
 async fn the_same_letter_that_dies_again_stays_one_and_is_open_again() {
-    let mut scene = scene("the same letter").await;
+    let mut env = env("the same letter").await;
     let same = broken(7);
-    bury(&mut scene, std::slice::from_ref(&same)).await;
-    dead_letters(&scene.settings, &["discard", "--all", "--yes", "--reason", "test"])
-        .await
-        .expect(0);
-    let worker = Process::start(&scene.settings, "again");
-    scene.publisher.publish(&[same]).await;
-    let rows_of = &mut scene.rows;
+    bury(&mut env, std::slice::from_ref(&same)).await;
+    dead_letters(&env.settings, &["discard", "--all", "--yes", "--reason", "test"]).await.expect(0);
+    let worker = Process::start(&env.settings, "again");
+    env.publisher.publish(&[same]).await;
+    let rows_of = &mut env.rows;
     eventually(DEADLINE, "it is open again", async || {
         (rows_of.count("select count(*) from dead_letter where state = 'open'").await == 1)
             .then_some(())
     })
     .await;
     drop(worker);
-    assert_eq!(scene.rows.count("select deaths::bigint from dead_letter").await, 2, "deaths");
+    assert_eq!(env.rows.count("select deaths::bigint from dead_letter").await, 2, "deaths");
 }

@@ -6,7 +6,7 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::json;
 
 use crate::dead_letters::{
-    DEADLINE, LANE_QUEUE, archived, bury, dead_letters, found_the_org, rows, scene,
+    DEADLINE, LANE_QUEUE, archived, bury, dead_letters, env, found_the_org, rows,
     scene_without_the_org,
 };
 use crate::harness::collector::Collector;
@@ -50,8 +50,8 @@ fn every_type() -> FieldTable {
 
 #[tokio::test]
 async fn a_replay_is_what_came_to_the_byte_and_to_the_type() {
-    let mut scene = scene_without_the_org("bytes").await;
-    let connection = Connection::connect(&scene.place.amqp_url, ConnectionProperties::default());
+    let mut env = scene_without_the_org("bytes").await;
+    let connection = Connection::connect(&env.place.amqp_url, ConnectionProperties::default());
     let connection = connection.await.expect("the broker answers");
     let channel = connection.create_channel().await.expect("a channel");
     channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
@@ -69,20 +69,20 @@ async fn a_replay_is_what_came_to_the_byte_and_to_the_type() {
         properties,
     );
     published.await.expect("it is sent").await.expect("it is confirmed");
-    let mut worker = Process::start(&scene.settings, "undertaker");
-    archived(&mut scene, 1).await;
+    let mut worker = Process::start(&env.settings, "undertaker");
+    archived(&mut env, 1).await;
     worker.signal("TERM").await;
     assert!(worker.ended().await.success());
 
-    let letters = rows(&dead_letters(&scene.settings, &["list"]).await.expect(0));
+    let letters = rows(&dead_letters(&env.settings, &["list"]).await.expect(0));
     let id = letters[0]["id"].as_str().expect("an id").to_owned();
     let unmask = ["show", &id, "--unmask", "--reason", "test"];
-    let shown = dead_letters(&scene.settings, &unmask).await.expect(0).json();
+    let shown = dead_letters(&env.settings, &unmask).await.expect(0).json();
     assert_eq!(shown["body"], json!(BODY));
     assert_eq!(shown["properties"]["expiration"], json!("600000"));
     assert_eq!(shown["properties"]["priority"], json!(0));
     assert_eq!(shown["headers"]["int32"], json!({ "amqp:int32": -70_000 }));
-    let people = scene
+    let people = env
         .settings
         .command(&["dead-letters", "show", &id, "--unmask", "--reason", "test"])
         .output()
@@ -92,7 +92,7 @@ async fn a_replay_is_what_came_to_the_byte_and_to_the_type() {
     for token in ["\"x\": 1.10", "\"x\": 123456789012345678901234", "\"n\": 1E2"] {
         assert!(people.contains(token), "{people}");
     }
-    let download = scene
+    let download = env
         .settings
         .command(&["dead-letters", "download", &id, "--reason", "test"])
         .output()
@@ -100,9 +100,9 @@ async fn a_replay_is_what_came_to_the_byte_and_to_the_type() {
         .expect("it starts");
     assert_eq!(download.stdout, BODY.as_bytes());
 
-    found_the_org(&mut scene).await;
-    dead_letters(&scene.settings, &["replay", &id, "--reason", "test"]).await.expect(0);
-    let mut lane = Collector::of_queue(&scene.place.amqp_url, LANE_QUEUE);
+    found_the_org(&mut env).await;
+    dead_letters(&env.settings, &["replay", &id, "--reason", "test"]).await.expect(0);
+    let mut lane = Collector::of_queue(&env.place.amqp_url, LANE_QUEUE);
     let replayed = lane.read(1, DEADLINE).await[0].clone();
     assert_eq!(replayed.body, BODY.as_bytes());
     let mut headers = FieldTable::default();
@@ -116,15 +116,15 @@ async fn a_replay_is_what_came_to_the_byte_and_to_the_type() {
 
 #[tokio::test]
 async fn an_editor_changes_what_was_edited_and_nothing_else() {
-    let mut scene = scene("bytes, edited").await;
+    let mut env = env("bytes, edited").await;
     let sent = BODY.replace("acme", "");
     let broken = sent.replace("\"linkToPartnerPrograms\":[]", "\"linkToPartnerPrograms\":7");
     let latin = [&b"{\"name\":\"caf"[..], b"\xe9\"}"].concat();
     let mut no_text = command("acme.link", Some("latin"), String::new());
     no_text.body.clone_from(&latin);
-    bury(&mut scene, &[command("acme.link", Some("c-1"), broken.clone()), no_text]).await;
+    bury(&mut env, &[command("acme.link", Some("c-1"), broken.clone()), no_text]).await;
     let letter = |id: &'static str| {
-        let settings = scene.settings.clone();
+        let settings = env.settings.clone();
         async move {
             let listed = dead_letters(&settings, &["list", "--command-id", id]).await.expect(0);
             rows(&listed)[0]["id"].as_str().expect("an id").to_owned()
@@ -137,7 +137,7 @@ async fn an_editor_changes_what_was_edited_and_nothing_else() {
     let edit = |id: &str| {
         let program = env!("CARGO_BIN_EXE_partner-program");
         let run = format!("{program} dead-letters edit {id} --keep --reason test -o json");
-        let command = scene.settings.command(&[]);
+        let command = env.settings.command(&[]);
         let mut script = tokio::process::Command::new("script");
         for (name, value) in command.as_std().get_envs() {
             if let Some(value) = value {
@@ -150,7 +150,7 @@ async fn an_editor_changes_what_was_edited_and_nothing_else() {
     };
     let edited = edit(&id).output().await.expect("script runs");
     assert!(edited.status.success(), "{edited:?}");
-    let bodies = scene.rows.archived_bodies().await;
+    let bodies = env.rows.archived_bodies().await;
     let expected = broken.replace("\"linkToPartnerPrograms\":7", "\"linkToPartnerPrograms\":[]");
     assert!(bodies.contains(&expected.clone().into_bytes()), "{bodies:?}");
     let refused = edit(&latin_id).output().await.expect("script runs");

@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::dead_letters::{broken, bury, dead_letters, rows, scene};
+use crate::dead_letters::{broken, bury, dead_letters, env, rows};
 use crate::harness::publisher::command;
 
 const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
 #[tokio::test]
 async fn exit_codes_tell_scripts_what_happened() {
-    let mut scene = scene("exit codes").await;
-    bury(&mut scene, &[broken(1), broken(2)]).await;
-    let letters = rows(&dead_letters(&scene.settings, &["list"]).await.expect(0));
+    let mut env = env("exit codes").await;
+    bury(&mut env, &[broken(1), broken(2)]).await;
+    let letters = rows(&dead_letters(&env.settings, &["list"]).await.expect(0));
     let ids: Vec<&str> = letters.iter().filter_map(|letter| letter["id"].as_str()).collect();
     for (arguments, code) in [
         (&["show", NOBODY][..], 3),
@@ -31,7 +31,7 @@ async fn exit_codes_tell_scripts_what_happened() {
         (&["discard", ids[0], ids[1], "--reason", "r", "--yes"], 6),
         (&["restore", ids[0], ids[1], "--reason", "r", "--yes"], 0),
     ] {
-        let answer = dead_letters(&scene.settings, arguments).await;
+        let answer = dead_letters(&env.settings, arguments).await;
         assert_eq!(answer.code, code, "{arguments:?}: {}{}", answer.out, answer.err);
         assert_eq!(
             answer.err.is_empty(),
@@ -44,20 +44,20 @@ async fn exit_codes_tell_scripts_what_happened() {
 
 #[tokio::test]
 async fn what_is_done_is_noted_with_who_why_and_from_where() {
-    let mut scene = scene("audit").await;
-    bury(&mut scene, &[broken(1)]).await;
-    let letters = rows(&dead_letters(&scene.settings, &["list"]).await.expect(0));
+    let mut env = env("audit").await;
+    bury(&mut env, &[broken(1)]).await;
+    let letters = rows(&dead_letters(&env.settings, &["list"]).await.expect(0));
     let id = letters[0]["id"].as_str().expect("an id");
-    dead_letters(&scene.settings, &["discard", "--all", "--yes", "--reason", "why 1"])
+    dead_letters(&env.settings, &["discard", "--all", "--yes", "--reason", "why 1"])
         .await
         .expect(0);
-    dead_letters(&scene.settings, &["restore", id, "--reason", "why 2", "--actor", "oscar"])
+    dead_letters(&env.settings, &["restore", id, "--reason", "why 2", "--actor", "oscar"])
         .await
         .expect(0);
     let exported =
-        dead_letters(&scene.settings, &["export", id, "--reason", "why 3"]).await.expect(0);
+        dead_letters(&env.settings, &["export", id, "--reason", "why 3"]).await.expect(0);
     assert_eq!(exported.json()["body"], json!("no JSON 1"));
-    let shown = dead_letters(&scene.settings, &["show", id, "--unmask", "--reason", "why 4"]).await;
+    let shown = dead_letters(&env.settings, &["show", id, "--unmask", "--reason", "why 4"]).await;
     let shown = shown.expect(0).json();
     let noted: Vec<[&str; 3]> = shown["timeline"]
         .as_array()
@@ -83,28 +83,28 @@ async fn what_is_done_is_noted_with_who_why_and_from_where() {
 
 #[tokio::test]
 async fn personal_data_is_hidden_unless_it_is_asked_for() {
-    let mut scene = scene("masks").await;
+    let mut env = env("masks").await;
     let body = r#"{"linkCustomers":[{"customer":{"mobile":"919876543210","email":"jane@example.com"},"linkToPartnerPrograms":7}]}"#;
     let mut message = command("acme.link", Some("c-1"), body);
     message.properties.headers.insert("caller".to_owned(), "jane@example.com".into());
-    bury(&mut scene, &[message, command("acme.link", Some("c-2"), "+919876543210")]).await;
-    let listed = dead_letters(&scene.settings, &["list"]).await.expect(0);
-    let grouped = dead_letters(&scene.settings, &["groups"]).await.expect(0);
+    bury(&mut env, &[message, command("acme.link", Some("c-2"), "+919876543210")]).await;
+    let listed = dead_letters(&env.settings, &["list"]).await.expect(0);
+    let grouped = dead_letters(&env.settings, &["groups"]).await.expect(0);
     let mut told = vec![listed.out.clone(), listed.err.clone(), grouped.out];
     for letter in rows(&listed) {
         let id = letter["id"].as_str().expect("an id");
-        let masked = dead_letters(&scene.settings, &["show", id]).await.expect(0);
+        let masked = dead_letters(&env.settings, &["show", id]).await.expect(0);
         told.extend([masked.out, masked.err]);
         let table =
-            scene.settings.command(&["dead-letters", "show", id]).output().await.expect("it runs");
+            env.settings.command(&["dead-letters", "show", id]).output().await.expect("it runs");
         told.push(String::from_utf8_lossy(&table.stdout).into_owned());
-        let unmasked = dead_letters(&scene.settings, &["show", id, "--unmask"]).await.expect(0);
+        let unmasked = dead_letters(&env.settings, &["show", id, "--unmask"]).await.expect(0);
         assert!(unmasked.out.contains("919876543210"), "{}", unmasked.out);
     }
     for text in told {
         assert!(!text.contains("919876543210") && !text.contains("jane"), "{text}");
     }
     let found =
-        dead_letters(&scene.settings, &["list", "--customer", "+91 98765 43210"]).await.expect(0);
+        dead_letters(&env.settings, &["list", "--customer", "+91 98765 43210"]).await.expect(0);
     assert_eq!(rows(&found)[0]["command_id"], json!("c-1"));
 }

@@ -2,7 +2,7 @@
 //! make of a letter.
 
 use crate::dead_letters::archive::{header, sent};
-use crate::dead_letters::{LANE_QUEUE, QUEUE, archived, broken, scene};
+use crate::dead_letters::{LANE_QUEUE, QUEUE, archived, broken, env};
 use crate::harness::random::{Random, seed};
 use crate::harness::worker::Process;
 use crate::hostile::raw::{
@@ -43,8 +43,8 @@ const BEFORE_POSTGRES: i64 = -300_000_000_000;
 
 #[tokio::test]
 async fn times_that_can_not_be_hold_up_no_letter() {
-    let mut scene = scene("impossible times").await;
-    let mut raw = RawPublisher::open(&scene.place.amqp_url).await;
+    let mut env = env("impossible times").await;
+    let mut raw = RawPublisher::open(&env.place.amqp_url).await;
     let times = [
         BEFORE_POSTGRES,
         // The first and the last year of the program's own calendar, and what no calendar has.
@@ -62,11 +62,11 @@ async fn times_that_can_not_be_hold_up_no_letter() {
         ];
         raw.publish_to(QUEUE, &sent(properties, format!("died then {number}").into_bytes())).await;
     }
-    let worker = Process::start(&scene.settings, "archivist");
-    scene.publisher.publish(&[broken(1)]).await;
-    archived(&mut scene, times.len() + 1).await;
+    let worker = Process::start(&env.settings, "archivist");
+    env.publisher.publish(&[broken(1)]).await;
+    archived(&mut env, times.len() + 1).await;
     drop(worker);
-    let letters = scene.rows.archived_bodies().await;
+    let letters = env.rows.archived_bodies().await;
     assert_eq!(letters.len(), times.len() + 1);
     let kept = format!(
         "select count(*) from dead_letter where reason = 'expired' and lane = 'main' \
@@ -74,7 +74,7 @@ async fn times_that_can_not_be_hold_up_no_letter() {
          and last_died_at between now() - interval '60 years' and now() + interval '1 hour'",
         times.map(|seconds| seconds.to_string()).join(", "),
     );
-    assert_eq!(scene.rows.count(&kept).await, times.len(), "what was said is kept");
+    assert_eq!(env.rows.count(&kept).await, times.len(), "what was said is kept");
 }
 
 /// Any value of a field table, and some that are odd.
@@ -170,8 +170,8 @@ fn any_header(random: &mut Random) -> Vec<u8> {
 async fn any_message_is_archived_with_all_that_it_says() {
     const LETTERS: usize = 800;
     let mut random = Random::new(seed());
-    let mut scene = scene("any letters").await;
-    let mut raw = RawPublisher::open(&scene.place.amqp_url).await;
+    let mut env = env("any letters").await;
+    let mut raw = RawPublisher::open(&env.place.amqp_url).await;
     for number in 0..LETTERS {
         let mut properties = Vec::new();
         let headers: Vec<Vec<u8>> = (0..random.below(4)).map(|_| any_header(&mut random)).collect();
@@ -187,20 +187,20 @@ async fn any_message_is_archived_with_all_that_it_says() {
         }
         raw.publish_to(QUEUE, &sent(properties, format!("letter {number}").into_bytes())).await;
     }
-    let mut worker = Process::start(&scene.settings, "archivist");
-    archived(&mut scene, LETTERS).await;
+    let mut worker = Process::start(&env.settings, "archivist");
+    archived(&mut env, LETTERS).await;
     worker.signal("TERM").await;
     assert!(worker.ended().await.success());
-    assert_eq!(scene.rows.archived_bodies().await.len(), LETTERS);
+    assert_eq!(env.rows.archived_bodies().await.len(), LETTERS);
     let less = "select count(*) from dead_letter where detail like '%refused%'";
-    assert_eq!(scene.rows.count(less).await, 0, "{}", worker.words());
+    assert_eq!(env.rows.count(less).await, 0, "{}", worker.words());
 }
 
 /// As a later schema might, or a defect in this one.
 #[tokio::test]
 async fn a_letter_that_the_database_refuses_holds_up_no_other() {
-    let mut scene = scene("refused letters").await;
-    scene
+    let mut env = env("refused letters").await;
+    env
         .rows
         .execute(
             "alter table dead_letter add constraint tested_headers check (not headers ? 'refused'), \
@@ -208,7 +208,7 @@ async fn a_letter_that_the_database_refuses_holds_up_no_other() {
              add constraint tested_body check (position('refused'::bytea in body) = 0)",
         )
         .await;
-    let mut raw = RawPublisher::open(&scene.place.amqp_url).await;
+    let mut raw = RawPublisher::open(&env.place.amqp_url).await;
     let headers = vec![(HEADERS, long(&header(b"refused", b"yes")))];
     raw.publish_to(QUEUE, &sent(headers, b"headers".to_vec())).await;
     raw.publish_to(QUEUE, &sent(vec![], b"a refused body".to_vec())).await;
@@ -221,14 +221,14 @@ async fn a_letter_that_the_database_refuses_holds_up_no_other() {
         },
     )
     .await;
-    let worker = Process::start(&scene.settings, "archivist");
-    scene.publisher.publish(&[broken(1)]).await;
-    archived(&mut scene, 4).await;
+    let worker = Process::start(&env.settings, "archivist");
+    env.publisher.publish(&[broken(1)]).await;
+    archived(&mut env, 4).await;
     drop(worker);
-    let bodies = scene.rows.archived_bodies().await;
+    let bodies = env.rows.archived_bodies().await;
     assert_eq!(bodies[..3], [b"headers".to_vec(), Vec::new(), b"good".to_vec()]);
     let details = "select detail from dead_letter order by sequence limit 2";
-    let details = scene.rows.texts(details).await;
+    let details = env.rows.texts(details).await;
     assert!(details[0].contains("left out"), "{details:?}");
     assert!(details[1].contains("SHA-256") && details[1].contains("14 bytes"), "{details:?}");
 }

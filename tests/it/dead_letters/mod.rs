@@ -23,13 +23,13 @@ use chrono::Utc;
 use partner_program_worker::message::Message;
 use serde_json::Value;
 
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{self, ORG, PROGRAM};
 use crate::harness::management::Depth;
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::servers::Place;
 use crate::harness::worker::{Process, Settings};
+use crate::harness::workload::{self, ORG, PROGRAM};
 use crate::model::Model;
 
 /// Long enough for a slow machine; reached only by a failure.
@@ -38,37 +38,37 @@ const QUEUE: &str = "partner-program.dead-letters";
 const LANE_QUEUE: &str = "partner-program.commands.main";
 
 /// Every journey's customer and no enrolment; workers archive.
-async fn scene(name: &str) -> Scene {
-    let mut scene = Scene::new(name, &Model::new(Utc::now(), journey::world())).await;
-    scene.settings = scene.settings.with("ARCHIVE_DEAD_LETTERS", true).with("BATCH_SIZE", 64);
-    scene
+async fn env(name: &str) -> TestEnv {
+    let mut env = TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await;
+    env.settings = env.settings.with("ARCHIVE_DEAD_LETTERS", true).with("BATCH_SIZE", 64);
+    env
 }
 
-/// As [`scene`], but the org is unknown, so that each command dies.
-async fn scene_without_the_org(name: &str) -> Scene {
-    let mut scene = Scene::new(name, &Model::new(Utc::now(), Vec::new())).await;
-    scene.settings = scene.settings.with("ARCHIVE_DEAD_LETTERS", true).with("BATCH_SIZE", 64);
-    scene
+/// As [`env`], but the org is unknown, so that each command dies.
+async fn scene_without_the_org(name: &str) -> TestEnv {
+    let mut env = TestEnv::new(name, &Model::new(Utc::now(), Vec::new())).await;
+    env.settings = env.settings.with("ARCHIVE_DEAD_LETTERS", true).with("BATCH_SIZE", 64);
+    env
 }
 
 /// The org comes into being, and with it what all its letters lacked.
-async fn found_the_org(scene: &mut Scene) {
-    scene.rows.insert(&Model::new(Utc::now(), journey::world())).await;
+async fn found_the_org(env: &mut TestEnv) {
+    env.rows.insert(&Model::new(Utc::now(), workload::world())).await;
 }
 
 /// Lets these commands die, and the worker with them.
-async fn bury(scene: &mut Scene, messages: &[Message]) {
-    let before = scene.rows.archived_commands().await.len();
-    let mut worker = Process::start(&scene.settings, "undertaker");
-    scene.publisher.publish(messages).await;
-    archived(scene, before + messages.len()).await;
+async fn bury(env: &mut TestEnv, messages: &[Message]) {
+    let before = env.rows.archived_commands().await.len();
+    let mut worker = Process::start(&env.settings, "undertaker");
+    env.publisher.publish(messages).await;
+    archived(env, before + messages.len()).await;
     worker.signal("TERM").await;
     assert!(worker.ended().await.success());
 }
 
 /// Waits until so many letters are in the archive and none is in the queue.
-async fn archived(scene: &mut Scene, letters: usize) {
-    let Scene { rows, place, .. } = scene;
+async fn archived(env: &mut TestEnv, letters: usize) {
+    let TestEnv { rows, place, .. } = env;
     eventually(DEADLINE, &format!("{letters} letters are archived"), async || {
         let all = rows.count("select count(*) from dead_letter").await >= letters;
         (all && is_empty(place, QUEUE)).then_some(())
@@ -86,7 +86,7 @@ fn broken(number: usize) -> Message {
 }
 
 /// The database refuses links under these membership ids, as long as they stand in the table `poison`.
-async fn refuse(scene: &mut Scene, membership_ids: &[&str]) {
+async fn refuse(env: &mut TestEnv, membership_ids: &[&str]) {
     let statements = "create table poison (membership_id text); \
          create function refuse() returns trigger language plpgsql as $$ begin \
              if exists (select from poison where membership_id = new.membership_id) then \
@@ -94,9 +94,9 @@ async fn refuse(scene: &mut Scene, membership_ids: &[&str]) {
              return new; \
          end $$; \
          create trigger refuse before insert on enrolment for each row execute function refuse();";
-    scene.rows.execute(statements).await;
+    env.rows.execute(statements).await;
     for id in membership_ids {
-        scene.rows.execute(&format!("insert into poison values ('{id}')")).await;
+        env.rows.execute(&format!("insert into poison values ('{id}')")).await;
     }
 }
 

@@ -6,9 +6,9 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
-use crate::dead_letters::{DEADLINE, broken, bury, dead_letters, rows, scene};
+use crate::dead_letters::{DEADLINE, broken, bury, dead_letters, env, rows};
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::scene::Scene;
 use crate::harness::worker::Process;
 
 const EXPORT: [&str; 6] = ["dead-letters", "export", "--reason", "test", "--log", "warn"];
@@ -17,19 +17,19 @@ const LETTERS: usize = 10;
 const SILENT: &str = "update dead_letter_operation set beat_at = now() - interval '1 hour'";
 
 /// Letters of some size.
-async fn large_letters(name: &str) -> Scene {
-    let mut scene = scene(name).await;
+async fn large_letters(name: &str) -> TestEnv {
+    let mut env = env(name).await;
     let large = |number: usize| {
         let mut message = broken(number);
         message.body.resize(50_000, b'!');
         message
     };
-    bury(&mut scene, &(0..LETTERS).map(large).collect::<Vec<_>>()).await;
-    scene
+    bury(&mut env, &(0..LETTERS).map(large).collect::<Vec<_>>()).await;
+    env
 }
 
-async fn only_operation(scene: &Scene) -> Value {
-    let listed = dead_letters(&scene.settings, &["operations", "list"]).await.expect(0);
+async fn only_operation(env: &TestEnv) -> Value {
+    let listed = dead_letters(&env.settings, &["operations", "list"]).await.expect(0);
     let operations = rows(&listed);
     assert_eq!(operations.len(), 1, "operations");
     operations[0].clone()
@@ -37,8 +37,8 @@ async fn only_operation(scene: &Scene) -> Value {
 
 #[tokio::test]
 async fn an_export_that_can_not_be_written_has_failed() {
-    let scene = large_letters("export, closed pipe").await;
-    let mut program = scene
+    let env = large_letters("export, closed pipe").await;
+    let mut program = env
         .settings
         .command(&EXPORT)
         .stdout(Stdio::piped())
@@ -52,19 +52,19 @@ async fn an_export_that_can_not_be_written_has_failed() {
     let ended = tokio::time::timeout(DEADLINE, program.wait_with_output()).await.expect("it ends");
     let ended = ended.expect("it ends");
     assert!(!ended.status.success(), "{ended:?}");
-    let operation = only_operation(&scene).await;
+    let operation = only_operation(&env).await;
     assert_eq!(operation["state"], "failed", "{operation}");
 
-    scene_is_full(&scene).await;
+    scene_is_full(&env).await;
 }
 
 /// The disk is full when the rest of the file is written.
-async fn scene_is_full(scene: &Scene) {
+async fn scene_is_full(env: &TestEnv) {
     let full = File::options().write(true).open("/dev/full").expect("a device");
-    let mut exporting = scene.settings.command(&EXPORT);
+    let mut exporting = env.settings.command(&EXPORT);
     let ended = exporting.stdout(Stdio::from(full)).status().await.expect("it ends");
     assert!(!ended.success(), "{ended:?}");
-    let listed = rows(&dead_letters(&scene.settings, &["operations", "list"]).await.expect(0));
+    let listed = rows(&dead_letters(&env.settings, &["operations", "list"]).await.expect(0));
     assert_eq!(listed[0]["state"], "failed", "{listed:?}");
     let problem = listed[0]["problem"].as_str().unwrap_or_default();
     assert!(problem.contains("space"), "{problem}");
@@ -72,19 +72,19 @@ async fn scene_is_full(scene: &Scene) {
 
 #[tokio::test]
 async fn an_export_whose_program_is_killed_is_ended_by_a_worker() {
-    let mut scene = large_letters("export, killed").await;
+    let mut env = large_letters("export, killed").await;
     let mut program =
-        scene.settings.command(&EXPORT).stdout(Stdio::piped()).spawn().expect("it starts");
+        env.settings.command(&EXPORT).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut some = [0; 100];
     program.stdout.as_mut().expect("it is piped").read_exact(&mut some).await.expect("it writes");
     program.kill().await.expect("it is killed");
-    let id = only_operation(&scene).await["id"].as_str().expect("an id").to_owned();
-    let resumed = dead_letters(&scene.settings, &["operations", "resume", &id]).await.expect(5);
+    let id = only_operation(&env).await["id"].as_str().expect("an id").to_owned();
+    let resumed = dead_letters(&env.settings, &["operations", "resume", &id]).await.expect(5);
     assert!(resumed.err().contains("begin a new one"), "{}", resumed.err());
-    scene.rows.execute(SILENT).await;
-    let worker = Process::start(&scene.settings, "worker");
+    env.rows.execute(SILENT).await;
+    let worker = Process::start(&env.settings, "worker");
     eventually(DEADLINE, "the export has failed", async || {
-        (only_operation(&scene).await["state"] == "failed").then_some(())
+        (only_operation(&env).await["state"] == "failed").then_some(())
     })
     .await;
     drop(worker);
@@ -92,9 +92,8 @@ async fn an_export_whose_program_is_killed_is_ended_by_a_worker() {
 
 #[tokio::test]
 async fn an_operation_whose_runner_is_dead_is_cancelled_at_once() {
-    let mut scene = large_letters("dead runner").await;
-    scene
-        .rows
+    let mut env = large_letters("dead runner").await;
+    env.rows
         .execute(
             "insert into dead_letter_operation (id, kind, filter, actor, reason, source, matched, \
                  runner, beat_at) \
@@ -105,21 +104,21 @@ async fn an_operation_whose_runner_is_dead_is_cancelled_at_once() {
         )
         .await;
     let id = "0e5ad0a4-5a54-8d7b-9c62-6f0d7d7c3b0a";
-    dead_letters(&scene.settings, &["operations", "cancel", id]).await.expect(0);
-    let operation = only_operation(&scene).await;
+    dead_letters(&env.settings, &["operations", "cancel", id]).await.expect(0);
+    let operation = only_operation(&env).await;
     assert_eq!(operation["state"], "cancelled", "{operation}");
     let open = "select count(*) from dead_letter where state = 'open'";
-    assert_eq!(scene.rows.count(open).await, LETTERS, "nothing stays claimed");
-    dead_letters(&scene.settings, &["operations", "cancel", id]).await.expect(5);
+    assert_eq!(env.rows.count(open).await, LETTERS, "nothing stays claimed");
+    dead_letters(&env.settings, &["operations", "cancel", id]).await.expect(5);
     let refused = ["restore", "--state", "open", "--yes", "--reason", "test"];
-    let report = dead_letters(&scene.settings, &refused).await.expect(5).json();
+    let report = dead_letters(&env.settings, &refused).await.expect(5).json();
     assert_eq!(report["left_alone"][0]["why"], json!("it is open already"), "{report}");
 }
 
 #[tokio::test]
 async fn words_that_mean_nothing_are_errors() {
-    let mut scene = scene("typing errors").await;
-    bury(&mut scene, &[broken(1)]).await;
+    let mut env = env("typing errors").await;
+    bury(&mut env, &[broken(1)]).await;
     for (arguments, code, says) in [
         (&["--cause", "nope"][..], 2, "not-json"),
         (&["--operation", "links"], 2, "link, update, delink"),
@@ -129,17 +128,17 @@ async fn words_that_mean_nothing_are_errors() {
         (&["--org", "acne"], 3, "org"),
     ] {
         for command in [&["list"][..], &["groups"], &["replay", "--dry-run"]] {
-            let refused = dead_letters(&scene.settings, &[command, arguments].concat()).await;
+            let refused = dead_letters(&env.settings, &[command, arguments].concat()).await;
             let refused = refused.expect(code);
             assert!(refused.err().contains(says), "{command:?} {}", refused.err());
         }
     }
     let rate = ["replay", "--all", "--yes", "--reason", "r", "--rate", "0"];
-    let refused = dead_letters(&scene.settings, &rate).await.expect(2);
+    let refused = dead_letters(&env.settings, &rate).await.expect(2);
     assert!(refused.err().contains("from 1 on"), "{}", refused.err());
 
     let discard = ["dead-letters", "discard", "--all", "--yes", "--reason", "r"];
-    let mut nameless = scene.settings.command(&discard);
+    let mut nameless = env.settings.command(&discard);
     for name in ["USER", "SUDO_USER", "LOGNAME"] {
         nameless.env_remove(name);
     }
@@ -147,5 +146,5 @@ async fn words_that_mean_nothing_are_errors() {
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--actor"), "{refused:?}");
     let open = "select count(*) from dead_letter where state = 'open'";
-    assert_eq!(scene.rows.count(open).await, 1, "nothing was done");
+    assert_eq!(env.rows.count(open).await, 1, "nothing was done");
 }

@@ -4,7 +4,7 @@ use partner_program_worker::store::connection::connect;
 use partner_program_worker::store::retention::forget_dead_letters;
 use sqlx::Executor as _;
 
-use crate::harness::rows::Rows;
+use crate::harness::database::TestDatabase;
 use crate::harness::servers::Place;
 
 /// A letter of each state, named by it, that died 100 days ago and changed 50 or 10 days ago; and
@@ -27,7 +27,7 @@ const LETTERS: &str = "
 #[tokio::test]
 async fn letters_that_were_settled_long_ago_are_forgotten_and_no_others() {
     let place = Place::new("retention").await;
-    let mut rows = Rows::of(&place).await;
+    let mut rows = TestDatabase::of(&place).await;
     rows.execute(LETTERS).await;
     let mut worker = connect(&place.database_url, "tests").await.expect("it connects");
     worker.execute("set role partner_program_worker").await.expect("the role is there");

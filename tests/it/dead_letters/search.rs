@@ -9,7 +9,7 @@ use partner_program_worker::store::dead_letters::filter::Filter;
 use partner_program_worker::store::dead_letters::groups::groups;
 use partner_program_worker::store::dead_letters::list::{Summary, count, list};
 
-use crate::harness::rows::Rows;
+use crate::harness::database::TestDatabase;
 use crate::harness::servers::Place;
 
 /// Letters of many kinds, such that each filter means some of them and not all.
@@ -33,7 +33,7 @@ type Means = fn(&Summary) -> bool;
 #[tokio::test]
 async fn every_filter_means_the_same_to_lists_counts_and_groups() {
     let place = Place::new("filters").await;
-    Rows::of(&place).await.execute(LETTERS).await;
+    TestDatabase::of(&place).await.execute(LETTERS).await;
     let mut connection =
         connect_to_search(&place.database_url, "tests").await.expect("it connects");
     let all = list(&mut connection, &Filter::default(), None, 1_000).await.expect("a list");

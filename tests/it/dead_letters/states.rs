@@ -13,11 +13,11 @@ use tempfile::TempDir;
 use crate::dead_letters::{
     DEADLINE, LANE_QUEUE, QUEUE, bury, is_empty, link, refuse, scene_without_the_org,
 };
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey;
 use crate::harness::random::{Random, seed};
-use crate::harness::scene::Scene;
 use crate::harness::worker::{Process, Settings};
+use crate::harness::workload;
 use crate::model::{Customer, Model};
 
 /// Commands, each of a customer of its own.
@@ -90,21 +90,21 @@ impl Operators {
 #[tokio::test]
 async fn each_command_has_one_effect_at_most_and_each_letter_tells_the_truth() {
     let mut random = Random::new(seed());
-    let mut scene = scene_without_the_org("states").await;
-    scene.settings = scene.settings.with("ATTEMPTS_LIMIT", 1);
+    let mut env = scene_without_the_org("states").await;
+    env.settings = env.settings.with("ATTEMPTS_LIMIT", 1);
     let commands: Vec<Message> = (1..=COMMANDS).map(original).collect();
-    bury(&mut scene, &commands).await;
-    found_the_large_org(&mut scene).await;
+    bury(&mut env, &commands).await;
+    found_the_large_org(&mut env).await;
     // Some replays die again, for a while.
-    refuse(&mut scene, &["m-1", "m-2"]).await;
+    refuse(&mut env, &["m-1", "m-2"]).await;
     let folder = tempfile::tempdir().expect("a folder");
-    let mut operators = Operators { settings: scene.settings.clone(), folder, next_customer: 100 };
+    let mut operators = Operators { settings: env.settings.clone(), folder, next_customer: 100 };
     let mut surroundings = Surroundings::default();
     for round in 0..ROUNDS {
         if round == ROUNDS / 2 {
-            scene.rows.execute("delete from poison").await;
+            env.rows.execute("delete from poison").await;
         }
-        let letters = scene.rows.texts("select id::text from dead_letter order by sequence").await;
+        let letters = env.rows.texts("select id::text from dead_letter order by sequence").await;
         let one = operators.action(&mut random, &letters);
         let other = operators.action(&mut random, &letters);
         let mut kill = || {
@@ -113,10 +113,10 @@ async fn each_command_has_one_effect_at_most_and_each_letter_tells_the_truth() {
         };
         let (kill_one, kill_other) = (kill(), kill());
         tokio::join!(operators.act(&one, kill_one), operators.act(&other, kill_other));
-        surroundings.disturb(&mut random, &scene, round).await;
+        surroundings.disturb(&mut random, &env, round).await;
     }
-    surroundings.settle(&mut scene).await;
-    let fates = fates(&mut scene).await;
+    surroundings.settle(&mut env).await;
+    let fates = fates(&mut env).await;
     let mut effects: BTreeMap<&str, usize> = BTreeMap::new();
     for fate in &fates {
         assert!(fate.effects <= 1, "{fate:?} has several effects");
@@ -131,7 +131,7 @@ async fn each_command_has_one_effect_at_most_and_each_letter_tells_the_truth() {
     assert_eq!(effects.len(), COMMANDS, "a command is lost");
     assert!(effects.values().all(|effects| *effects <= 1), "{effects:?}\n{fates:#?}");
     let applied: usize = effects.values().sum();
-    assert_eq!(scene.rows.history_count().await, applied, "effects that no letter tells of");
+    assert_eq!(env.rows.history_count().await, applied, "effects that no letter tells of");
 }
 
 /// Every third has no id.
@@ -144,12 +144,12 @@ fn original(number: usize) -> Message {
     message
 }
 
-async fn found_the_large_org(scene: &mut Scene) {
-    let mut world = journey::world();
+async fn found_the_large_org(env: &mut TestEnv) {
+    let mut world = workload::world();
     world[0].customers = (1..=CUSTOMERS)
         .map(|id| Customer { id, mobile: None, email: None, external_id: None, state: "active" })
         .collect();
-    scene.rows.insert(&Model::new(Utc::now(), world)).await;
+    env.rows.insert(&Model::new(Utc::now(), world)).await;
 }
 
 /// The worker and its lane.
@@ -161,11 +161,11 @@ struct Surroundings {
 
 impl Surroundings {
     /// Pauses or resumes the lane, kills or starts the worker, or nothing.
-    async fn disturb(&mut self, random: &mut Random, scene: &Scene, round: usize) {
+    async fn disturb(&mut self, random: &mut Random, env: &TestEnv, round: usize) {
         match random.below(8) {
-            0 | 1 if self.is_paused => self.resume(scene).await,
+            0 | 1 if self.is_paused => self.resume(env).await,
             0 => {
-                scene.settings.run(&["lanes", "pause", "main", "--reason", "random"]).await;
+                env.settings.run(&["lanes", "pause", "main", "--reason", "random"]).await;
                 self.is_paused = true;
             }
             2 => {
@@ -174,29 +174,29 @@ impl Surroundings {
                 }
             }
             3..6 if self.worker.is_none() => {
-                self.worker = Some(Process::start(&scene.settings, &format!("worker-{round}")));
+                self.worker = Some(Process::start(&env.settings, &format!("worker-{round}")));
             }
             _ => {}
         }
     }
 
-    async fn resume(&mut self, scene: &Scene) {
-        scene.settings.run(&["lanes", "resume", "main"]).await;
+    async fn resume(&mut self, env: &TestEnv) {
+        env.settings.run(&["lanes", "resume", "main"]).await;
         self.is_paused = false;
     }
 
-    async fn settle(&mut self, scene: &mut Scene) {
+    async fn settle(&mut self, env: &mut TestEnv) {
         if self.is_paused {
-            self.resume(scene).await;
+            self.resume(env).await;
         }
         let worker = self.worker.take();
-        settle(scene, worker.unwrap_or_else(|| Process::start(&scene.settings, "last"))).await;
+        settle(env, worker.unwrap_or_else(|| Process::start(&env.settings, "last"))).await;
     }
 }
 
 /// Waits until all that is under way has come to its end.
-async fn settle(scene: &mut Scene, worker: Process) {
-    let Scene { rows, place, .. } = scene;
+async fn settle(env: &mut TestEnv, worker: Process) {
+    let TestEnv { rows, place, .. } = env;
     eventually(DEADLINE, "nothing is under way", async || {
         let query = "select (select count(*) from dead_letter where state in ('replaying', 'replayed')) \
                      + (select count(*) from dead_letter_operation where state = 'running')";
@@ -207,8 +207,8 @@ async fn settle(scene: &mut Scene, worker: Process) {
     drop(worker);
 }
 
-async fn fates(scene: &mut Scene) -> Vec<Fate> {
-    let rows = scene
+async fn fates(env: &mut TestEnv) -> Vec<Fate> {
+    let rows = env
         .rows
         .texts(
             "with recursive origin as (

@@ -4,8 +4,8 @@ use partner_program_worker::message::Message;
 use serde_json::{Value, json};
 
 use crate::faults::trial::LANE;
-use crate::harness::journey::{self, CUSTOMERS, ORG, OTHER_PROGRAM, PROGRAM};
 use crate::harness::publisher::command;
+use crate::harness::workload::{self, CUSTOMERS, ORG, OTHER_PROGRAM, PROGRAM};
 use crate::model::{Model, Org};
 
 const SECOND: &str = "second";
@@ -70,8 +70,8 @@ impl Lanes {
 
     pub(crate) fn world(self) -> Vec<Org> {
         match self {
-            Self::Main | Self::Sharing | Self::Moving => journey::world(),
-            Self::Apart => journey::world_of(&ORGS, &[PROGRAM, OTHER_PROGRAM]),
+            Self::Main | Self::Sharing | Self::Moving => workload::world(),
+            Self::Apart => workload::world_of(&ORGS, &[PROGRAM, OTHER_PROGRAM]),
         }
     }
 
@@ -83,7 +83,7 @@ impl Lanes {
 
     /// The command of that number, through a lane other than `main`.
     pub(crate) fn step(self, lane: usize, number: usize) -> Message {
-        let mut message = journey::step(number);
+        let mut message = workload::step(number);
         if lane == 0 {
             return message;
         }

@@ -6,26 +6,26 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 
 use crate::faults::trial::{DEADLINE, LANE};
 use crate::harness::collector::{Collector, Received, try_subscribe};
-use crate::harness::journey;
-use crate::harness::scene::Scene;
+use crate::harness::environment::TestEnv;
 use crate::harness::servers::Place;
+use crate::harness::workload;
 use crate::model::Model;
 
 const DEAD_LETTERS: &str = "partner-program.dead-letters";
 /// A policy lowers the lane's limit to it: the declared one is far beyond what a test can reach.
 const DELIVERIES_MAX: usize = 5;
 
-async fn scene(name: &str) -> Scene {
-    let model = Model::new(chrono::DateTime::UNIX_EPOCH, journey::world());
-    Scene::at(Place::new(name).await, &model).await
+async fn env(name: &str) -> TestEnv {
+    let model = Model::new(chrono::DateTime::UNIX_EPOCH, workload::world());
+    TestEnv::at(Place::new(name).await, &model).await
 }
 
 /// Takes the one message of the lane and gives it back, until it does not come again.
-async fn give_back(scene: &Scene, requeue: bool) -> (usize, Received) {
+async fn give_back(env: &TestEnv, requeue: bool) -> (usize, Received) {
     let queue = format!("partner-program.commands.{LANE}");
     let (_connection, mut consumer) =
-        try_subscribe(&scene.place.amqp_url, &queue).await.expect("the broker answers");
-    let mut letters = Collector::of_queue(&scene.place.amqp_url, DEAD_LETTERS);
+        try_subscribe(&env.place.amqp_url, &queue).await.expect("the broker answers");
+    let mut letters = Collector::of_queue(&env.place.amqp_url, DEAD_LETTERS);
     let mut deliveries = 0;
     let giving = async {
         while let Some(Ok(delivery)) = consumer.next().await {
@@ -43,28 +43,28 @@ async fn give_back(scene: &Scene, requeue: bool) -> (usize, Received) {
 
 #[tokio::test]
 async fn a_message_beyond_the_delivery_limit_is_a_dead_letter() {
-    let scene = scene("delivery limit").await;
-    scene.place.broker.limit_deliveries(DELIVERIES_MAX);
-    scene.publisher.publish(&[journey::step(0)]).await;
-    let (deliveries, letter) = give_back(&scene, true).await;
-    assert_eq!(letter.body, journey::step(0).body);
+    let env = env("delivery limit").await;
+    env.place.broker.limit_deliveries(DELIVERIES_MAX);
+    env.publisher.publish(&[workload::step(0)]).await;
+    let (deliveries, letter) = give_back(&env, true).await;
+    assert_eq!(letter.body, workload::step(0).body);
     assert!((DELIVERIES_MAX..=DELIVERIES_MAX + 2).contains(&deliveries), "{deliveries}");
 }
 
 #[tokio::test]
 async fn a_rejected_message_is_a_dead_letter() {
-    let scene = scene("rejected").await;
-    scene.publisher.publish(&[journey::step(0)]).await;
-    let (deliveries, letter) = give_back(&scene, false).await;
-    assert_eq!(letter.body, journey::step(0).body);
+    let env = env("rejected").await;
+    env.publisher.publish(&[workload::step(0)]).await;
+    let (deliveries, letter) = give_back(&env, false).await;
+    assert_eq!(letter.body, workload::step(0).body);
     assert_eq!(deliveries, 1);
 }
 
 #[tokio::test]
 async fn an_expired_message_is_a_dead_letter() {
-    let scene = scene("expired").await;
-    let step = journey::step(0);
-    let connection = Connection::connect(&scene.place.amqp_url, ConnectionProperties::default())
+    let env = env("expired").await;
+    let step = workload::step(0);
+    let connection = Connection::connect(&env.place.amqp_url, ConnectionProperties::default())
         .await
         .expect("the broker answers");
     let channel = connection.create_channel().await.expect("a channel");
@@ -81,7 +81,7 @@ async fn an_expired_message_is_a_dead_letter() {
         )
         .await
         .expect("it is published");
-    let mut letters = Collector::of_queue(&scene.place.amqp_url, DEAD_LETTERS);
+    let mut letters = Collector::of_queue(&env.place.amqp_url, DEAD_LETTERS);
     let letter = letters.read(1, DEADLINE).await[0].clone();
     assert_eq!(letter.message_id.as_deref(), Some("expired"));
     assert_eq!(letter.body, step.body);

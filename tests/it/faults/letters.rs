@@ -7,11 +7,11 @@ use partner_program_worker::message::Message;
 
 use crate::faults::trial::{DEADLINE, Trial};
 use crate::harness::collector::Collector;
+use crate::harness::database::Letter;
 use crate::harness::eventually;
-use crate::harness::journey;
 use crate::harness::management::Depth;
 use crate::harness::publisher::command;
-use crate::harness::rows::Letter;
+use crate::harness::workload;
 
 const QUEUE: &str = "partner-program.dead-letters";
 /// So many commands of those that queue up at first are followed by a broken one.
@@ -24,7 +24,7 @@ pub(super) fn among(commands: Vec<Message>) -> (Vec<Message>, Vec<Message>) {
         all.push(message);
         if number % EVERY == 0 {
             let id = format!("broken-{number}");
-            let key = format!("{}.link", journey::ORG);
+            let key = format!("{}.link", workload::ORG);
             broken.push(command(&key, Some(&id), format!("no JSON, {number}")));
             all.extend(broken.last().cloned());
         }

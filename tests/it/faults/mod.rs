@@ -30,21 +30,21 @@ use std::time::Duration;
 
 use chrono::Utc;
 
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey;
 use crate::harness::management::Depth;
-use crate::harness::scene::Scene;
 use crate::harness::servers::Place;
+use crate::harness::workload;
 use crate::model::Model;
 
 /// Long enough for backoff, restarts and a slow machine; reached only by a failure.
 const DEADLINE: Duration = Duration::from_mins(2);
 
 /// A journey's scene with small batches, so that a load lasts.
-async fn scene(place: Place) -> Scene {
-    let mut scene = Scene::at(place, &Model::new(Utc::now(), journey::world())).await;
-    scene.settings = scene.settings.with("BATCH_SIZE", 16);
-    scene
+async fn env(place: Place) -> TestEnv {
+    let mut env = TestEnv::at(place, &Model::new(Utc::now(), workload::world())).await;
+    env.settings = env.settings.with("BATCH_SIZE", 16);
+    env
 }
 
 /// Nothing was given up as a dead letter.

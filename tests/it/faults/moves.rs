@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::faults::lanes::{OTHER, VIP};
 use crate::faults::trial::{DEADLINE, LANE, SOME, Trial};
-use crate::harness::journey::ORG;
 use crate::harness::worker::Settings;
+use crate::harness::workload::ORG;
 
 /// In the order in which a leg reaches them.
 const STEPS: [&str; 6] = [

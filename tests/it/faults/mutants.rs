@@ -11,9 +11,9 @@ use crate::faults::worker::Worker;
 use crate::faults::{culprits, partial, table};
 use crate::harness::collector::Collector;
 use crate::harness::eventually;
-use crate::harness::journey;
 use crate::harness::proxy::Line;
 use crate::harness::subscriber::QUEUE;
+use crate::harness::workload;
 
 const RESULTS: &str = "partner-program.results";
 /// Trials that a loss has to show in.
@@ -149,7 +149,7 @@ async fn many_tasks_publish() -> Outcome {
         .with("BATCH_SIZE", 700)
         .with("LINGER_MS", 500)
         .with("MEMORY_BUDGET_BYTES", 4_u64 << 30);
-    trial.step = journey::alternating_step;
+    trial.step = workload::alternating_step;
     trial.queue_up().await;
     trial.start_worker("without-one-publisher=return");
     eventually(DEADLINE, "results are refused again and again", async || {

@@ -4,16 +4,16 @@ use chrono::Utc;
 use partner_program_worker::message::Message;
 use serde_json::json;
 
-use crate::faults::{DEADLINE, scene};
+use crate::faults::{DEADLINE, env};
 use crate::harness::collector::Collector;
+use crate::harness::database::TestDatabase;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{PROGRAM, assert_done_in_order, steps};
-use crate::harness::left::assert_attempts_are_left;
+use crate::harness::leftovers::assert_attempts_are_left;
 use crate::harness::publisher::command;
-use crate::harness::rows::Rows;
-use crate::harness::scene::Scene;
 use crate::harness::servers::Place;
 use crate::harness::worker::Process;
+use crate::harness::workload::{PROGRAM, assert_done_in_order, steps};
 use crate::model::{Customer, Model, Org};
 
 const COMMANDS: usize = 1000;
@@ -41,26 +41,25 @@ fn poisonous() -> Message {
 }
 
 /// A load with the poisonous command in the middle, all of it waiting.
-async fn poisoned_scene(name: &str) -> (Scene, Vec<Message>) {
-    let mut scene = scene(Place::new(name).await).await;
-    scene
-        .rows
+async fn poisoned_scene(name: &str) -> (TestEnv, Vec<Message>) {
+    let mut env = env(Place::new(name).await).await;
+    env.rows
         .execute("insert into customer (org_id, id, state) select id, 1000000, 'active' from org")
         .await;
     let messages = steps(0..COMMANDS);
     let (before, after) = messages.split_at(COMMANDS / 2);
-    scene.publisher.publish(before).await;
-    scene.publisher.publish(&[poisonous()]).await;
-    scene.publisher.publish(after).await;
-    (scene, messages)
+    env.publisher.publish(before).await;
+    env.publisher.publish(&[poisonous()]).await;
+    env.publisher.publish(after).await;
+    (env, messages)
 }
 
 async fn assert_poison_alone_is_rejected(
-    scene: Scene,
+    env: TestEnv,
     messages: &[Message],
     mut worker: Process,
-) -> Rows {
-    let Scene { place, mut rows, mut results, .. } = scene;
+) -> TestDatabase {
+    let TestEnv { place, mut rows, mut results, .. } = env;
     assert_done_in_order(messages, &mut results, &mut rows, DEADLINE).await;
     let rejected = |r: &crate::harness::collector::Received| r.routing_key == "acme.link.rejected";
     results.read_until(DEADLINE, "the rejection", |received| received.iter().any(rejected)).await;
@@ -82,10 +81,9 @@ async fn assert_poison_alone_is_rejected(
 
 #[tokio::test]
 async fn a_command_that_the_database_refuses_is_given_up_alone() {
-    let (mut scene, messages) = poisoned_scene("poison").await;
+    let (mut env, messages) = poisoned_scene("poison").await;
     // A sequence counts the tries: it is not rolled back with them.
-    scene
-        .rows
+    env.rows
         .execute(
             "create sequence tries; \
              create function refuse() returns trigger language plpgsql as $$ begin \
@@ -95,18 +93,17 @@ async fn a_command_that_the_database_refuses_is_given_up_alone() {
                  when (new.membership_id = 'poison') execute function refuse()",
         )
         .await;
-    let worker = Process::start(&scene.settings, "poisoned");
-    let mut rows = assert_poison_alone_is_rejected(scene, &messages, worker).await;
+    let worker = Process::start(&env.settings, "poisoned");
+    let mut rows = assert_poison_alone_is_rejected(env, &messages, worker).await;
     let tries = rows.count("select last_value from tries").await;
     assert!((ATTEMPTS..=TRIES_MAX).contains(&tries), "{tries} tries");
 }
 
 #[tokio::test]
 async fn a_command_that_kills_its_worker_is_given_up_alone() {
-    let (mut scene, messages) = poisoned_scene("killer").await;
+    let (mut env, messages) = poisoned_scene("killer").await;
     // It hangs in the database: that is when this test kills the worker.
-    scene
-        .rows
+    env.rows
         .execute(
             "create function hang() returns trigger language plpgsql as $$ begin \
                  perform pg_sleep(60); return new; \
@@ -117,14 +114,14 @@ async fn a_command_that_kills_its_worker_is_given_up_alone() {
         .await;
     let mut kills = 0;
     let worker = loop {
-        let mut worker = Process::start(&scene.settings, &format!("victim-{kills}"));
+        let mut worker = Process::start(&env.settings, &format!("victim-{kills}"));
         let hangs = eventually(DEADLINE, "the worker hangs or gets through", async || {
             let hanging = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' \
                  and datname = current_database()";
-            if scene.rows.count(hanging).await > 0 {
+            if env.rows.count(hanging).await > 0 {
                 return Some(true);
             }
-            let letters = scene.place.broker.depth("partner-program.dead-letters")?;
+            let letters = env.place.broker.depth("partner-program.dead-letters")?;
             (letters.ready == 1).then_some(false)
         })
         .await;
@@ -134,20 +131,19 @@ async fn a_command_that_kills_its_worker_is_given_up_alone() {
         worker.kill().await;
         kills += 1;
         assert!(kills <= KILLS_MAX, "killed {kills} times and still not given up");
-        scene
-            .rows
+        env.rows
             .execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity \
                  where wait_event = 'PgSleep' and datname = current_database()",
             )
             .await;
     };
-    assert_poison_alone_is_rejected(scene, &messages, worker).await;
+    assert_poison_alone_is_rejected(env, &messages, worker).await;
 }
 
 #[test]
 fn the_victim_is_nobody_elses_customer() {
-    let world: Vec<Org> = Model::new(Utc::now(), crate::harness::journey::world()).orgs;
+    let world: Vec<Org> = Model::new(Utc::now(), crate::harness::workload::world()).orgs;
     let others: Vec<&Customer> = world.iter().flat_map(|org| &org.customers).collect();
     assert!(others.iter().all(|customer| customer.id != VICTIM));
 }

@@ -2,8 +2,8 @@
 
 use crate::faults::hosts::of_two;
 use crate::faults::trial::{DEADLINE, SOME, Trial};
+use crate::harness::database::TestDatabase;
 use crate::harness::eventually;
-use crate::harness::rows::Rows;
 use crate::harness::servers::{OwnServers, Place};
 
 /// Sessions of workers on the server that is asked.
@@ -68,7 +68,7 @@ async fn a_primary_that_turns_read_only_is_left_for_the_promoted_standby() {
         worker.words().contains(READ_ONLY).then_some(())
     })
     .await;
-    let mut old = Rows::of(&trial.place).await;
+    let mut old = TestDatabase::of(&trial.place).await;
     fail_over(&mut trial, &own).await;
     trial.progress(SOME).await;
     // It still answers whoever only reads, with what was true once.

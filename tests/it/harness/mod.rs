@@ -4,13 +4,13 @@ pub(crate) mod management;
 pub(crate) mod servers;
 
 pub(crate) mod collector;
+pub(crate) mod database;
 pub(crate) mod publisher;
-pub(crate) mod rows;
 pub(crate) mod worker;
 
-pub(crate) mod journey;
-pub(crate) mod left;
-pub(crate) mod scene;
+pub(crate) mod environment;
+pub(crate) mod leftovers;
+pub(crate) mod workload;
 
 pub(crate) mod proxy;
 pub(crate) mod random;

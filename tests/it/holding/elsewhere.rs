@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::dead_letters::dead_letters;
 use crate::harness::collector::Received;
 use crate::harness::eventually;
-use crate::harness::journey::{PROGRAM, world_of};
 use crate::harness::worker::Process;
+use crate::harness::workload::{PROGRAM, world_of};
 use crate::holding::{
     DEADLINE, Held, IN_ORDER, POISONED, about, command_id, is_rejection, poison,
     poison_and_followers,
@@ -27,10 +27,10 @@ fn lanes(after_dead_letter: &str) -> Value {
 /// An archived letter with its followers, a second org, and no worker.
 async fn buried(name: &str, after_dead_letter: &str) -> (Held, Uuid) {
     let mut held = Held::new(name, 100).await;
-    let settings = held.scene.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
-    held.scene.settings = settings.with("LANES", lanes(after_dead_letter));
-    held.scene.settings.declare().await;
-    held.scene.rows.insert(&Model::new(Utc::now(), world_of(&["globex"], &[PROGRAM]))).await;
+    let settings = held.env.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
+    held.env.settings = settings.with("LANES", lanes(after_dead_letter));
+    held.env.settings.declare().await;
+    held.env.rows.insert(&Model::new(Utc::now(), world_of(&["globex"], &[PROGRAM]))).await;
     let (mut worker, letter) = poison(&mut held).await;
     held.archived(1).await;
     held.stop(&mut worker).await;
@@ -57,7 +57,7 @@ async fn letter_after(held: &mut Held, letter: Uuid, command: &str) -> Uuid {
     let of_poison = |event: &&Received| command_id(event) == command && is_rejection(event);
     let is_other = |event: &Received| event.json()["deadLetterId"] != id.as_str();
     let heard = |all: &[Received]| all.iter().filter(of_poison).any(is_other);
-    let all = held.scene.results.read_until(DEADLINE, "another letter", heard).await;
+    let all = held.env.results.read_until(DEADLINE, "another letter", heard).await;
     let again = all.iter().filter(of_poison).find(|event| is_other(event)).expect("it was heard");
     Uuid::parse_str(again.json()["deadLetterId"].as_str().expect("text")).expect("an id")
 }
@@ -65,7 +65,7 @@ async fn letter_after(held: &mut Held, letter: Uuid, command: &str) -> Uuid {
 async fn act(held: &Held, what: &str, letter: Uuid, more: &[&str]) -> Value {
     let id = letter.to_string();
     let arguments = [&[what, &id, "--reason", "test"], more].concat();
-    dead_letters(&held.scene.settings, &arguments).await.expect(0).json()
+    dead_letters(&held.env.settings, &arguments).await.expect(0).json()
 }
 
 /// A replay comes through another lane, and fails there as well: what it became, its command, and a
@@ -167,7 +167,7 @@ async fn an_edited_copy_that_goes_to_another_org_releases_its_letter() {
 #[tokio::test]
 async fn a_replay_is_known_for_one_however_many_headers_its_publisher_has_set() {
     let mut held = Held::new("hold-headers", 100).await;
-    held.scene.settings = held.scene.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
+    held.env.settings = held.env.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
     let [mut poison, followers @ ..] = poison_and_followers();
     // Small values take far more in memory than in a frame; the names come before those of ours.
     for number in 0..2_000 {
@@ -195,7 +195,7 @@ async fn a_replay_is_known_for_one_however_many_headers_its_publisher_has_set() 
     held.nothing_waits().await;
     assert_eq!(held.applied().await, IN_ORDER);
     let replays = "select count(*) from dead_letter where state in ('applied', 'failed_again')";
-    let rows = &mut held.scene.rows;
+    let rows = &mut held.env.rows;
     eventually(DEADLINE, "both letters are done with", async || {
         (rows.count(replays).await == 2).then_some(())
     })

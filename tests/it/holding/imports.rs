@@ -6,9 +6,9 @@ use partner_program_worker::message::Message;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::harness::journey::{ORG, PROGRAM};
 use crate::harness::publisher::command;
 use crate::harness::worker::Process;
+use crate::harness::workload::{ORG, PROGRAM};
 use crate::holding::{Held, POISONED, about, poison_and_followers};
 
 /// A delink of the customer with this mobile number.
@@ -26,7 +26,7 @@ fn about_mobile(id: &str, mobile: &str) -> Message {
 async fn moved(name: &str) -> (Held, Process, [Uuid; 2]) {
     const MOBILE: &str = "919800000001";
     let mut held = Held::new(name, 100).await;
-    held.scene.rows.execute(&format!("update customer set mobile = '{MOBILE}' where id = 1")).await;
+    held.env.rows.execute(&format!("update customer set mobile = '{MOBILE}' where id = 1")).await;
     held.publish(&[about("first", true, &[2])]).await;
     let mut worker = held.start("evaluate=return(panic first)");
     let first = held.letter("first").await;
@@ -45,7 +45,7 @@ async fn moved(name: &str) -> (Held, Process, [Uuid; 2]) {
         let text = format!("org,id,mobile,email,external_id,state\n{row},,,active\n");
         std::fs::write(file.path(), text).expect("it is written");
         let path = file.path().to_str().expect("text");
-        held.scene.settings.run(&["import", "customers", path]).await;
+        held.env.settings.run(&["import", "customers", path]).await;
     }
     (held, worker, [first, second])
 }
@@ -59,7 +59,7 @@ async fn an_import_that_moves_an_identifier_stops_no_lane() {
     held.hear("also free").await;
     assert_eq!(held.parked().await, 2);
     let stand_for = "select count(*) from parked_customer";
-    assert_eq!(held.scene.rows.count(stand_for).await, 3, "`moves` for two customers");
+    assert_eq!(held.env.rows.count(stand_for).await, 3, "`moves` for two customers");
     worker.signal("TERM").await;
     let ended = tokio::time::timeout(Duration::from_secs(10), worker.ended()).await;
     assert!(ended.expect("the signal is obeyed").success(), "{}", worker.words());

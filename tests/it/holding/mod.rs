@@ -19,35 +19,35 @@ use uuid::Uuid;
 
 use crate::dead_letters::dead_letters;
 use crate::harness::collector::Received;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{self, ORG, PROGRAM};
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::worker::Process;
+use crate::harness::workload::{self, ORG, PROGRAM};
 use crate::model::Model;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 const POISONED: &str = "evaluate=return(panic poison)";
 
 struct Held {
-    scene: Scene,
+    env: TestEnv,
     started: usize,
 }
 
 impl Held {
     async fn new(name: &str, parked_max: usize) -> Self {
-        let world = Model::new(chrono::Utc::now(), journey::world());
-        let mut scene = Scene::new(name, &world).await;
+        let world = Model::new(chrono::Utc::now(), workload::world());
+        let mut env = TestEnv::new(name, &world).await;
         let main = json!([{
             "name": "main", "after_dead_letter": "hold-customer", "parked_max": parked_max,
         }]);
-        scene.settings = scene.settings.with("LANES", main);
-        Self { scene, started: 0 }
+        env.settings = env.settings.with("LANES", main);
+        Self { env, started: 0 }
     }
 
     fn start(&mut self, points: &str) -> Process {
         self.started += 1;
-        Process::start(&self.scene.settings.clone().failing(points), &format!("w{}", self.started))
+        Process::start(&self.env.settings.clone().failing(points), &format!("w{}", self.started))
     }
 
     /// Lets it ack what it has done: a poison that comes again dies again, and holds anew.
@@ -57,14 +57,14 @@ impl Held {
     }
 
     async fn publish(&self, messages: &[Message]) {
-        self.scene.publisher.publish(messages).await;
+        self.env.publisher.publish(messages).await;
     }
 
     /// Reads until something was said of the command.
     async fn hear(&mut self, id: &str) -> Received {
         let said = |event: &Received| command_id(event) == id;
         let heard = |all: &[Received]| all.iter().any(said);
-        let all = self.scene.results.read_until(DEADLINE, id, heard).await;
+        let all = self.env.results.read_until(DEADLINE, id, heard).await;
         all.iter().rfind(|event| said(event)).cloned().expect("it was heard")
     }
 
@@ -76,11 +76,11 @@ impl Held {
     }
 
     async fn parked(&mut self) -> usize {
-        self.scene.rows.count("select count(*) from parked_command").await
+        self.env.rows.count("select count(*) from parked_command").await
     }
 
     async fn archived(&mut self, letters: usize) {
-        let rows = &mut self.scene.rows;
+        let rows = &mut self.env.rows;
         eventually(DEADLINE, "the letters are archived", async || {
             (rows.count("select count(*) from dead_letter").await == letters).then_some(())
         })
@@ -88,7 +88,7 @@ impl Held {
     }
 
     async fn nothing_waits(&mut self) {
-        let rows = &mut self.scene.rows;
+        let rows = &mut self.env.rows;
         eventually(DEADLINE, "nothing is held or parked", async || {
             let left = "select (select count(*) from hold) + (select count(*) from parked_command)";
             (rows.count(left).await == 0).then_some(())
@@ -97,7 +97,7 @@ impl Held {
     }
 
     async fn connection(&self) -> Connection {
-        let url = &self.scene.place.database_url;
+        let url = &self.env.place.database_url;
         connection::connect(url, "tests").await.expect("the database answers")
     }
 
@@ -116,19 +116,19 @@ impl Held {
     }
 
     async fn applied(&mut self) -> Vec<String> {
-        self.scene.rows.log().await.into_iter().map(|entry| entry.command_id).collect()
+        self.env.rows.log().await.into_iter().map(|entry| entry.command_id).collect()
     }
 
     /// What was announced of commands that were applied, as it came.
     fn announced(&self) -> Vec<String> {
-        let events = self.scene.results.received.iter();
+        let events = self.env.results.received.iter();
         events.filter(|event| !is_rejection(event)).map(command_id).collect()
     }
 
     async fn show(&self, arguments: &[&str]) -> String {
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_partner-program"))
             .args(arguments)
-            .env("PARTNER_PROGRAM_DATABASE_URL", &self.scene.place.database_url)
+            .env("PARTNER_PROGRAM_DATABASE_URL", &self.env.place.database_url)
             .output()
             .await
             .expect("the program starts");
@@ -338,14 +338,14 @@ async fn a_follower_that_fails_holds_those_behind_it() {
 #[tokio::test]
 async fn those_who_discard_and_edit_letters_release_whom_they_hold() {
     let mut held = Held::new("hold-commands", 100).await;
-    held.scene.settings = held.scene.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
+    held.env.settings = held.env.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
     held.publish(&poison_and_followers()).await;
     let mut worker = held.start(POISONED);
     let letter = held.letter("poison").await;
     held.archived(1).await;
     held.stop(&mut worker).await;
     let _worker = held.start("evaluate=return(panic leaves)");
-    let settings = held.scene.settings.clone();
+    let settings = held.env.settings.clone();
     let discard = ["discard", &letter.to_string(), "--yes", "--reason", "never mind"];
     dead_letters(&settings, &discard).await.expect(0);
 

@@ -26,31 +26,29 @@ async fn moves(settings: &Settings, to: &str) {
 #[tokio::test]
 async fn what_waits_behind_dead_letters_moves_with_its_org() {
     let mut held = Held::new("hold-moved", 100).await;
-    let settings = held.scene.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
-    held.scene.settings = settings.clone().with("LANES", lanes("main"));
-    held.scene.settings.declare().await;
+    let settings = held.env.settings.clone().with("ARCHIVE_DEAD_LETTERS", true);
+    held.env.settings = settings.clone().with("LANES", lanes("main"));
+    held.env.settings.declare().await;
     let (mut worker, letter) = poison(&mut held).await;
     held.archived(1).await;
     // One leg, then two: each by a worker with the configuration of after the move.
     for to in ["vip", "other"] {
         held.stop(&mut worker).await;
-        held.scene.settings = settings.clone().with("LANES", lanes(to));
+        held.env.settings = settings.clone().with("LANES", lanes(to));
         worker = held.start(POISONED);
-        moves(&held.scene.settings, to).await;
+        moves(&held.env.settings, to).await;
         let still = "select count(*) from parked_command where lane = ";
-        assert_eq!(held.scene.rows.count(&format!("{still}'{to}'")).await, 3, "{to}");
+        assert_eq!(held.env.rows.count(&format!("{still}'{to}'")).await, 3, "{to}");
     }
     // A later command of a held customer waits behind what moved.
     held.publish(&[about("late", true, &[1])]).await;
     held.stop(&mut worker).await;
     let _mended = held.start("");
     let id = letter.to_string();
-    dead_letters(&held.scene.settings, &["replay", &id, "--reason", "test", "--yes"])
-        .await
-        .expect(0);
+    dead_letters(&held.env.settings, &["replay", &id, "--reason", "test", "--yes"]).await.expect(0);
     held.hear("late").await;
     held.nothing_waits().await;
     assert_eq!(held.applied().await, [&IN_ORDER[..], &["late"]].concat());
-    let lanes = held.scene.rows.texts("select distinct lane from command_log order by lane").await;
+    let lanes = held.env.rows.texts("select distinct lane from command_log order by lane").await;
     assert_eq!(lanes, ["main", "other"]);
 }

@@ -22,7 +22,7 @@ async fn a_publisher_is_told_that_its_command_waits() {
     let mut worker = held.start("");
     held.publish(&[about("second", false, &[1]), about("free", true, &[2])]).await;
     held.hear("free").await;
-    let parked = &held.scene.results.parked;
+    let parked = &held.env.results.parked;
     let told: Vec<_> =
         parked.iter().map(|(_, event)| (event.routing_key.as_str(), event.json())).collect();
     let notice = |key, id: &str, position: u64| {
@@ -40,7 +40,7 @@ async fn a_publisher_is_told_that_its_command_waits() {
     let id = Uuid::parse_str(&letter).expect("an id");
     held.release(id).await;
     held.hear("second").await;
-    let results = &held.scene.results;
+    let results = &held.env.results;
     for (before, event) in &results.parked {
         let later = &results.received[*before..];
         let is_answer = |answer: &&Received| answer.command_id() == event.command_id();

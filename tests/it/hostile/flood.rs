@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use partner_program_worker::message::Message;
 
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{assert_done_in_order, assert_first_results_in_order, step, steps};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::worker::Process;
+use crate::harness::workload::{assert_done_in_order, assert_first_results_in_order, step, steps};
 use crate::hostile::{DEAD_LETTERS, assert_one_generation, journey_scene};
 
 const GARBAGE: usize = 100_000;
@@ -27,7 +27,8 @@ fn garbage(number: usize) -> Message {
 
 #[tokio::test]
 async fn a_flood_of_garbage_neither_stalls_nor_loses_anything() {
-    let Scene { place, settings, mut rows, mut results, publisher } = journey_scene("flood").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
+        journey_scene("flood").await;
     let mut worker = Process::start(&settings, "flooded");
     for good in 0..GARBAGE / EVERY {
         let mut batch: Vec<Message> = (good * EVERY..(good + 1) * EVERY).map(garbage).collect();

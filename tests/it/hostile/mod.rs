@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use chrono::Utc;
 
-use crate::harness::journey;
-use crate::harness::rows::Rows;
-use crate::harness::scene::Scene;
+use crate::harness::database::TestDatabase;
+use crate::harness::environment::TestEnv;
+use crate::harness::workload;
 use crate::model::Model;
 
 /// Long enough for a slow machine; reached only by a failure.
@@ -25,11 +25,11 @@ const DEADLINE: Duration = Duration::from_mins(2);
 const DEAD_LETTERS: &str = "partner-program.dead-letters";
 const LANE_QUEUE: &str = "partner-program.commands.main";
 
-async fn journey_scene(name: &str) -> Scene {
-    Scene::new(name, &Model::new(Utc::now(), journey::world())).await
+async fn journey_scene(name: &str) -> TestEnv {
+    TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await
 }
 
 /// No generation has ended: each takes the lane anew.
-async fn assert_one_generation(rows: &mut Rows) {
+async fn assert_one_generation(rows: &mut TestDatabase) {
     assert_eq!(rows.count("select epoch from lane where name = 'main'").await, 1, "generations");
 }

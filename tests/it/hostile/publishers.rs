@@ -4,11 +4,11 @@ use partner_program_worker::clock::Clock;
 use partner_program_worker::message::Message;
 
 use crate::harness::collector::Collector;
-use crate::harness::journey::step;
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::environment::TestEnv;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::Publisher;
-use crate::harness::scene::Scene;
 use crate::harness::worker::InProcess;
+use crate::harness::workload::step;
 use crate::hostile::{DEAD_LETTERS, DEADLINE, journey_scene};
 
 const CRM: &str = "crm";
@@ -22,7 +22,7 @@ fn from(user: Option<&str>, number: usize) -> Message {
 
 #[tokio::test]
 async fn only_an_orgs_own_publisher_is_obeyed() {
-    let Scene { place, settings, mut rows, mut results, publisher } =
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
         journey_scene("own publisher").await;
     let user = format!("{CRM}-{}", uuid::Uuid::new_v4().simple());
     place.broker.create_user(&user, PASSWORD);
@@ -70,7 +70,7 @@ async fn only_an_orgs_own_publisher_is_obeyed() {
 
 #[tokio::test]
 async fn no_publisher_uses_the_name_of_another() {
-    let Scene { place, publisher, .. } = journey_scene("impostor").await;
+    let TestEnv { place, publisher, .. } = journey_scene("impostor").await;
     let refused = publisher.try_publish(&from(Some(CRM), 0)).await;
     assert!(refused.is_err(), "the broker took another's name: {refused:?}");
     assert_nothing_is_left(&place, &["main"]).await;

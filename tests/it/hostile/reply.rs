@@ -8,15 +8,15 @@ use partner_program_worker::clock::Clock;
 
 use crate::faults::assert_no_dead_letters;
 use crate::harness::collector::Collector;
-use crate::harness::journey::{assert_done_in_order, assert_first_results_in_order, step, steps};
-use crate::harness::left::assert_nothing_is_left;
-use crate::harness::scene::Scene;
+use crate::harness::environment::TestEnv;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::worker::InProcess;
+use crate::harness::workload::{assert_done_in_order, assert_first_results_in_order, step, steps};
 use crate::hostile::{DEAD_LETTERS, DEADLINE, LANE_QUEUE, assert_one_generation, journey_scene};
 
 #[tokio::test]
 async fn a_reply_into_the_systems_own_queues_is_not_sent() {
-    let Scene { place, settings, mut rows, mut results, publisher } = journey_scene("own").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = journey_scene("own").await;
     let settings = settings.with("LANES", "second=globex.*");
     settings.declare().await;
     let mut requester = Collector::bound(&place.amqp_url, "requester", None).await;
@@ -38,7 +38,7 @@ async fn a_reply_into_the_systems_own_queues_is_not_sent() {
 
 #[tokio::test]
 async fn a_made_up_direct_reply_to_harms_no_other_command() {
-    let Scene { place, settings, mut rows, mut results, publisher } =
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
         journey_scene("made up").await;
     let mut requester = Collector::bound(&place.amqp_url, "requester", None).await;
     let mut messages = steps(0..40);
@@ -63,7 +63,7 @@ async fn a_made_up_direct_reply_to_harms_no_other_command() {
 
 #[tokio::test]
 async fn a_requester_who_waits_by_direct_reply_to_is_answered() {
-    let Scene { place, settings, mut results, .. } = journey_scene("direct").await;
+    let TestEnv { place, settings, mut results, .. } = journey_scene("direct").await;
     let properties = ConnectionProperties::default().with_connection_name("tests".into());
     let connection = Connection::connect(&place.amqp_url, properties).await.expect("the broker");
     let channel = connection.create_channel().await.expect("a channel");

@@ -5,10 +5,10 @@ use partner_program_worker::clock::Clock;
 use partner_program_worker::message::Message;
 
 use crate::harness::collector::Received;
-use crate::harness::journey::{self, step};
-use crate::harness::left::assert_nothing_is_left;
-use crate::harness::scene::Scene;
+use crate::harness::environment::TestEnv;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::worker::InProcess;
+use crate::harness::workload::{self, step};
 use crate::hostile::DEADLINE;
 use crate::model::Model;
 
@@ -16,8 +16,9 @@ use crate::model::Model;
 /// for the body that it answers.
 #[tokio::test]
 async fn the_stored_result_is_given_to_its_own_body_only() {
-    let model = Model::new(Utc::now(), journey::world());
-    let Scene { place, settings, mut results, publisher, .. } = Scene::new("reused", &model).await;
+    let model = Model::new(Utc::now(), workload::world());
+    let TestEnv { place, settings, mut results, publisher, .. } =
+        TestEnv::new("reused", &model).await;
     let own = step(0);
     let mut other = step(1);
     other.properties.message_id.clone_from(&own.properties.message_id);

@@ -6,11 +6,11 @@ use partner_program_worker::message::Message;
 use serde_json::{Value, json};
 
 use crate::harness::collector::Collector;
-use crate::harness::journey::{ORG, PROGRAM};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::environment::TestEnv;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::worker::InProcess;
+use crate::harness::workload::{ORG, PROGRAM};
 use crate::hostile::{DEAD_LETTERS, DEADLINE};
 use crate::model::{Answer, Customer, Model, Org, Program};
 
@@ -65,8 +65,8 @@ fn padded(mut message: Message, bytes: usize) -> Message {
 #[tokio::test]
 async fn what_is_at_a_bound_is_answered_and_what_is_beyond_it_is_not_applied() {
     let mut model = world();
-    let Scene { place, settings, mut rows, mut results, publisher } =
-        Scene::new("size", &model).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
+        TestEnv::new("size", &model).await;
     let many = format!(r#"{{"linkCustomers":[{}]}}"#, vec!["{}"; ELEMENTS_MAX + 1].join(","));
     let empty = r#"{"customer":{},"linkToPartnerPrograms":[]}"#;
     let customers =

@@ -13,10 +13,10 @@ use partner_program_worker::message::Message;
 use crate::generate::world::{self, SECOND_LANE, SECOND_LANE_BINDINGS, shards};
 use crate::generate::{Sent, stream};
 use crate::harness::collector::{Collector, Received};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::database::{TestDatabase, Written, by_customer};
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::{Publisher, command};
 use crate::harness::random::{Random, seed};
-use crate::harness::rows::{Rows, Written, by_customer};
 use crate::harness::servers::Place;
 use crate::harness::worker::{InProcess, Settings};
 use crate::model::{Answer, Model, Org, Program};
@@ -67,7 +67,7 @@ async fn agrees(batch: usize, count: usize, catalogue: Catalogue) {
         .with("BATCH_SIZE", batch)
         .with("LANES", format!("{SECOND_LANE}={}", SECOND_LANE_BINDINGS.join(",")));
     settings.declare().await;
-    let mut rows = Rows::of(&place).await;
+    let mut rows = TestDatabase::of(&place).await;
     rows.insert(&model).await;
     let mut results = Collector::of_results(&place.amqp_url).await;
 
@@ -224,7 +224,7 @@ fn check_history(expected: &[&Written], history: &[&Written]) {
 }
 
 /// One row for each command that was answered, with the body that was announced.
-async fn check_inbox(rows: &mut Rows, judged: &[Judged]) {
+async fn check_inbox(rows: &mut TestDatabase, judged: &[Judged]) {
     let mut expected: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut without_id = 0;
     for Judged { sent, answer } in judged {

@@ -15,8 +15,8 @@ use partner_program_worker::wire::decode::decode;
 use partner_program_worker::wire::result::encode;
 
 use crate::generate::{Sent, stream, world};
+use crate::harness::database::{Values, Written};
 use crate::harness::random::{Random, seed};
-use crate::harness::rows::{Values, Written};
 use crate::model::{self, Answer, Model};
 
 const COMMANDS: usize = 20_000;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use chrono::Utc;
 use partner_program_worker::worker::counters::{Counters, LaneCounters};
 
-use crate::harness::journey;
-use crate::harness::scene::Scene;
+use crate::harness::environment::TestEnv;
+use crate::harness::workload;
 use crate::model::Model;
 
 /// Long enough for a slow machine; reached only by a failure.
@@ -22,8 +22,8 @@ const RESULTS: &str = "partner-program.results";
 const RESULTS_QUEUE: &str = "test.results";
 const DEAD_LETTERS: &str = "partner-program.dead-letters";
 
-async fn scene(name: &str) -> Scene {
-    Scene::new(name, &Model::new(Utc::now(), journey::world())).await
+async fn env(name: &str) -> TestEnv {
+    TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await
 }
 
 /// What the lanes have counted under that name.

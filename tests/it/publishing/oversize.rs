@@ -15,14 +15,14 @@ use partner_program_worker::worker::counters::LaneCounters;
 
 use super::{DEAD_LETTERS, DEADLINE, counted};
 use crate::harness::collector::{Collector, Received};
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{self, steps};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::proxy::{Line, Proxy};
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::servers::{Lent, Place};
 use crate::harness::worker::{InProcess, Settings};
+use crate::harness::workload::{self, steps};
 use crate::model::Model;
 
 /// Smaller than the results of [`large`], larger than their commands.
@@ -54,17 +54,17 @@ fn key(key: &str, lane: usize) -> String {
 
 struct Stage {
     own: Lent,
-    scene: Scene,
+    env: TestEnv,
     settings: Settings,
 }
 
 async fn stage(name: &str, lanes: &str, batch: usize) -> Stage {
     let own = Lent::take().await;
     let place = Place::on(&own.servers, name).await;
-    let scene = Scene::at(place, &Model::new(Utc::now(), journey::world())).await;
-    let settings = scene.settings.clone().with("BATCH_SIZE", batch).with("LANES", lanes);
+    let env = TestEnv::at(place, &Model::new(Utc::now(), workload::world())).await;
+    let settings = env.settings.clone().with("BATCH_SIZE", batch).with("LANES", lanes);
     settings.declare().await;
-    Stage { own, scene, settings }
+    Stage { own, env, settings }
 }
 
 fn is_small(event: &Received) -> bool {
@@ -92,12 +92,12 @@ async fn large_results_become_small_events(
     batch: usize,
     positions: &[usize],
 ) {
-    let Stage { own, scene, settings } = stage(name, lanes, batch).await;
-    let Scene { place, mut rows, mut results, publisher, .. } = scene;
+    let Stage { own, env, settings } = stage(name, lanes, batch).await;
+    let TestEnv { place, mut rows, mut results, publisher, .. } = env;
     let count = settings.config().lanes.len();
     let mut all = Vec::new();
     for (number, mut step) in steps(0..60).into_iter().enumerate() {
-        let lane = usize::try_from(journey::customer(&step)).expect("few") % count;
+        let lane = usize::try_from(workload::customer(&step)).expect("few") % count;
         step.routing_key = key(&step.routing_key, lane);
         if positions.contains(&number) {
             all.extend((0..count).map(|lane| large(&format!("large-{number}-{lane}"), lane)));
@@ -181,8 +181,8 @@ async fn a_large_result_becomes_a_small_event_in_full_batches() {
 /// The requester of a large result gets the small event, too.
 #[tokio::test]
 async fn a_large_reply_becomes_a_small_one() {
-    let Stage { own, scene, settings } = stage("large reply", "", 16).await;
-    let Scene { place, publisher, .. } = scene;
+    let Stage { own, env, settings } = stage("large reply", "", 16).await;
+    let TestEnv { place, publisher, .. } = env;
     let mut requester = Collector::bound(&place.amqp_url, "requester", None).await;
     let mut message = large("large", 0);
     message.properties.reply_to = Some("requester".to_owned());
@@ -199,8 +199,8 @@ async fn a_large_reply_becomes_a_small_one() {
 /// The broker's bound was lowered while a bad command waited: its letter can't be whole.
 #[tokio::test]
 async fn a_dead_letter_that_is_too_large_is_cut() {
-    let Stage { own, scene, settings } = stage("large letter", "", 16).await;
-    let Scene { place, mut results, publisher, .. } = scene;
+    let Stage { own, env, settings } = stage("large letter", "", 16).await;
+    let TestEnv { place, mut results, publisher, .. } = env;
     let mut messages = steps(0..20);
     let body = format!("no JSON{}", "!".repeat(2 * TAKEN_BYTES));
     messages.insert(7, command("acme.link", Some("bad"), body.clone()));
@@ -226,9 +226,9 @@ async fn a_dead_letter_that_is_too_large_is_cut() {
 /// wait for the socket when the broker refuses the first.
 #[tokio::test]
 async fn a_message_that_is_too_large_costs_its_channel_alone() {
-    let Stage { own, scene, .. } = stage("large and many", "", 16).await;
+    let Stage { own, env, .. } = stage("large and many", "", 16).await;
     take_at_most(&own, TAKEN_BYTES).await;
-    let proxy = Proxy::before(&scene.place.amqp_url).await;
+    let proxy = Proxy::before(&env.place.amqp_url).await;
     let connection = Connection::open(proxy.url(), "many").await.expect("the broker answers");
     let mut publisher =
         Publisher::open(&Arc::new(connection), DEADLINE).await.expect("the broker answers");

@@ -8,15 +8,15 @@ use partner_program_worker::clock::Clock;
 use partner_program_worker::message::Message;
 use partner_program_worker::worker::counters::LaneCounters;
 
-use super::{DEAD_LETTERS, DEADLINE, RESULTS, RESULTS_QUEUE, counted, scene};
+use super::{DEAD_LETTERS, DEADLINE, RESULTS, RESULTS_QUEUE, counted, env};
 use crate::harness::collector::Collector;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{assert_done_in_order, steps};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::management::Depth;
 use crate::harness::publisher::command;
-use crate::harness::scene::Scene;
 use crate::harness::worker::{InProcess, Settings};
+use crate::harness::workload::{assert_done_in_order, steps};
 
 /// A lane that gives up soon.
 fn hasty(settings: &Settings, batch: usize) -> Settings {
@@ -35,7 +35,7 @@ async fn says_so(counters: &LaneCounters) -> String {
 }
 
 async fn a_full_results_queue_is_waited_for(name: &str, batch: usize) {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene(name).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env(name).await;
     let messages = steps(0..80);
     publisher.publish(&messages).await;
     place.broker.limit_length(RESULTS_QUEUE, 1);
@@ -80,7 +80,7 @@ async fn a_full_results_queue_is_waited_for_in_batches() {
 /// The worker may not write to the results' exchange, which closes the channel.
 #[tokio::test]
 async fn forbidden_results_are_waited_for() {
-    let Scene { place, settings, mut rows, mut results, publisher } = scene("forbidden").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = env("forbidden").await;
     let user = format!("user-of-{}", place.vhost());
     place.broker.permit_writing(&user, "secret", r"partner-program\.dead-letters");
     let settings = hasty(&settings, 16)
@@ -102,7 +102,7 @@ async fn forbidden_results_are_waited_for() {
 /// The worker may not make the exchange again that is gone.
 #[tokio::test]
 async fn a_missing_results_exchange_is_waited_for() {
-    let Scene { place, settings, mut rows, results, publisher } = scene("missing").await;
+    let TestEnv { place, settings, mut rows, results, publisher } = env("missing").await;
     drop(results);
     let user = format!("user-of-{}", place.vhost());
     place.broker.permit_writing(&user, "secret", ".*");
@@ -132,7 +132,7 @@ async fn a_missing_results_exchange_is_waited_for() {
 /// Without a queue to hold it a dead letter would be lost: the lane binds it again.
 #[tokio::test]
 async fn an_unbound_dead_letter_queue_is_bound_again() {
-    let Scene { place, settings, mut results, publisher, .. } = scene("unbound").await;
+    let TestEnv { place, settings, mut results, publisher, .. } = env("unbound").await;
     let mut messages = steps(0..40);
     messages.insert(21, command("acme.link", Some("bad"), "no JSON"));
     place.broker.unbind(DEAD_LETTERS, DEAD_LETTERS, "~");

@@ -7,14 +7,14 @@ use chrono::Utc;
 
 use super::{DEADLINE, RESULTS_QUEUE};
 use crate::harness::collector::Collector;
+use crate::harness::database::TestDatabase;
+use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::journey::{self, assert_done_in_order, steps};
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::proxy::{Line, Proxy};
-use crate::harness::rows::Rows;
-use crate::harness::scene::Scene;
 use crate::harness::servers::{Lent, Place};
 use crate::harness::worker::Process;
+use crate::harness::workload::{self, assert_done_in_order, steps};
 use crate::model::Model;
 
 /// What operators are promised.
@@ -47,7 +47,7 @@ enum Asks {
 
 struct Trouble {
     place: Place,
-    rows: Rows,
+    rows: TestDatabase,
     database: Proxy,
     broker: Proxy,
     own: Option<Lent>,
@@ -93,8 +93,9 @@ async fn obeys(name: &str, waits: Waits, asks: Asks, batch: usize, lanes: usize)
         Some(own) => Place::on(&own.servers, name).await,
         None => Place::new(name).await,
     };
-    let model = Model::new(Utc::now(), journey::world());
-    let Scene { place, settings, rows, mut results, publisher } = Scene::at(place, &model).await;
+    let model = Model::new(Utc::now(), workload::world());
+    let TestEnv { place, settings, rows, mut results, publisher } =
+        TestEnv::at(place, &model).await;
     let database = Proxy::before(&place.database_url).await;
     let broker = Proxy::before(&place.amqp_url).await;
     let settings = settings
@@ -105,11 +106,11 @@ async fn obeys(name: &str, waits: Waits, asks: Asks, batch: usize, lanes: usize)
         .with("CONFIRM_TIMEOUT_MS", 120_000)
         .with("BATCH_SIZE", batch)
         .with("ARCHIVE_DEAD_LETTERS", true);
-    let mut rows_of_test = Rows::of(&place).await;
+    let mut rows_of_test = TestDatabase::of(&place).await;
     let mut trouble = Trouble { place, rows, database, broker, own };
     let mut messages = steps(0..COMMANDS);
     // Declared past the lines, which are not spoilt yet.
-    let settings = journey::in_lanes(&settings, lanes, &mut messages).await;
+    let settings = workload::in_lanes(&settings, lanes, &mut messages).await;
     let (first, rest) = messages.split_at(COMMANDS / 6);
 
     publisher.publish(first).await;
@@ -163,11 +164,11 @@ async fn obeys(name: &str, waits: Waits, asks: Asks, batch: usize, lanes: usize)
     assert!(worker.ended().await.success(), "{}", worker.words());
     let Trouble { place, database, broker, .. } = trouble;
     drop((database, broker));
-    assert_nothing_is_left(&place, journey::lane_names(lanes)).await;
+    assert_nothing_is_left(&place, workload::lane_names(lanes)).await;
 }
 
 /// Waits until the worker waits.
-async fn is_stuck(trouble: &Trouble, rows: &mut Rows, waits: Waits) {
+async fn is_stuck(trouble: &Trouble, rows: &mut TestDatabase, waits: Waits) {
     let lane = "partner-program.commands.main";
     eventually(DEADLINE, "the worker has commands in hand and gets no further", async || {
         let unacked = trouble.place.broker.depth(lane)?.unacked;
@@ -220,7 +221,7 @@ stopping! {
 /// A worker that has never reached its servers is stopped as soon.
 #[tokio::test]
 async fn servers_that_never_answered_hold_up_no_stop() {
-    let Scene { place, settings, .. } = super::scene("never answered").await;
+    let TestEnv { place, settings, .. } = super::env("never answered").await;
     for dead in ["broker", "database", "both"] {
         let database = Proxy::before(&place.database_url).await;
         let broker = Proxy::before(&place.amqp_url).await;

@@ -9,18 +9,18 @@ use partner_program_worker::store::error::Error;
 use partner_program_worker::store::fence;
 use uuid::Uuid;
 
-use crate::store::Scene;
+use crate::store::TestEnv;
 
 /// The rows of the table in `src/ARCHITECTURE.md#attempts` that the database decides: what is left of a
 /// try that a process did not end, by who asks.
 #[tokio::test]
 async fn a_try_counts_as_a_death_only_if_its_process_did_not_survive_it() {
-    let mut scene = Scene::new("attempts").await;
+    let mut env = TestEnv::new("attempts").await;
     let (process, next) = (Uuid::from_u128(10), Uuid::from_u128(11));
     let (one, other, third) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
     let ids = [one, other, third];
-    let catalogue = scene.catalogue.version;
-    let (connection, fence) = (&mut scene.connection, &scene.fence);
+    let catalogue = env.catalogue.version;
+    let (connection, fence) = (&mut env.connection, &env.fence);
     let counts = |found: &HashMap<Uuid, Attempts>, id| {
         found.get(&id).map(|attempts: &Attempts| (attempts.counted, attempts.deaths))
     };

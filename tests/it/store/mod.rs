@@ -37,7 +37,7 @@ const BOUNDS: &str = "select lower_on || '/' || upper_on
 const DENIED: &str = "42501";
 
 /// A database with four customers and one program, and a worker that has the lane.
-struct Scene {
+struct TestEnv {
     connection: Connection,
     catalogue: Catalogue,
     fence: Fence,
@@ -50,7 +50,7 @@ struct Evaluated {
     records: Vec<Record>,
 }
 
-impl Scene {
+impl TestEnv {
     async fn new(name: &str) -> Self {
         let place = Place::new(name).await;
         let mut connection = connection::connect(&place.database_url, "test").await.unwrap();
@@ -161,14 +161,13 @@ fn delink(id: i64) -> Command {
 
 #[tokio::test]
 async fn two_customers_swap_membership_ids_within_one_batch() {
-    let mut scene = Scene::new("swap").await;
-    scene.apply(&[("1", link(1, "a")), ("2", link(2, "b"))]).await.unwrap();
-    scene
-        .apply(&[("3", delink(1)), ("4", delink(2)), ("5", link(1, "b")), ("6", link(2, "a"))])
+    let mut env = TestEnv::new("swap").await;
+    env.apply(&[("1", link(1, "a")), ("2", link(2, "b"))]).await.unwrap();
+    env.apply(&[("3", delink(1)), ("4", delink(2)), ("5", link(1, "b")), ("6", link(2, "a"))])
         .await
         .unwrap();
-    assert_eq!(scene.enrolments().await, ["1:t:b:3", "2:t:a:3"]);
-    let history = scene
+    assert_eq!(env.enrolments().await, ["1:t:b:3", "2:t:a:3"]);
+    let history = env
         .texts("select concat_ws(':', command_id, customer_id, kind, version) from enrolment_history order by id")
         .await;
     let linked = ["1:1:ENROLMENT:1", "2:2:ENROLMENT:1"];
@@ -178,7 +177,7 @@ async fn two_customers_swap_membership_ids_within_one_batch() {
 
 #[tokio::test]
 async fn a_customer_is_found_by_each_identifier() {
-    let mut scene = Scene::new("identifiers").await;
+    let mut env = TestEnv::new("identifiers").await;
     let given = |text: &str| Some(text.to_owned());
     let none = Identifiers::default;
     let by_mobile = Identifiers { mobile: given("910000000002"), ..none() };
@@ -186,72 +185,71 @@ async fn a_customer_is_found_by_each_identifier() {
     let by_external_id = Identifiers { external_id: given("e4"), ..none() };
     let identifiers = [customer(1), by_mobile, by_email, by_external_id];
     for (id, identifiers) in ["0", "1", "2", "3"].into_iter().zip(identifiers) {
-        scene.apply(&[(id, link_of(identifiers, id))]).await.unwrap();
+        env.apply(&[(id, link_of(identifiers, id))]).await.unwrap();
     }
-    assert_eq!(scene.enrolments().await, ["1:t:0:1", "2:t:1:1", "3:t:2:1", "4:t:3:1"]);
+    assert_eq!(env.enrolments().await, ["1:t:0:1", "2:t:1:1", "3:t:2:1", "4:t:3:1"]);
 }
 
 #[tokio::test]
 async fn a_new_row_takes_the_membership_id_that_another_lets_go() {
-    let mut scene = Scene::new("hand_over").await;
-    scene.apply(&[("1", link(3, "a"))]).await.unwrap();
-    scene.apply(&[("2", delink(3)), ("3", link(1, "a"))]).await.unwrap();
-    assert_eq!(scene.enrolments().await, ["1:t:a:1", "3:f:a:2"]);
+    let mut env = TestEnv::new("hand_over").await;
+    env.apply(&[("1", link(3, "a"))]).await.unwrap();
+    env.apply(&[("2", delink(3)), ("3", link(1, "a"))]).await.unwrap();
+    assert_eq!(env.enrolments().await, ["1:t:a:1", "3:f:a:2"]);
 }
 
 #[tokio::test]
 async fn a_row_that_changed_since_the_load_is_a_conflict_and_nothing_is_stored() {
-    let mut scene = Scene::new("version").await;
-    scene.apply(&[("1", link(1, "a"))]).await.unwrap();
-    let late = scene.evaluate(&[("2", delink(1)), ("3", link(2, "b"))]).await;
-    scene.apply(&[("4", delink(1))]).await.unwrap();
-    assert!(matches!(scene.store(&late).await, Err(Error::Conflict(_))));
-    assert_eq!(scene.enrolments().await, ["1:f:a:2"]);
-    assert!(command_log::find(&mut scene.connection, &[key("2")]).await.unwrap().is_empty());
-    scene.apply(&[("3", link(2, "b"))]).await.expect("the connection is still good");
+    let mut env = TestEnv::new("version").await;
+    env.apply(&[("1", link(1, "a"))]).await.unwrap();
+    let late = env.evaluate(&[("2", delink(1)), ("3", link(2, "b"))]).await;
+    env.apply(&[("4", delink(1))]).await.unwrap();
+    assert!(matches!(env.store(&late).await, Err(Error::Conflict(_))));
+    assert_eq!(env.enrolments().await, ["1:f:a:2"]);
+    assert!(command_log::find(&mut env.connection, &[key("2")]).await.unwrap().is_empty());
+    env.apply(&[("3", link(2, "b"))]).await.expect("the connection is still good");
 }
 
 #[tokio::test]
 async fn a_row_or_a_membership_id_that_came_since_the_load_is_a_conflict() {
-    let mut scene = Scene::new("insert").await;
-    let same_row = scene.evaluate(&[("1", link(1, "a"))]).await;
-    let same_membership_id = scene.evaluate(&[("2", link(2, "b"))]).await;
-    scene.apply(&[("3", link(1, "b"))]).await.unwrap();
-    assert!(matches!(scene.store(&same_row).await, Err(Error::Conflict(_))));
-    assert!(matches!(scene.store(&same_membership_id).await, Err(Error::Conflict(_))));
-    assert_eq!(scene.enrolments().await, ["1:t:b:1"]);
+    let mut env = TestEnv::new("insert").await;
+    let same_row = env.evaluate(&[("1", link(1, "a"))]).await;
+    let same_membership_id = env.evaluate(&[("2", link(2, "b"))]).await;
+    env.apply(&[("3", link(1, "b"))]).await.unwrap();
+    assert!(matches!(env.store(&same_row).await, Err(Error::Conflict(_))));
+    assert!(matches!(env.store(&same_membership_id).await, Err(Error::Conflict(_))));
+    assert_eq!(env.enrolments().await, ["1:t:b:1"]);
 }
 
 #[tokio::test]
 async fn a_worker_whose_lane_was_taken_stores_nothing() {
-    let mut scene = Scene::new("fence").await;
-    let late = scene.evaluate(&[("1", link(1, "a"))]).await;
-    let taken = fence::take(&mut scene.connection, "main", "worker-2").await.unwrap();
-    assert_eq!(taken.epoch, scene.fence.epoch + 1);
-    assert!(matches!(scene.store(&late).await, Err(Error::Fenced { epoch: 1, .. })));
-    assert!(scene.enrolments().await.is_empty());
-    scene.fence = taken;
-    scene.store(&late).await.expect("the new holder may");
+    let mut env = TestEnv::new("fence").await;
+    let late = env.evaluate(&[("1", link(1, "a"))]).await;
+    let taken = fence::take(&mut env.connection, "main", "worker-2").await.unwrap();
+    assert_eq!(taken.epoch, env.fence.epoch + 1);
+    assert!(matches!(env.store(&late).await, Err(Error::Fenced { epoch: 1, .. })));
+    assert!(env.enrolments().await.is_empty());
+    env.fence = taken;
+    env.store(&late).await.expect("the new holder may");
 }
 
 #[tokio::test]
 async fn a_command_is_stored_once_and_read_back_as_it_was() {
-    let mut scene = Scene::new("inbox").await;
-    let evaluated = scene.evaluate(&[("1", link(1, "a"))]).await;
-    scene.store(&evaluated).await.unwrap();
+    let mut env = TestEnv::new("inbox").await;
+    let evaluated = env.evaluate(&[("1", link(1, "a"))]).await;
+    env.store(&evaluated).await.unwrap();
     let twice = Evaluated { snapshot: Snapshot::default(), records: evaluated.records.clone() };
-    assert!(matches!(scene.store(&twice).await, Err(Error::Conflict(_))));
-    let found = command_log::find(&mut scene.connection, &[key("1"), key("2")]).await.unwrap();
+    assert!(matches!(env.store(&twice).await, Err(Error::Conflict(_))));
+    let found = command_log::find(&mut env.connection, &[key("1"), key("2")]).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[&key("1")], evaluated.records[0].stored);
 }
 
 #[tokio::test]
 async fn a_command_is_found_in_an_older_partition() {
-    let mut scene = Scene::new("old_partition").await;
-    scene.apply(&[("1", link(1, "a"))]).await.unwrap();
-    scene
-        .connection
+    let mut env = TestEnv::new("old_partition").await;
+    env.apply(&[("1", link(1, "a"))]).await.unwrap();
+    env.connection
         .execute(raw_sql(
             "create table command_log_old partition of command_log
                  for values from (current_date - 30) to (current_date - 10);
@@ -259,35 +257,35 @@ async fn a_command_is_found_in_an_older_partition() {
         ))
         .await
         .unwrap();
-    assert_eq!(command_log::find(&mut scene.connection, &[key("1")]).await.unwrap().len(), 1);
+    assert_eq!(command_log::find(&mut env.connection, &[key("1")]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_missing_partition_is_an_outage_so_that_no_command_is_given_up() {
-    let mut scene = Scene::new("no_partition").await;
-    let evaluated = scene.evaluate(&[("1", link(1, "a"))]).await;
+    let mut env = TestEnv::new("no_partition").await;
+    let evaluated = env.evaluate(&[("1", link(1, "a"))]).await;
     let drop_all = "do $$ declare p regclass; begin
         for p in select partition from partition_bounds('command_log') loop
             execute format('drop table %s', p);
         end loop; end $$";
-    scene.connection.execute(raw_sql(drop_all)).await.unwrap();
-    assert!(matches!(scene.store(&evaluated).await, Err(Error::Outage(_))));
-    retention::maintain(&mut scene.connection, 30).await.unwrap();
-    scene.store(&evaluated).await.unwrap();
+    env.connection.execute(raw_sql(drop_all)).await.unwrap();
+    assert!(matches!(env.store(&evaluated).await, Err(Error::Outage(_))));
+    retention::maintain(&mut env.connection, 30).await.unwrap();
+    env.store(&evaluated).await.unwrap();
 }
 
 #[tokio::test]
 async fn maintenance_leaves_no_gap_drops_what_is_over_and_repeats_without_effect() {
-    let mut scene = Scene::new("partitions").await;
-    retention::maintain(&mut scene.connection, 30).await.unwrap();
-    let first = scene.texts(BOUNDS).await;
-    retention::maintain(&mut scene.connection, 30).await.unwrap();
-    assert_eq!(scene.texts(BOUNDS).await, first);
+    let mut env = TestEnv::new("partitions").await;
+    retention::maintain(&mut env.connection, 30).await.unwrap();
+    let first = env.texts(BOUNDS).await;
+    retention::maintain(&mut env.connection, 30).await.unwrap();
+    assert_eq!(env.texts(BOUNDS).await, first);
 
     // The retention changes, and days pass.
     let ahead = "select maintain_partitions(9, (now() at time zone 'utc')::date + 60)";
-    scene.connection.execute(raw_sql(ahead)).await.unwrap();
-    let bounds = scene.texts(BOUNDS).await;
+    env.connection.execute(raw_sql(ahead)).await.unwrap();
+    let bounds = env.texts(BOUNDS).await;
     assert!(bounds.starts_with(&first), "a day in the future drops nothing");
     for pair in bounds.windows(2) {
         let (upper, lower) = (pair[0].split('/').nth(1), pair[1].split('/').next());
@@ -300,35 +298,35 @@ async fn maintenance_leaves_no_gap_drops_what_is_over_and_repeats_without_effect
     let sql = format!(
         "create table command_log_over partition of command_log for values from ('{old}') to ('{over}')"
     );
-    scene.connection.execute(raw_sql(AssertSqlSafe(sql))).await.unwrap();
-    retention::maintain(&mut scene.connection, 32).await.unwrap();
-    assert_eq!(scene.texts(BOUNDS).await.len(), bounds.len() + 1, "not over yet");
-    retention::maintain(&mut scene.connection, 31).await.unwrap();
-    assert_eq!(scene.texts(BOUNDS).await, bounds);
+    env.connection.execute(raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    retention::maintain(&mut env.connection, 32).await.unwrap();
+    assert_eq!(env.texts(BOUNDS).await.len(), bounds.len() + 1, "not over yet");
+    retention::maintain(&mut env.connection, 31).await.unwrap();
+    assert_eq!(env.texts(BOUNDS).await, bounds);
 }
 
 #[tokio::test]
 async fn a_worker_s_role_stores_batches_and_has_partitions_made() {
-    let mut scene = Scene::new("worker_role").await;
-    scene.connection.execute(raw_sql("set role partner_program_worker")).await.unwrap();
-    scene.fence = fence::take(&mut scene.connection, "main", "worker").await.unwrap();
-    scene.catalogue = catalogue::load(&mut scene.connection).await.unwrap();
-    scene.apply(&[("1", link(1, "a"))]).await.unwrap();
-    scene.apply(&[("2", delink(1)), ("3", link(2, "a"))]).await.unwrap();
+    let mut env = TestEnv::new("worker_role").await;
+    env.connection.execute(raw_sql("set role partner_program_worker")).await.unwrap();
+    env.fence = fence::take(&mut env.connection, "main", "worker").await.unwrap();
+    env.catalogue = catalogue::load(&mut env.connection).await.unwrap();
+    env.apply(&[("1", link(1, "a"))]).await.unwrap();
+    env.apply(&[("2", delink(1)), ("3", link(2, "a"))]).await.unwrap();
     let process = Uuid::from_u128(1);
-    let (connection, fence) = (&mut scene.connection, &scene.fence);
+    let (connection, fence) = (&mut env.connection, &env.fence);
     tries::begin(connection, fence, process, &[process], Company::Alone).await.unwrap();
     tries::end(connection, fence, process, true, "P0001").await.unwrap();
     tries::clear(connection, "main", &[process]).await.unwrap();
     canary::record(connection, "main", "worker").await.unwrap();
-    retention::maintain(&mut scene.connection, 3).await.unwrap();
-    assert_eq!(scene.enrolments().await, ["1:f:a:2", "2:t:a:1"]);
+    retention::maintain(&mut env.connection, 3).await.unwrap();
+    assert_eq!(env.enrolments().await, ["1:f:a:2", "2:t:a:1"]);
 }
 
 #[tokio::test]
 async fn no_role_does_more_than_it_should() {
-    let mut scene = Scene::new("roles").await;
-    scene.apply(&[("1", link(1, "a"))]).await.unwrap();
+    let mut env = TestEnv::new("roles").await;
+    env.apply(&[("1", link(1, "a"))]).await.unwrap();
     for (role, sql) in [
         ("partner_program_worker", "delete from enrolment"),
         ("partner_program_worker", "update customer set state = 'fraud'"),
@@ -342,48 +340,48 @@ async fn no_role_does_more_than_it_should() {
         ("partner_program_readonly", "select nextval('command_log_sequence_seq')"),
         ("partner_program_readonly", "select maintain_partitions(1, current_date)"),
     ] {
-        assert_eq!(scene.as_role(role, sql).await.as_deref(), Some(DENIED), "{role}: {sql}");
+        assert_eq!(env.as_role(role, sql).await.as_deref(), Some(DENIED), "{role}: {sql}");
     }
     for (role, sql) in [
         ("partner_program_ops", "update partner_program set active = false"),
         ("partner_program_ops", "insert into tier values (1, 1, 1, 'Gold', 'gold')"),
         ("partner_program_readonly", "select * from command_log"),
     ] {
-        assert_eq!(scene.as_role(role, sql).await, None, "{role}: {sql}");
+        assert_eq!(env.as_role(role, sql).await, None, "{role}: {sql}");
     }
-    let version = catalogue::versions(&mut scene.connection).await.unwrap().catalogue;
-    assert!(version > scene.catalogue.version, "workers read the changed catalogue");
+    let version = catalogue::versions(&mut env.connection).await.unwrap().catalogue;
+    assert!(version > env.catalogue.version, "workers read the changed catalogue");
 }
 
 #[tokio::test]
 async fn the_history_can_t_be_changed_even_by_its_owner() {
-    let mut scene = Scene::new("append_only").await;
-    scene.apply(&[("1", link(1, "a"))]).await.unwrap();
+    let mut env = TestEnv::new("append_only").await;
+    env.apply(&[("1", link(1, "a"))]).await.unwrap();
     let partition =
-        scene.texts("select tableoid::regclass::text from enrolment_history").await.remove(0);
+        env.texts("select tableoid::regclass::text from enrolment_history").await.remove(0);
     for sql in [
         "update enrolment_history set reason = ''".to_owned(),
         "delete from enrolment_history".to_owned(),
         "truncate enrolment_history".to_owned(),
         format!("delete from {partition}"),
     ] {
-        let error = raw_sql(AssertSqlSafe(sql.clone())).execute(&mut scene.connection).await;
+        let error = raw_sql(AssertSqlSafe(sql.clone())).execute(&mut env.connection).await;
         assert!(matches!(error.map_err(Error::from), Err(Error::Refused(_))), "{sql}");
     }
 }
 
 #[tokio::test]
 async fn a_read_only_server_is_an_outage() {
-    let scene = Scene::new("read_only").await;
-    let url = with_option(&scene.place.database_url, "default_transaction_read_only", "on");
+    let env = TestEnv::new("read_only").await;
+    let url = with_option(&env.place.database_url, "default_transaction_read_only", "on");
     assert!(matches!(connection::connect(&url, "test").await, Err(Error::Outage(_))));
 }
 
 #[tokio::test]
 async fn a_session_flushes_its_commits_whatever_the_url_says() {
-    let scene = Scene::new("flush").await;
+    let env = TestEnv::new("flush").await;
     for (asked, expected) in [("off", "on"), ("remote_apply", "remote_apply")] {
-        let url = with_option(&scene.place.database_url, "synchronous_commit", asked);
+        let url = with_option(&env.place.database_url, "synchronous_commit", asked);
         let mut connection = connection::connect(&url, "test").await.unwrap();
         let set: String =
             sqlx::query_scalar("show synchronous_commit").fetch_one(&mut connection).await.unwrap();

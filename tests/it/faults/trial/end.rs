@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use partner_program_worker::message::Message;
 
-use crate::checker::{Charge, Check, Evidence, Violation, judge};
+use crate::checker::{Check, Evidence, Expected, Violation, judge};
 use crate::faults::lanes::Lanes;
 use crate::faults::outcome::Outcome;
 use crate::faults::table;
@@ -46,7 +46,7 @@ impl Trial {
         }
         let lanes = self.lanes.names().iter().enumerate();
         let doomed = self.doomed.iter().map(|(message, says)| (id(message), says.clone()));
-        let charge = Charge {
+        let expected = Expected {
             lanes: lanes.map(|(lane, name)| (*name, self.messages(lane))).collect(),
             replayed: self.replayed.clone(),
             doomed: doomed.collect(),
@@ -54,10 +54,10 @@ impl Trial {
             law: self.lanes.law(),
         };
         let letters = self.letters().await;
-        self.heard_all(&charge).await;
+        self.heard_all(&expected).await;
         let heard = self.subscriber.look(<[Heard]>::to_vec);
         let evidence = Evidence { heard: &heard, letters: &letters, rows: &mut self.rows };
-        violations.extend(judge(&charge, evidence).await);
+        violations.extend(judge(&expected, evidence).await);
         let stalls = heard.windows(2).map(|pair| pair[1].at - pair[0].at);
         let outcome = Outcome {
             commands: self.expected(),
@@ -92,8 +92,8 @@ impl Trial {
     }
 
     /// Waits until the subscriber has heard all, or all that is in his queues.
-    async fn heard_all(&mut self, charge: &Charge) {
-        let wanted = charge.ids().len() + charge.replayed.len();
+    async fn heard_all(&mut self, expected: &Expected) {
+        let wanted = expected.ids().len() + expected.replayed.len();
         let mut empty_since = Instant::now();
         let end = Instant::now() + DEADLINE;
         while self.answered() < wanted && empty_since.elapsed() < QUIET && Instant::now() < end {

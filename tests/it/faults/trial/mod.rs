@@ -11,17 +11,17 @@ use partner_program_worker::message::Message;
 use crate::checker;
 use crate::faults::lanes::Lanes;
 use crate::faults::letters;
+use crate::harness::database::TestDatabase;
 use crate::harness::eventually;
-use crate::harness::journey;
 use crate::harness::management::Depth;
 use crate::harness::proxy::Proxy;
 use crate::harness::publisher::Publisher;
 use crate::harness::random::seed;
-use crate::harness::rows::Rows;
 use crate::harness::servers::{Lent, Place};
 use crate::harness::subscriber::Subscriber;
 use crate::harness::upstream::{Sent, Upstream};
 use crate::harness::worker::{Process, Settings};
+use crate::harness::workload;
 use crate::model::Model;
 
 /// Long enough for backoff, restarts and a slow machine; reached only by a failure.
@@ -57,7 +57,7 @@ pub(crate) struct Trial {
     pub(crate) name: String,
     pub(crate) seed: u64,
     pub(crate) place: Place,
-    pub(crate) rows: Rows,
+    pub(crate) rows: TestDatabase,
     /// Between the workers and Postgres.
     pub(crate) database: Proxy,
     /// Between the workers and RabbitMQ.
@@ -143,7 +143,7 @@ impl Trial {
         let broker = Proxy::before(&place.amqp_url).await;
         let settings = Settings::of(&place).with("LANES", lanes.setting());
         settings.declare().await;
-        let mut rows = Rows::of(&place).await;
+        let mut rows = TestDatabase::of(&place).await;
         rows.insert(&Model::new(Utc::now(), lanes.world())).await;
         checker::install(&mut rows).await;
         let subscriber = Subscriber::of_results(&place.amqp_url).await;
@@ -160,7 +160,7 @@ impl Trial {
             broker,
             settings,
             workers: Vec::new(),
-            step: journey::step,
+            step: workload::step,
             subscriber,
             upstream: None,
             started: 0,

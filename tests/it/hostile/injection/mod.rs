@@ -8,12 +8,12 @@ use partner_program_worker::message::Message;
 use serde_json::{Value, json};
 
 use crate::harness::collector::{Collector, Received};
-use crate::harness::journey::ORG;
-use crate::harness::left::assert_nothing_is_left;
+use crate::harness::database::{TestDatabase, Written, by_customer};
+use crate::harness::environment::TestEnv;
+use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::command;
-use crate::harness::rows::{Rows, Written, by_customer};
-use crate::harness::scene::Scene;
 use crate::harness::worker::InProcess;
+use crate::harness::workload::ORG;
 use crate::hostile::injection::texts::{PROGRAM, TEXTS, TIERED, Text, world};
 use crate::hostile::{DEAD_LETTERS, DEADLINE, assert_one_generation};
 use crate::model::{Answer, Model};
@@ -38,8 +38,8 @@ const CATALOGUE: &str = "select abs(hashtext(string_agg(line, ',' order by line)
 /// Sends all of them, and holds outcomes and tables against the model's.
 async fn hold(name: &str, judged: Vec<Judged>) -> Vec<Received> {
     let mut model = Model::new(Utc::now().trunc_subsecs(0), world());
-    let Scene { place, settings, mut rows, mut results, publisher } =
-        Scene::new(name, &model).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } =
+        TestEnv::new(name, &model).await;
     let before = (rows.count(SCHEMA).await, rows.count(CATALOGUE).await);
     let messages: Vec<Message> = judged.iter().map(|judged| judged.message.clone()).collect();
     publisher.publish(&messages).await;
@@ -92,7 +92,7 @@ fn check_answer(model: &mut Model, message: &Message, event: &Received, about: &
     assert_eq!(given, names, "{about}");
 }
 
-async fn check_rows(rows: &mut Rows, model: &Model, answered: usize) {
+async fn check_rows(rows: &mut TestDatabase, model: &Model, answered: usize) {
     assert_eq!(rows.enrolments().await, model.enrolments);
     let law = model.history.iter().map(|event| Written::expected(event, model.now));
     assert_eq!(by_customer(rows.history().await), by_customer(law.collect()));

@@ -1,6 +1,6 @@
 //! The texts, and a world in which some of them are names.
 
-use crate::harness::journey::ORG;
+use crate::harness::workload::ORG;
 use crate::model::{Customer, Org, Program};
 
 /// A program that is called so.

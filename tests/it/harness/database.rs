@@ -87,9 +87,9 @@ pub(crate) struct LogEntry {
 }
 
 /// A test's own connection to the database of its place.
-pub(crate) struct Rows(PgConnection);
+pub(crate) struct TestDatabase(PgConnection);
 
-impl Rows {
+impl TestDatabase {
     pub(crate) async fn of(place: &Place) -> Self {
         let options = PgConnectOptions::from_str(&place.database_url).expect("a URL");
         let options = options.application_name(APPLICATION);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::harness::database::TestDatabase;
 use crate::harness::eventually;
 use crate::harness::management::Depth;
-use crate::harness::rows::Rows;
 use crate::harness::servers::Place;
 
 /// The broker's figures are up to a second old.
@@ -19,7 +19,7 @@ pub(crate) async fn assert_nothing_is_left(place: &Place, lanes: &[&str]) {
 /// Likewise, but for the attempts of commands that were given up: they are kept for a while.
 pub(crate) async fn assert_attempts_are_left(place: &Place, lanes: &[&str], attempts: usize) {
     wait_for_empty_lanes(place, lanes).await;
-    let mut rows = Rows::of(place).await;
+    let mut rows = TestDatabase::of(place).await;
     eventually(SOON, "no worker's connection is left", async || {
         (rows.workers_connections().await == 0).then_some(())
     })

@@ -11,8 +11,8 @@ use partner_program_worker::message::Message;
 use serde_json::json;
 
 use crate::harness::collector::{Collector, Received};
+use crate::harness::database::{TestDatabase, Written, by_customer};
 use crate::harness::publisher::command;
-use crate::harness::rows::{Rows, Written, by_customer};
 use crate::harness::worker::Settings;
 use crate::model::{Answer, Customer, Model, Org, Program};
 
@@ -126,7 +126,7 @@ fn gist(row: &Written) -> Written {
 pub(crate) async fn assert_done_in_order(
     messages: &[Message],
     results: &mut Collector,
-    rows: &mut Rows,
+    rows: &mut TestDatabase,
     deadline: Duration,
 ) {
     let mut model = Model::new(DateTime::UNIX_EPOCH, world());
