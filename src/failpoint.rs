@@ -16,7 +16,7 @@ pub enum Point {
     BeforeBegin,
     /// Everything is written, nothing committed.
     BeforeCommit,
-    /// Committed; nothing is announced.
+    /// Committed; nothing is published.
     AfterCommit,
     /// The results are on their way; no confirm was seen.
     BeforeConfirm,

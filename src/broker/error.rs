@@ -10,7 +10,7 @@ use crate::broker::topology::Difference;
 /// A fault of the broker or of the way to it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is away, or took the connection or channel away: try again later.
+    /// It is unavailable, or closed the connection or channel: try again later.
     #[error("{0}")]
     Outage(String),
     /// Confirms stayed out: the messages may have arrived. A new channel may do.

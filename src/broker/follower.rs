@@ -22,7 +22,7 @@ pub struct Follower {
 
 impl Follower {
     /// Subscribes to the results whose routing keys match one of the topic `patterns`. Whatever
-    /// is announced once this has returned will be seen.
+    /// is published once this has returned will be seen.
     pub async fn open(connection: &Connection, patterns: &[String]) -> Result<Self, Error> {
         let channel = connection.channel().await?;
         let options = QueueDeclareOptions {

@@ -11,14 +11,14 @@ use crate::worker;
 use crate::worker::counters::LaneCounters;
 use crate::worker::supervise::supervise;
 
-/// Work: take commands off the lanes, apply them, announce the results
+/// Work: take commands off the lanes, apply them, publish the results
 #[derive(clap::Args)]
 #[command(after_help = "\
-Runs until SIGTERM or SIGINT (Ctrl-C): then it takes no more, finishes what it has begun, announces
+Runs until SIGTERM or SIGINT (Ctrl-C): then it takes no more, finishes what it has begun, publishes
 and acknowledges that, and exits with 0. A second signal exits at once with 1; nothing is lost by
 it, because what was not acknowledged is delivered again and counts once.
 
-It waits for a database or broker that is away, for as long as it takes. Start as many as you like:
+It waits for a database or broker that is unavailable, for as long as it takes. Start as many as you like:
 each lane has one active worker, the others stand by.
 
 Examples:

@@ -172,7 +172,7 @@ impl Server {
         match self {
             Self::Unknown => "unknown",
             Self::Up => "up",
-            Self::Down(_) => "away",
+            Self::Down(_) => "unavailable",
         }
     }
 }

@@ -66,7 +66,7 @@ impl LatestStatus {
 }
 
 impl SystemStatus {
-    /// The pause of the lane, if it stands still.
+    /// The pause of the lane, if it is paused.
     pub(super) fn pause(&self, lane: &str) -> Option<&Pause> {
         self.pauses.iter().find(|pause| pause.lane == lane)
     }

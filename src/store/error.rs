@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A fault of the database. Texts hold SQLSTATEs and names of constraints, never values.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is away, failing over, read-only or out of resources: drop the connection, try later.
+    /// It is unavailable, failing over, read-only or out of resources: drop the connection, try later.
     #[error("{0}")]
     Outage(String),
     /// A table, a column, a function or a right is missing (SQLSTATE class 42), for all statements

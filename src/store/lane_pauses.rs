@@ -43,7 +43,7 @@ pub async fn paused(connection: &mut Connection) -> Result<Vec<Pause>, Error> {
     Ok(pauses)
 }
 
-/// Lets the lane stand still; `false` if it does already.
+/// Pauses the lane; `false` if it is paused already.
 pub async fn pause(connection: &mut Connection, lane: &str, actor: &Actor) -> Result<bool, Error> {
     let paused = sqlx::query!(
         "insert into lane_pause (lane, actor, reason, source) values ($1, $2, $3, $4)

@@ -1,5 +1,5 @@
 //! The commands that are parked behind dead letters: which of them are there, and those that were
-//! applied and announced taken away.
+//! applied and published taken away.
 
 use chrono::{DateTime, Utc};
 use sqlx::Connection as _;
@@ -38,7 +38,7 @@ pub struct WaitQueue {
     pub letters: Vec<Entry>,
     /// What waits to be applied.
     pub parked: Vec<Entry>,
-    /// What was applied, but perhaps not announced: by its place.
+    /// What was applied, but perhaps not published: by its place.
     pub applied: Vec<i64>,
 }
 
@@ -131,12 +131,12 @@ pub async fn customers(connection: &mut Connection, sequence: i64) -> Result<Vec
 pub async fn remove(
     connection: &mut Connection,
     fence: &Fence,
-    announced: &[i64],
+    published: &[i64],
     released: &[Uuid],
 ) -> Result<(), Error> {
     let mut transaction = connection.begin().await?;
     fence::check(&mut transaction, fence).await?;
-    sqlx::query!("delete from parked_command where sequence = any($1)", announced)
+    sqlx::query!("delete from parked_command where sequence = any($1)", published)
         .execute(&mut *transaction)
         .await?;
     sqlx::query!(

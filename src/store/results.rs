@@ -1,4 +1,4 @@
-//! Which stored results to announce again.
+//! Which stored results to publish again.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use crate::store::command_log::CommandKey;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 
-/// What is to be announced again; of one org.
+/// What is to be published again; of one org.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// These commands, as far as they are known.

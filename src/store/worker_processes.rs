@@ -40,7 +40,7 @@ pub struct SharedId {
 
 /// Says that the process lives, and finds the others of its `worker_id` that have been seen since it
 /// began, oldest first. Rows of processes that have died long ago go.
-pub async fn announce(connection: &mut Connection, own: &Process) -> Result<Vec<String>, Error> {
+pub async fn report(connection: &mut Connection, own: &Process) -> Result<Vec<String>, Error> {
     let twins = sqlx::query_scalar!(
         r#"with forgotten as (
             delete from worker_process where seen_at < now() - interval '1 hour' and id <> $1

@@ -26,7 +26,7 @@ use crate::worker::lane::context::Lane;
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The paused lanes, as seen last; `None` until they were seen once. While the database is away
+/// The paused lanes, as seen last; `None` until they were seen once. While the database is unavailable
 /// what was seen last holds: without it no lane gets anything done.
 pub(crate) type Paused = Option<BTreeSet<String>>;
 

@@ -85,7 +85,7 @@ async fn doctor(settings: &Settings, check: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn nothing_is_replayed_or_announced_to_another_installations_broker() {
+async fn nothing_is_replayed_or_published_to_another_installations_broker() {
     let (mut one, other) = two("replay elsewhere").await;
     let mut worker = Process::start(&one.settings, "undertaker");
     let broken = command("acme.link", Some("broken"), "no JSON");

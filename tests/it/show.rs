@@ -164,7 +164,7 @@ async fn doctor_fails_on_pending_migrations_and_names_the_remedy() {
 }
 
 #[tokio::test]
-async fn stored_results_are_announced_again_in_their_order() {
+async fn stored_results_are_published_again_in_their_order() {
     let place = place_with_a_customer("show_republish").await;
     stdout(&place, &["topology", "apply"], 0);
     let connection = lapin::Connection::connect(&place.amqp_url, <_>::default()).await.unwrap();
@@ -196,7 +196,7 @@ async fn stored_results_are_announced_again_in_their_order() {
         assert!(headers.contains(id), "{headers}");
     }
     let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap();
-    assert!(got.is_none(), "the dry run announced nothing");
+    assert!(got.is_none(), "the dry run published nothing");
 
     let republish = ["results", "republish", "--org", "acme"];
     let by_id = |ids: &[&'static str]| [&republish[..], ids].concat();

@@ -87,7 +87,7 @@ impl Environment {
         format!("demo-{}-{name}", self.run)
     }
 
-    /// Publishes a command and waits for what the worker announces of it.
+    /// Publishes a command and waits for what the worker publishes of it.
     pub(super) async fn ask(
         &mut self,
         operation: &str,

@@ -19,10 +19,10 @@ use crate::store::lane_pauses::{self, Pause};
 use crate::store::lane_waiting;
 use crate::store::worker_processes::{self, REMEDY};
 
-/// See who works the lanes, let a lane stand still, and give a pattern to another lane
+/// See the lanes and their owners, pause a lane, and give a pattern to another lane
 #[derive(Subcommand)]
 #[command(after_help = "\
-A paused lane is drained: what was begun is finished and announced, then its commands wait in their
+A paused lane is drained: what was begun is finished and published, then its commands wait in their
 queue. Workers see a pause, and its end, within a second or so; it outlives their restarts.
 
 Examples:
@@ -37,11 +37,11 @@ pub(super) enum Action {
     Move(move_pattern::MoveArgs),
 }
 
-/// The lanes: who has each, what waits in it, how fast it goes, whether it stands still
+/// The lanes: who has each, what waits in it, how fast it goes, whether it is paused
 #[derive(clap::Args)]
 pub(super) struct ListArgs {}
 
-/// Let a lane stand still until it is resumed
+/// Pause a lane until it is resumed
 #[derive(clap::Args)]
 pub(super) struct PauseArgs {
     /// The lane

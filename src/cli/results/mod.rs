@@ -13,7 +13,7 @@ use crate::cli::output::{Row, note, or_dash};
 use crate::message::Message;
 use republish::RepublishArgs;
 
-/// Follow the result events, or announce stored ones again
+/// Follow the result events, or publish stored ones again
 #[derive(Subcommand)]
 pub(super) enum Action {
     Follow(FollowArgs),
@@ -23,7 +23,7 @@ pub(super) enum Action {
 /// Print each result as it comes, until Ctrl-C
 #[derive(clap::Args)]
 #[command(after_help = "\
-Listens on a queue of its own: it takes nothing away from any subscriber, and sees what is announced
+Listens on a queue of its own: it takes nothing away from any subscriber, and sees what is published
 from now on. Bodies hold personal data; they are printed with -o ndjson only.
 
 Examples:

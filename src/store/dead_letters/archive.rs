@@ -187,6 +187,7 @@ async fn mark_failed_again(
                 from unnest($1::uuid[], $2::text[], $3::uuid[]) as t(id, command_id, came_back_as))
                 replay
             where letter.id = replay.id and letter.state in ('replaying', 'replayed')
+                and letter.id in (select id from dead_letter where id = any($1) order by id for update)
                 and coalesce(letter.command_id, letter.id::text) = replay.command_id
             returning letter.id, operation_id, came_back_as),
         noted as (

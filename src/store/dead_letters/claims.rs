@@ -202,7 +202,8 @@ pub async fn settle(
     sqlx::query!(
         "update dead_letter set changed_at = now(),
             state = case when id = any($2) then 'replayed' else 'open' end
-        where id = any($2::uuid[] || $3::uuid[]) and state = 'replaying' and operation_id = $1",
+        where id in (select id from dead_letter where id = any($2::uuid[] || $3::uuid[])
+            and state = 'replaying' and operation_id = $1 order by id for update)",
         operation_id,
         sent,
         unsent,

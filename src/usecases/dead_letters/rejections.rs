@@ -20,7 +20,7 @@ const PAGE: i64 = 200;
 
 /// A rejection as subscribers heard of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Announced {
+pub struct RejectionEvent {
     /// The publisher's message id.
     pub command_id: Option<String>,
     /// `link`, `update`, `delink` or `unknown`.
@@ -33,7 +33,7 @@ pub struct Announced {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
     /// In the order of death.
-    pub announced: Vec<Announced>,
+    pub published: Vec<RejectionEvent>,
     /// Where the next page begins.
     pub next: DeathOrder,
 }
@@ -48,18 +48,18 @@ pub async fn page(
 ) -> Result<Option<Page>, Error> {
     let keys = claims::page(connection, filter, before, after, PAGE).await?;
     let Some(next) = keys.last().map(|key| key.order) else { return Ok(None) };
-    let mut announced = Vec::with_capacity(keys.len());
+    let mut published = Vec::with_capacity(keys.len());
     for portion in portions(&keys) {
         let letters = show::letters(connection, &portion).await?;
-        announced.extend(letters.into_iter().filter_map(announcement));
+        published.extend(letters.into_iter().filter_map(rejection_event));
     }
-    Ok(Some(Page { announced, next }))
+    Ok(Some(Page { published, next }))
 }
 
-fn announcement(letter: Letter) -> Option<Announced> {
+fn rejection_event(letter: Letter) -> Option<RejectionEvent> {
     let reason = Reason::parse(&letter.reason)?;
     let original = original(&letter, topology::COMMANDS);
     let Letter { id, command_id, operation, detail, .. } = letter;
     let event = rejected::event(topology::RESULTS, &original, &Rejection { reason, detail }, id);
-    Some(Announced { command_id, operation, event })
+    Some(RejectionEvent { command_id, operation, event })
 }

@@ -15,7 +15,7 @@ use crate::retry::Backoff;
 use crate::usecases::dead_letters::error::Error;
 use crate::wire::frame;
 
-/// How often a batch is sent before the broker counts as away.
+/// How often a batch is sent before the broker counts as unavailable.
 const TRIES: u32 = 6;
 /// The first and the longest pause between them.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -36,7 +36,7 @@ impl<'a> Sender<'a> {
         Self { config, installation, user, open: None }
     }
 
-    /// Fails if the broker is another installation's. One that is away may be looked at later.
+    /// Fails if the broker is another installation's. One that is unavailable may be looked at later.
     pub(super) async fn check(&mut self) -> Result<(), Error> {
         match self.connect().await {
             Ok(open) => self.open = Some(open),

@@ -188,9 +188,9 @@ async fn publish(
         ack_through: None,
         confirmed: Some(confirmed),
     };
-    let announcing =
+    let publishing =
         async { processed_batches.send(processed).await.is_ok() && confirm.await.is_ok() };
-    if !lane.counters.health.turn_during(announcing).await {
+    if !lane.counters.health.turn_during(publishing).await {
         // The publisher has failed, and its own fault is the one to report.
         std::future::pending::<()>().await;
     }
@@ -199,7 +199,7 @@ async fn publish(
 /// Takes what was published out of the wait queue; the released letters too, once nothing is left.
 async fn remove(
     executor: &mut Executor,
-    announced: &[i64],
+    published: &[i64],
     released: &[Uuid],
 ) -> Result<(), GenerationError> {
     let mut retry = RetryState::new();
@@ -207,10 +207,10 @@ async fn remove(
         let timeout = executor.session.timeout();
         let leaving = async {
             let connection = executor.session.connection().await?;
-            if announced.is_empty() {
+            if published.is_empty() {
                 store::parked::forget(connection, &executor.fence, released).await
             } else {
-                store::parked::remove(connection, &executor.fence, announced, released).await
+                store::parked::remove(connection, &executor.fence, published, released).await
             }
         };
         let left = session::bounded(timeout, leaving).await;

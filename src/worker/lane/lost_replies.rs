@@ -17,11 +17,11 @@ const SAY_INTERVAL: Duration = Duration::from_secs(30);
 pub(crate) struct LostReplies {
     lane: String,
     counters: Arc<Counters>,
-    unsaid: Arc<Mutex<Unsaid>>,
+    unlogged: Arc<Mutex<UnloggedReplies>>,
 }
 
 #[derive(Default)]
-struct Unsaid {
+struct UnloggedReplies {
     count: u64,
     last_reason: String,
     said_at: Option<Instant>,
@@ -29,7 +29,7 @@ struct Unsaid {
 
 impl LostReplies {
     pub(crate) fn of(lane: String, counters: Arc<Counters>) -> Self {
-        Self { lane, counters, unsaid: Arc::default() }
+        Self { lane, counters, unlogged: Arc::default() }
     }
 
     /// So many replies were lost. The reason names no requester.
@@ -39,32 +39,33 @@ impl LostReplies {
         }
         Counters::add(&self.counters.replies_lost, count);
         {
-            let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
-            unsaid.count += count as u64;
-            unsaid.last_reason = reason.to_string();
+            let mut unlogged = self.unlogged.lock().unwrap_or_else(PoisonError::into_inner);
+            unlogged.count += count as u64;
+            unlogged.last_reason = reason.to_string();
         }
         self.say_if_due();
     }
 
     /// When the next line may be written; nothing if there is nothing to say.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
-        (unsaid.count > 0).then(|| unsaid.said_at.map_or_else(Instant::now, |at| at + SAY_INTERVAL))
+        let unlogged = self.unlogged.lock().unwrap_or_else(PoisonError::into_inner);
+        (unlogged.count > 0)
+            .then(|| unlogged.said_at.map_or_else(Instant::now, |at| at + SAY_INTERVAL))
     }
 
     /// Says it, if the last line is old enough.
     pub(crate) fn say_if_due(&self) {
-        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
-        if unsaid.count == 0 || unsaid.said_at.is_some_and(|at| at.elapsed() < SAY_INTERVAL) {
+        let mut unlogged = self.unlogged.lock().unwrap_or_else(PoisonError::into_inner);
+        if unlogged.count == 0 || unlogged.said_at.is_some_and(|at| at.elapsed() < SAY_INTERVAL) {
             return;
         }
-        unsaid.said_at = Some(Instant::now());
-        let (lane, replies) = (&self.lane, std::mem::take(&mut unsaid.count));
+        unlogged.said_at = Some(Instant::now());
+        let (lane, replies) = (&self.lane, std::mem::take(&mut unlogged.count));
         tracing::warn!(
             lane,
             replies,
             "{replies} replies were lost in lane {lane}, the last one because {}; their commands took effect and their results are published",
-            unsaid.last_reason
+            unlogged.last_reason
         );
     }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn run(context: TaskContext, counters: LaneCounters) -> Result<
             for (lane, counters) in counters.iter() {
                 counters.events.log_if_due(lane);
             }
-            presence.announce(&mut session).await;
+            presence.report(&mut session).await;
             if std::mem::take(&mut is_first) {
                 return;
             }

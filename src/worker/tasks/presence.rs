@@ -37,11 +37,11 @@ impl Presence {
     }
 
     /// Says that the process lives. If that can't be said, the next time will do.
-    pub(crate) async fn announce(&mut self, session: &mut Session) {
-        let announcing = session::bounded(session.timeout(), async {
-            worker_processes::announce(session.connection().await?, &self.own).await
+    pub(crate) async fn report(&mut self, session: &mut Session) {
+        let reporting = session::bounded(session.timeout(), async {
+            worker_processes::report(session.connection().await?, &self.own).await
         });
-        match announcing.await {
+        match reporting.await {
             Ok(twins) => self.note(&twins),
             Err(error) => {
                 tracing::debug!(

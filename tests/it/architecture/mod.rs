@@ -194,8 +194,11 @@ fn a_module_with_modules_of_its_own_is_a_mod_rs() {
     for folder in ["src", "tests", "benches/suite"] {
         for source in sources(folder) {
             let own = root().join(source.path.with_extension(""));
-            let has_modules = own.is_dir()
-                && !files(&source.path.with_extension("").to_string_lossy(), &["rs"]).is_empty();
+            let has_modules = fs::read_dir(&own).is_ok_and(|mut entries| {
+                entries.any(|entry| {
+                    entry.is_ok_and(|entry| entry.path().extension().is_some_and(|it| it == "rs"))
+                })
+            });
             if has_modules {
                 findings.push(format!(
                     "{}: call it {}/mod.rs",

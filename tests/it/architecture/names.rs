@@ -9,7 +9,7 @@ use crate::harness::repository::{files, root};
 const FOLDERS: [&str; 4] = ["src", "tests", "benches", "docs"];
 
 /// Unmistakable old names; each may be a part of an identifier.
-const OLD_NAMES: [&str; 22] = [
+const OLD_NAMES: [&str; 26] = [
     "Scout",
     "Tenure",
     "Acquaintance",
@@ -32,6 +32,10 @@ const OLD_NAMES: [&str; 22] = [
     "outlast",
     "crate::ops",
     "window_items",
+    "Scene",
+    "Forecast",
+    "Charge",
+    "Asking",
 ];
 
 #[test]

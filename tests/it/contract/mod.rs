@@ -20,13 +20,13 @@ use crate::model::Model;
 
 const SOON: Duration = Duration::from_secs(30);
 
-async fn journey_scene(name: &str) -> TestEnv {
+async fn workload_env(name: &str) -> TestEnv {
     TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await
 }
 
 #[tokio::test]
 async fn a_result_carries_what_the_command_came_with() {
-    let TestEnv { place, settings, mut results, publisher, .. } = journey_scene("properties").await;
+    let TestEnv { place, settings, mut results, publisher, .. } = workload_env("properties").await;
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let mut message = workload::step(0);
     let properties = &mut message.properties;
@@ -64,7 +64,7 @@ async fn a_result_carries_what_the_command_came_with() {
 
 #[tokio::test]
 async fn a_requester_gets_a_copy_and_one_that_is_gone_stalls_nothing() {
-    let TestEnv { place, settings, mut results, publisher, .. } = journey_scene("reply").await;
+    let TestEnv { place, settings, mut results, publisher, .. } = workload_env("reply").await;
     let mut replies = Collector::bound(&place.amqp_url, "requester", None).await;
     let mut messages = steps(0..2);
     for (message, queue) in messages.iter_mut().zip(["gone", "requester"]) {
@@ -86,8 +86,7 @@ async fn a_requester_gets_a_copy_and_one_that_is_gone_stalls_nothing() {
 
 #[tokio::test]
 async fn a_command_without_message_id_is_applied_and_its_result_says_so() {
-    let TestEnv { place, settings, mut rows, mut results, publisher } =
-        journey_scene("no id").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = workload_env("no id").await;
     let mut message = workload::step(0);
     message.properties.message_id = None;
     publisher.publish(&[message.clone(), message]).await;
@@ -113,8 +112,7 @@ async fn a_command_without_message_id_is_applied_and_its_result_says_so() {
 #[tokio::test]
 async fn duplicates_have_one_effect_and_identical_results() {
     const COMMANDS: usize = 1000;
-    let TestEnv { place, settings, mut rows, mut results, publisher } =
-        journey_scene("twice").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = workload_env("twice").await;
     // Each comes again a little later, among the first copies of others.
     let mut messages = Vec::new();
     for number in 0..COMMANDS + 30 {

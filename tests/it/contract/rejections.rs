@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use partner_program_worker::clock::Clock;
 use partner_program_worker::message::Message;
 
-use crate::contract::{SOON, journey_scene};
+use crate::contract::{SOON, workload_env};
 use crate::harness::collector::Collector;
 use crate::harness::environment::TestEnv;
 use crate::harness::leftovers::assert_nothing_is_left;
@@ -63,7 +63,7 @@ fn rejected() -> Vec<(Message, &'static str, &'static str)> {
 #[tokio::test]
 async fn what_cannot_be_processed_is_kept_with_its_reason_and_whole_up_to_1_mib() {
     let TestEnv { place, settings, mut rows, mut results, publisher } =
-        journey_scene("rejected").await;
+        workload_env("rejected").await;
     let mut expected = rejected();
     for (number, (message, _, _)) in expected.iter_mut().enumerate() {
         message.properties.message_id = Some(format!("bad-{number:02}"));
@@ -117,7 +117,7 @@ async fn what_cannot_be_processed_is_kept_with_its_reason_and_whole_up_to_1_mib(
 #[tokio::test]
 async fn a_message_id_with_another_body_is_rejected_and_the_first_one_stands() {
     let TestEnv { place, settings, mut rows, mut results, publisher } =
-        journey_scene("reused").await;
+        workload_env("reused").await;
     let first = workload::step(0);
     let mut other = workload::step(1);
     other.properties.message_id = first.properties.message_id.clone();
@@ -136,7 +136,7 @@ async fn a_message_id_with_another_body_is_rejected_and_the_first_one_stands() {
 
 #[tokio::test]
 async fn a_publisher_may_act_for_its_own_orgs_only() {
-    let TestEnv { place, settings, mut results, publisher, .. } = journey_scene("publishers").await;
+    let TestEnv { place, settings, mut results, publisher, .. } = workload_env("publishers").await;
     let settings = settings.with("PUBLISHERS", "guest=globex;crm=acme");
     let mut stranger = workload::step(0);
     stranger.properties.user_id = Some("guest".to_owned());

@@ -37,7 +37,7 @@ const DEADLINE: Duration = Duration::from_mins(2);
 const QUEUE: &str = "partner-program.dead-letters";
 const LANE_QUEUE: &str = "partner-program.commands.main";
 
-/// Every journey's customer and no enrolment; workers archive.
+/// Every workload's customer and no enrolment; workers archive.
 async fn env(name: &str) -> TestEnv {
     let mut env = TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await;
     env.settings = env.settings.with("ARCHIVE_DEAD_LETTERS", true).with("BATCH_SIZE", 64);

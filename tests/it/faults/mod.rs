@@ -40,7 +40,7 @@ use crate::model::Model;
 /// Long enough for backoff, restarts and a slow machine; reached only by a failure.
 const DEADLINE: Duration = Duration::from_mins(2);
 
-/// A journey's scene with small batches, so that a load lasts.
+/// A test environment with the workload with small batches, so that a load lasts.
 async fn env(place: Place) -> TestEnv {
     let mut env = TestEnv::at(place, &Model::new(Utc::now(), workload::world())).await;
     env.settings = env.settings.with("BATCH_SIZE", 16);

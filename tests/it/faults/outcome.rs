@@ -10,7 +10,7 @@ use crate::checker::{Check, Violation};
 pub(crate) struct Outcome {
     pub(crate) commands: usize,
     pub(crate) redeliveries: u64,
-    /// Results that were announced again: each a command that came again and had no second effect.
+    /// Results that were published again: each a command that came again and had no second effect.
     pub(crate) suppressed: usize,
     pub(crate) longest_stall: Duration,
     pub(crate) violations: Vec<Violation>,

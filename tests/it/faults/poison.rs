@@ -25,7 +25,7 @@ const KILLS_MAX: usize = 4 * ATTEMPTS;
 /// Halving a batch of 16 down to one, several times over, and the tries of one alone.
 const TRIES_MAX: usize = 40;
 
-/// The customer that the poisonous command is about; no journey is his.
+/// The customer that the poisonous command is about; no workload is his.
 const VICTIM: i64 = 1_000_000;
 
 /// Links the victim under a membership id that a trigger knows.

@@ -80,7 +80,7 @@ async fn a_primary_that_turns_read_only_is_left_for_the_promoted_standby() {
 }
 
 #[tokio::test]
-async fn what_no_standby_has_is_not_announced() {
+async fn what_no_standby_has_is_not_published() {
     let own = OwnServers::start_with_standby().await;
     let mut trial = begun("postgres standby is lost, and then its primary", &own).await;
     // Commits wait for it, each until the server ends.

@@ -28,7 +28,7 @@ pub(crate) enum Worker {
     Disconnected,
     /// Somebody else takes its lane in the database, and does nothing with it.
     LaneTaken,
-    /// An operator lets the lane stand still, at two workers, and then go on.
+    /// An operator pauses the lane, at two workers, and resumes it.
     LanePaused,
 }
 
@@ -124,6 +124,9 @@ impl Worker {
 
 async fn drain(trial: &mut Trial, worker: usize) {
     let mut worker = trial.workers.remove(worker);
+    // Before it has started, the signal ends it like any process.
+    let has_started = async || worker.words().contains("starts as").then_some(());
+    eventually(DEADLINE, "the worker has started", has_started).await;
     worker.signal("TERM").await;
     assert!(worker.ended().await.success(), "a drained worker ends well");
 }

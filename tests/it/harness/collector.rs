@@ -1,4 +1,4 @@
-//! A subscriber: a durable queue that takes copies of what is announced, and reads them.
+//! A subscriber: a durable queue that takes copies of what is published, and reads them.
 
 use std::time::Duration;
 

@@ -389,7 +389,7 @@ impl TestDatabase {
             .expect("the rows are read")
     }
 
-    /// Connects anew, after the server was away.
+    /// Connects anew, after the server was unavailable.
     pub(crate) async fn reconnect(&mut self, place: &Place) {
         *self = Self::of(place).await;
     }

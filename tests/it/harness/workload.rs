@@ -18,13 +18,13 @@ use crate::model::{Answer, Customer, Model, Org, Program};
 
 pub(crate) const ORG: &str = "acme";
 pub(crate) const PROGRAM: &str = "Plain";
-/// No journey is about it.
+/// No workload is about it.
 pub(crate) const OTHER_PROGRAM: &str = "Other";
 
 /// So few that most batches hold several commands of one customer.
 pub(crate) const CUSTOMERS: usize = 40;
 
-/// The org of the journeys: its customers have the ids from 1 on and nothing else.
+/// The org of the workloads: its customers have the ids from 1 on and nothing else.
 pub(crate) fn world() -> Vec<Org> {
     world_of(&[ORG], &[PROGRAM])
 }
@@ -138,7 +138,7 @@ pub(crate) async fn assert_done_in_order(
             Answer::Result { verdict: "succeeded", body, .. } => {
                 expected.insert(id, body);
             }
-            other => panic!("not a journey: {id} {other:?}"),
+            other => panic!("not a workload: {id} {other:?}"),
         }
     }
     let wanted = expected.len();

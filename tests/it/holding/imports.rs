@@ -73,7 +73,7 @@ async fn an_import_that_moves_an_identifier_stops_no_lane() {
     held.nothing_waits().await;
     let expected = ["free", "also free", "still free", "moves", "behind"];
     assert_eq!(held.applied().await, expected);
-    assert_eq!(held.announced(), expected);
+    assert_eq!(held.published(), expected);
     held.stop(&mut worker).await;
 }
 

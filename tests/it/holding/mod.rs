@@ -119,8 +119,8 @@ impl Held {
         self.env.rows.log().await.into_iter().map(|entry| entry.command_id).collect()
     }
 
-    /// What was announced of commands that were applied, as it came.
-    fn announced(&self) -> Vec<String> {
+    /// What was published of commands that were applied, as it came.
+    fn published(&self) -> Vec<String> {
         let events = self.env.results.received.iter();
         events.filter(|event| !is_rejection(event)).map(command_id).collect()
     }
@@ -229,7 +229,7 @@ async fn followers_wait_for_the_replay_and_are_applied_in_their_order() {
     held.nothing_waits().await;
     let expected = ["free", "also free", "poison", "leaves", "both", "second", "late"];
     assert_eq!(held.applied().await, expected);
-    assert_eq!(held.announced(), expected);
+    assert_eq!(held.published(), expected);
     worker.signal("TERM").await;
     assert!(worker.ended().await.success());
 }
@@ -258,7 +258,7 @@ async fn a_replay_that_fails_again_holds_on_and_a_discard_releases() {
     held.nothing_waits().await;
     let expected = ["free", "also free", "still free", "leaves", "both", "second"];
     assert_eq!(held.applied().await, expected);
-    assert_eq!(held.announced(), expected);
+    assert_eq!(held.published(), expected);
 }
 
 #[tokio::test]
@@ -281,10 +281,10 @@ async fn followers_are_applied_once_whenever_the_worker_dies() {
     held.nothing_waits().await;
     held.hear("second").await;
     assert_eq!(held.applied().await, IN_ORDER);
-    let mut announced = held.announced();
+    let mut published = held.published();
     let mut seen = std::collections::HashSet::new();
-    announced.retain(|id| seen.insert(id.clone()));
-    assert_eq!(announced, IN_ORDER);
+    published.retain(|id| seen.insert(id.clone()));
+    assert_eq!(published, IN_ORDER);
 }
 
 #[tokio::test]
@@ -330,7 +330,7 @@ async fn a_follower_that_fails_holds_those_behind_it() {
     held.nothing_waits().await;
     let expected = ["free", "also free", "edited", "both", "second"];
     assert_eq!(held.applied().await, expected);
-    assert_eq!(held.announced(), expected);
+    assert_eq!(held.published(), expected);
     worker.signal("TERM").await;
     assert!(worker.ended().await.success());
 }

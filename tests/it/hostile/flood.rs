@@ -10,7 +10,7 @@ use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::command;
 use crate::harness::worker::Process;
 use crate::harness::workload::{assert_done_in_order, assert_first_results_in_order, step, steps};
-use crate::hostile::{DEAD_LETTERS, assert_one_generation, journey_scene};
+use crate::hostile::{DEAD_LETTERS, assert_one_generation, workload_env};
 
 const GARBAGE: usize = 100_000;
 /// One good command after so much garbage.
@@ -27,8 +27,7 @@ fn garbage(number: usize) -> Message {
 
 #[tokio::test]
 async fn a_flood_of_garbage_neither_stalls_nor_loses_anything() {
-    let TestEnv { place, settings, mut rows, mut results, publisher } =
-        journey_scene("flood").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = workload_env("flood").await;
     let mut worker = Process::start(&settings, "flooded");
     for good in 0..GARBAGE / EVERY {
         let mut batch: Vec<Message> = (good * EVERY..(good + 1) * EVERY).map(garbage).collect();

@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_mins(2);
 const DEAD_LETTERS: &str = "partner-program.dead-letters";
 const LANE_QUEUE: &str = "partner-program.commands.main";
 
-async fn journey_scene(name: &str) -> TestEnv {
+async fn workload_env(name: &str) -> TestEnv {
     TestEnv::new(name, &Model::new(Utc::now(), workload::world())).await
 }
 

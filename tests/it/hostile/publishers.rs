@@ -9,7 +9,7 @@ use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::Publisher;
 use crate::harness::worker::InProcess;
 use crate::harness::workload::step;
-use crate::hostile::{DEAD_LETTERS, DEADLINE, journey_scene};
+use crate::hostile::{DEAD_LETTERS, DEADLINE, workload_env};
 
 const CRM: &str = "crm";
 const PASSWORD: &str = "crm's";
@@ -23,7 +23,7 @@ fn from(user: Option<&str>, number: usize) -> Message {
 #[tokio::test]
 async fn only_an_orgs_own_publisher_is_obeyed() {
     let TestEnv { place, settings, mut rows, mut results, publisher } =
-        journey_scene("own publisher").await;
+        workload_env("own publisher").await;
     let user = format!("{CRM}-{}", uuid::Uuid::new_v4().simple());
     place.broker.create_user(&user, PASSWORD);
     let (_, server) = place.amqp_url.rsplit_once('@').expect("a URL with a user");
@@ -70,7 +70,7 @@ async fn only_an_orgs_own_publisher_is_obeyed() {
 
 #[tokio::test]
 async fn no_publisher_uses_the_name_of_another() {
-    let TestEnv { place, publisher, .. } = journey_scene("impostor").await;
+    let TestEnv { place, publisher, .. } = workload_env("impostor").await;
     let refused = publisher.try_publish(&from(Some(CRM), 0)).await;
     assert!(refused.is_err(), "the broker took another's name: {refused:?}");
     assert_nothing_is_left(&place, &["main"]).await;

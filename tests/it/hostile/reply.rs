@@ -12,11 +12,11 @@ use crate::harness::environment::TestEnv;
 use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::worker::InProcess;
 use crate::harness::workload::{assert_done_in_order, assert_first_results_in_order, step, steps};
-use crate::hostile::{DEAD_LETTERS, DEADLINE, LANE_QUEUE, assert_one_generation, journey_scene};
+use crate::hostile::{DEAD_LETTERS, DEADLINE, LANE_QUEUE, assert_one_generation, workload_env};
 
 #[tokio::test]
 async fn a_reply_into_the_systems_own_queues_is_not_sent() {
-    let TestEnv { place, settings, mut rows, mut results, publisher } = journey_scene("own").await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = workload_env("own").await;
     let settings = settings.with("LANES", "second=globex.*");
     settings.declare().await;
     let mut requester = Collector::bound(&place.amqp_url, "requester", None).await;
@@ -39,7 +39,7 @@ async fn a_reply_into_the_systems_own_queues_is_not_sent() {
 #[tokio::test]
 async fn a_made_up_direct_reply_to_harms_no_other_command() {
     let TestEnv { place, settings, mut rows, mut results, publisher } =
-        journey_scene("made up").await;
+        workload_env("made up").await;
     let mut requester = Collector::bound(&place.amqp_url, "requester", None).await;
     let mut messages = steps(0..40);
     // Not the bare name: the broker takes that for a wish to be answered, and only from those who
@@ -63,7 +63,7 @@ async fn a_made_up_direct_reply_to_harms_no_other_command() {
 
 #[tokio::test]
 async fn a_requester_who_waits_by_direct_reply_to_is_answered() {
-    let TestEnv { place, settings, mut results, .. } = journey_scene("direct").await;
+    let TestEnv { place, settings, mut results, .. } = workload_env("direct").await;
     let properties = ConnectionProperties::default().with_connection_name("tests".into());
     let connection = Connection::connect(&place.amqp_url, properties).await.expect("the broker");
     let channel = connection.create_channel().await.expect("a channel");

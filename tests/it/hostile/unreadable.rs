@@ -11,14 +11,14 @@ use crate::hostile::raw::{
     APP_ID, CORRELATION_ID, HEADERS, KIND, MESSAGE_ID, REPLY_TO, RawPublisher, Sent, TIMESTAMP,
     long, short,
 };
-use crate::hostile::{DEAD_LETTERS, DEADLINE, assert_one_generation, journey_scene};
+use crate::hostile::{DEAD_LETTERS, DEADLINE, assert_one_generation, workload_env};
 
 const NOT_UTF8: &[u8] = b"not \xff\xfe text";
 
 /// Sends these between good commands; each must become a dead letter for its reason, and nothing
 /// else may happen. The worker is a process of its own: some of them have killed it.
 async fn become_dead_letters(name: &str, bad: &[(Sent, &str)]) -> Vec<Received> {
-    let TestEnv { place, settings, mut rows, mut results, publisher } = journey_scene(name).await;
+    let TestEnv { place, settings, mut rows, mut results, publisher } = workload_env(name).await;
     let good = steps(0..40);
     let (before, after) = good.split_at(20);
     publisher.publish(before).await;
@@ -149,7 +149,7 @@ async fn headers_that_the_broker_routes_by_double_nothing() {
 
 #[tokio::test]
 async fn no_timestamp_is_too_early_or_too_late() {
-    let TestEnv { place, settings, mut rows, mut results, .. } = journey_scene("timestamps").await;
+    let TestEnv { place, settings, mut rows, mut results, .. } = workload_env("timestamps").await;
     let mut raw = RawPublisher::open(&place.amqp_url).await;
     // The first and the last second, of years with four digits, of what the worker can reckon
     // with, and of what the property can hold.

@@ -223,7 +223,7 @@ fn check_history(expected: &[&Written], history: &[&Written]) {
     assert_eq!(history.len(), expected.len(), "history rows");
 }
 
-/// One row for each command that was answered, with the body that was announced.
+/// One row for each command that was answered, with the body that was published.
 async fn check_inbox(rows: &mut TestDatabase, judged: &[Judged]) {
     let mut expected: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut without_id = 0;

@@ -1,7 +1,7 @@
-//! What a worker does with a batch, from gathering it to having answers to announce.
+//! What a worker does with a batch, from gathering it to having answers to publish.
 
 use crate::protocol::state::{
-    Announcement, Answer, Batch, Channel, Commands, Fence, Session, State, Step, Transaction,
+    Answer, Batch, Channel, Commands, Fence, Publication, Session, State, Step, Transaction,
 };
 use crate::protocol::steps::{Protection, Protocol, ack, require, strike};
 
@@ -137,7 +137,7 @@ impl Protocol {
     fn settle(&self, state: &mut State, worker: usize, answer: Answer) -> Option<()> {
         let session = state.sessions[worker].as_mut()?;
         let Batch { commands, .. } = session.batch.take()?;
-        session.announcing.push(Announcement { answer, commands, unconfirmed: commands });
+        session.publishing.push(Publication { answer, commands, unconfirmed: commands });
         if !self.has(Protection::AckAfterConfirm) {
             ack(state, worker, commands);
         }

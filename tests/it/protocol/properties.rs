@@ -9,7 +9,7 @@ pub(super) const ONCE: &str = "a command takes effect once";
 pub(super) const IN_ORDER: &str = "commands take effect in the order of the queue";
 pub(super) const FACTS: &str = "a command is decided on the effects of all before it";
 pub(super) const INBOX: &str = "an effect is that of a command, and its inbox row is there";
-pub(super) const ANNOUNCED: &str = "what is announced is committed";
+pub(super) const PUBLISHED: &str = "what is published is committed";
 pub(super) const ANSWERS_IN_ORDER: &str = "commands are first answered in the order of the queue";
 pub(super) const ACKED_DONE: &str = "an acked command is in the inbox or was given up";
 pub(super) const ACKED_ANSWERED: &str = "an acked command's answer was confirmed";
@@ -30,7 +30,7 @@ pub(super) fn all(protocol: &Protocol) -> Vec<Property<Protocol>> {
             let queued = Commands::first_of_queue(protocol.commands);
             queued.holds(applied(state)) && applied(state) == state.database.inbox
         }),
-        Of::always(ANNOUNCED, |_, state| state.database.inbox.holds(state.broker.announced)),
+        Of::always(PUBLISHED, |_, state| state.database.inbox.holds(state.broker.published)),
         Of::always(ANSWERS_IN_ORDER, |_, state| answered(state).is_prefix()),
         Of::always(ACKED_DONE, |_, state| {
             state.database.inbox.plus(state.database.given_up).holds(state.broker.acked)
@@ -40,14 +40,14 @@ pub(super) fn all(protocol: &Protocol) -> Vec<Property<Protocol>> {
         Of::always(DRAINED, |protocol, state| {
             is_done(protocol, state) || !protocol.is_terminal(state)
         }),
-        Of::sometimes("a result is announced twice", |_, state| {
-            !state.broker.announced_again.is_empty()
+        Of::sometimes("a result is published twice", |_, state| {
+            !state.broker.published_again.is_empty()
         }),
         Of::sometimes("a commit's outcome is unknown", |_, state| {
             state.database.in_flight.is_some()
         }),
-        Of::sometimes("a batch is loaded while the last is announced", |_, state| {
-            any(state, |session| is_loaded(session) && !session.announcing.is_empty())
+        Of::sometimes("a batch is loaded while the last is published", |_, state| {
+            any(state, |session| is_loaded(session) && !session.publishing.is_empty())
         }),
         Of::sometimes("a zombie has a batch ready to commit", |_, state| {
             any(state, |session| is_loaded(session) && session.channel == Channel::Closed)
@@ -96,7 +96,7 @@ fn effect_count(state: &State) -> u32 {
 }
 
 fn answered(state: &State) -> Commands {
-    state.broker.announced.plus(state.broker.dead_letters)
+    state.broker.published.plus(state.broker.dead_letters)
 }
 
 fn is_loaded(session: &Session) -> bool {

@@ -98,9 +98,9 @@ pub(super) struct Broker {
     pub(super) delivered: Commands,
     pub(super) acked: Commands,
     /// Results that the broker has taken and confirmed, whether or not the confirm arrived.
-    pub(super) announced: Commands,
+    pub(super) published: Commands,
     /// Those of them that it took more than once.
-    pub(super) announced_again: Commands,
+    pub(super) published_again: Commands,
     /// Commands whose dead letter the broker has taken.
     pub(super) dead_letters: Commands,
 }
@@ -153,8 +153,8 @@ pub(super) struct Session {
     pub(super) redelivered: Commands,
     pub(super) fence: Fence,
     pub(super) batch: Option<Batch>,
-    /// Settled batches, the first of which is being announced.
-    pub(super) announcing: Vec<Announcement>,
+    /// Settled batches, the first of which is being published.
+    pub(super) publishing: Vec<Publication>,
 }
 
 impl Session {
@@ -166,7 +166,7 @@ impl Session {
             redelivered: Commands::NONE,
             fence: Fence::Untaken,
             batch: None,
-            announcing: Vec::new(),
+            publishing: Vec::new(),
         }
     }
 
@@ -174,7 +174,7 @@ impl Session {
         self.unacked.is_empty()
             && self.held.is_empty()
             && self.batch.is_none()
-            && self.announcing.is_empty()
+            && self.publishing.is_empty()
     }
 
     pub(super) fn is_fenced_off(&self) -> bool {
@@ -217,7 +217,7 @@ pub(super) enum Step {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Announcement {
+pub(super) struct Publication {
     pub(super) answer: Answer,
     pub(super) commands: Commands,
     pub(super) unconfirmed: Commands,

@@ -78,8 +78,8 @@ impl Model for Protocol {
                 ready: Commands::first_of_queue(self.commands),
                 delivered: Commands::NONE,
                 acked: Commands::NONE,
-                announced: Commands::NONE,
-                announced_again: Commands::NONE,
+                published: Commands::NONE,
+                published_again: Commands::NONE,
                 dead_letters: Commands::NONE,
             },
             database: Database {
@@ -172,9 +172,9 @@ impl Protocol {
             }
             Action::Ack(worker) => {
                 let session = state.sessions[worker].as_mut()?;
-                require(session.announcing.first()?.unconfirmed.is_empty())?;
-                let announced = session.announcing.remove(0);
-                ack(state, worker, announced.commands);
+                require(session.publishing.first()?.unconfirmed.is_empty())?;
+                let published = session.publishing.remove(0);
+                ack(state, worker, published.commands);
                 Some(())
             }
             Action::Abandon(worker) => {
@@ -227,14 +227,14 @@ fn subscribe(state: &mut State, worker: usize) -> Option<()> {
 }
 
 fn publish(state: &mut State, worker: usize) -> Option<()> {
-    let announcement = state.sessions[worker].as_mut()?.announcing.first_mut()?;
-    let command = Commands::only(announcement.unconfirmed.first()?);
-    announcement.unconfirmed = announcement.unconfirmed.minus(command);
+    let rejection_event = state.sessions[worker].as_mut()?.publishing.first_mut()?;
+    let command = Commands::only(rejection_event.unconfirmed.first()?);
+    rejection_event.unconfirmed = rejection_event.unconfirmed.minus(command);
     let broker = &mut state.broker;
-    match announcement.answer {
+    match rejection_event.answer {
         Answer::Result => {
-            broker.announced_again = broker.announced_again.plus(broker.announced.and(command));
-            broker.announced = broker.announced.plus(command);
+            broker.published_again = broker.published_again.plus(broker.published.and(command));
+            broker.published = broker.published.plus(command);
         }
         Answer::DeadLetter => broker.dead_letters = broker.dead_letters.plus(command),
     }

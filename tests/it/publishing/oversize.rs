@@ -139,7 +139,7 @@ async fn large_results_become_small_events(
     let republished = settings.command(&republish).output().await.expect("the program starts");
     let said = String::from_utf8_lossy(&republished.stderr);
     assert!(republished.status.success(), "{said}");
-    assert!(said.contains(&format!("announced {} answer(s)", wanted.len())), "{said}");
+    assert!(said.contains(&format!("published {} answer(s)", wanted.len())), "{said}");
     assert!(said.contains(&format!("{large_results} are too large for the broker")), "{said}");
     let twice = |received: &[Received]| {
         received.iter().filter(|event| event.message_id == first.message_id).count() >= 3

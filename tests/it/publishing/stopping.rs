@@ -139,7 +139,7 @@ async fn obeys(name: &str, waits: Waits, asks: Asks, batch: usize, lanes: usize)
         }
         Asks::Pause => {
             rows_of_test.execute(PAUSE).await;
-            eventually(OBEYED + NOTICED, "the lane stands still", async || {
+            eventually(OBEYED + NOTICED, "the lane is paused", async || {
                 worker.words().contains("is stopped until it is resumed").then_some(())
             })
             .await;
@@ -177,7 +177,7 @@ async fn is_stuck(trouble: &Trouble, rows: &mut TestDatabase, waits: Waits) {
     .await;
     match waits {
         Waits::Full | Waits::Memory | Waits::Broker => {
-            eventually(DEADLINE, "something is stored that can't be announced", async || {
+            eventually(DEADLINE, "something is stored that can't be published", async || {
                 let stored = rows.count("select count(*) from command_log").await;
                 (stored > COMMANDS / 6).then_some(())
             })

@@ -30,10 +30,10 @@ use source::{Answer, Source};
 /// Most answers that await their confirms at once.
 const BATCH_MAX: usize = 500;
 
-/// Announce answers again: rejections, then results, each in their order
+/// Publish answers again: rejections, then results, each in their order
 #[derive(clap::Args)]
 #[command(after_help = "\
-For subscribers that have lost events. They are those announced before, to the byte, with the same
+For subscribers that have lost events. They are those published before, to the byte, with the same
 message ids; every subscriber gets them again, and knows them by that. Replies are not sent again.
 Results are kept for the configured retention, rejections as long as their dead letters are.
 
@@ -64,7 +64,7 @@ pub(in crate::cli) struct RepublishArgs {
     /// At most so many a second
     #[arg(long, value_name = "COUNT", value_parser = positive)]
     rate: Option<NonZeroU32>,
-    /// Announce nothing, print what would be
+    /// Publish nothing, print what would be
     #[arg(long)]
     dry_run: bool,
 }
@@ -92,7 +92,7 @@ pub(super) async fn run(args: RepublishArgs, context: &mut Context) -> anyhow::R
         let count = u64::try_from(answers.len())?;
         left -= count;
         match &mut republisher {
-            Some(republisher) => republisher.announce(answers, &mut sent).await?,
+            Some(republisher) => republisher.republish(answers, &mut sent).await?,
             None => {
                 for answer in answers {
                     sent.note(&answer);
@@ -141,7 +141,7 @@ impl Republisher {
         Ok(Self { connection, publisher, rate: args.rate, begun: Instant::now() })
     }
 
-    async fn announce(&mut self, answers: Vec<Answer>, sent: &mut Sent) -> anyhow::Result<()> {
+    async fn republish(&mut self, answers: Vec<Answer>, sent: &mut Sent) -> anyhow::Result<()> {
         let size = self.batch_size();
         let mut answers = answers.into_iter();
         loop {
@@ -155,11 +155,11 @@ impl Republisher {
             let (names, messages): (Vec<Option<String>>, Vec<Message>) =
                 batch.into_iter().map(|answer| (answer.command_id, answer.event)).unzip();
             let receipts = self.publish(messages, sent).await;
-            let stopped = || format!("stopped after {} announced answers", sent.announced);
+            let stopped = || format!("stopped after {} published answers", sent.published);
             let receipts = receipts.with_context(stopped)?;
             for (name, receipt) in names.into_iter().zip(receipts) {
                 match receipt {
-                    Receipt::Routed => sent.announced += 1,
+                    Receipt::Routed => sent.published += 1,
                     Receipt::Unroutable => sent.unroutable += 1,
                     Receipt::Refused => {
                         sent.refused += 1;
@@ -173,7 +173,7 @@ impl Republisher {
     }
 
     /// A message that closes the channel is found by sending each alone. One that is too large for the
-    /// broker is announced as a lane announces it.
+    /// broker is published as a lane publishes it.
     async fn publish(
         &mut self,
         messages: Vec<Message>,
@@ -225,10 +225,10 @@ struct Sent {
     /// Commands that were asked for by their id and not found yet.
     unknown: HashSet<String>,
     matched: u64,
-    announced: u64,
+    published: u64,
     unroutable: u64,
     refused: u64,
-    /// Announced by a notice, as the broker does not take their size.
+    /// Answers replaced by a notice, as the broker does not take their size.
     unavailable: u64,
 }
 
@@ -245,15 +245,15 @@ impl Sent {
     }
 
     fn exit(&self, args: &RepublishArgs) -> anyhow::Result<Exit> {
-        let Self { matched, announced, unroutable, refused, unavailable, .. } = *self;
+        let Self { matched, published, unroutable, refused, unavailable, .. } = *self;
         if matched == 0 {
             let text = format!("no kept answer of org `{}` matches", args.org);
             return Err(Refusal::NotFound(text).into());
         }
         if args.dry_run {
-            note(&format!("would announce {matched} answer(s)"));
+            note(&format!("would publish {matched} answer(s)"));
         } else {
-            let mut parts = vec![format!("announced {announced} answer(s)")];
+            let mut parts = vec![format!("published {published} answer(s)")];
             if unavailable > 0 {
                 parts.push(format!(
                     "{unavailable} are too large for the broker, which got a notice instead"
@@ -265,7 +265,7 @@ impl Sent {
                 ));
             }
             if refused > 0 {
-                parts.push(format!("{refused} refused by the broker: announce these again"));
+                parts.push(format!("{refused} refused by the broker: publish these again"));
             }
             note(&parts.join("; "));
         }

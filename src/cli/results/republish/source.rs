@@ -1,4 +1,4 @@
-//! Where answers that were announced before come from: the archive of dead letters and the inbox.
+//! Where answers that were published before come from: the archive of dead letters and the inbox.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::order::DeathOrder;
 use crate::store::results::{self, Selection};
-use crate::usecases::dead_letters::rejections::{self, Announced};
+use crate::usecases::dead_letters::rejections::{self, RejectionEvent};
 use crate::worker::lane::answer;
 
 /// Most results that are read at once.
@@ -20,7 +20,7 @@ const RESULTS_MAX: usize = 500;
 /// Most keys that are held at once: some ten megabytes.
 const KEYS_MAX: i64 = 100_000;
 
-/// An answer, as it was announced.
+/// An answer, as it was published.
 pub(super) struct Answer {
     pub(super) command_id: Option<String>,
     pub(super) operation: String,
@@ -86,8 +86,8 @@ impl Source {
                 continue;
             };
             self.after_letter = Some(page.next);
-            if !page.announced.is_empty() {
-                return Ok(page.announced.into_iter().map(rejected).collect());
+            if !page.published.is_empty() {
+                return Ok(page.published.into_iter().map(rejected).collect());
             }
         }
         let Some(org_id) = self.org_id else { return Ok(Vec::new()) };
@@ -125,7 +125,7 @@ impl Source {
     }
 }
 
-fn rejected(announced: Announced) -> Answer {
-    let Announced { command_id, operation, event } = announced;
+fn rejected(published: RejectionEvent) -> Answer {
+    let RejectionEvent { command_id, operation, event } = published;
     Answer { command_id, operation, verdict: "rejected", event }
 }
