@@ -1,6 +1,7 @@
 //! Batches against a real Postgres: what is stored, what is refused, and by whom.
 
 mod attempts;
+mod lock_order;
 
 use chrono::{DateTime, Days, Utc};
 use partner_program_worker::domain::attempt::Company;
