@@ -1,5 +1,5 @@
-//! The commands that are parked behind dead letters: which of them are there, and those that were
-//! applied and published taken away.
+//! The commands that are parked behind dead letters: which of them are there. Those whose results were
+//! published are removed.
 
 use chrono::{DateTime, Utc};
 use sqlx::Connection as _;
@@ -38,7 +38,7 @@ pub struct WaitQueue {
     pub letters: Vec<Entry>,
     /// What waits to be applied.
     pub parked: Vec<Entry>,
-    /// What was applied, but perhaps not published: by its place.
+    /// What was applied, but perhaps not published: by its position.
     pub applied: Vec<i64>,
 }
 

@@ -47,17 +47,17 @@ mod tests {
     #[test]
     fn the_oldest_is_what_no_ack_has_reached() {
         let now = DateTime::UNIX_EPOCH;
-        let executor = InFlight::default();
-        assert_eq!(executor.oldest(), None);
+        let in_flight = InFlight::default();
+        assert_eq!(in_flight.oldest(), None);
         for (tag, age) in [(3, 9), (4, 30), (5, 7), (6, 2)] {
-            executor.add(tag, now - TimeDelta::seconds(age));
+            in_flight.add(tag, now - TimeDelta::seconds(age));
         }
         for (acked, oldest) in [(2, Some(30)), (3, Some(30)), (4, Some(7)), (6, None)] {
-            executor.ack_through(acked);
-            assert_eq!(executor.oldest().map(|at| (now - at).num_seconds()), oldest, "{acked}");
+            in_flight.ack_through(acked);
+            assert_eq!(in_flight.oldest().map(|at| (now - at).num_seconds()), oldest, "{acked}");
         }
-        executor.add(7, now);
-        executor.clear();
-        assert_eq!(executor.oldest(), None);
+        in_flight.add(7, now);
+        in_flight.clear();
+        assert_eq!(in_flight.oldest(), None);
     }
 }

@@ -48,7 +48,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// How long those that wait at the end may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a generation's publisher executors replies over.
+/// Where a generation's publisher hands replies over.
 pub(crate) struct Replies {
     queued: Handover,
     direct: Handover,

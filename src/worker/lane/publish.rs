@@ -1,4 +1,4 @@
-//! Publishes what was processed: publishes, waits for the confirms, then acks.
+//! Publishes the messages of processed batches, waits for the confirms, then acks.
 //!
 //! The inbox row is the outbox. A crash anywhere here leaves the deliveries unacked; they come
 //! again, are found in the inbox, and are published again with the same bytes. So nothing is

@@ -26,11 +26,10 @@ pub(crate) async fn run(context: TaskContext, counters: LaneCounters) -> Result<
     let TaskContext { config, urls, shutdown, .. } = context;
     let name = format!("partner-program samples {}", config.worker_id);
     let mut session = Session::new(urls.database_url.clone(), name, config.database_timeout());
-    let mut before = Reading::of(&counters);
+    let mut before: Option<Reading> = None;
     let process = counters.process();
     let mut presence = Presence::of(&config.worker_id, process, counters.clone());
     let mut leaving = session.another();
-    let mut is_first = true;
     let mut periodic = Periodic::new(INTERVAL, shutdown);
     while periodic
         .run(async {
@@ -38,19 +37,20 @@ pub(crate) async fn run(context: TaskContext, counters: LaneCounters) -> Result<
             for (lane, counters) in counters.iter() {
                 counters.events.log_if_due(lane);
             }
-            presence.report(&mut session).await;
-            if std::mem::take(&mut is_first) {
-                return;
-            }
             let now = Reading::of(&counters);
-            let samples: Vec<Sample> = now.since(&before).collect();
-            let over = now.at - before.at;
+            presence.report(&mut session).await;
+            let Some(last) = &before else {
+                before = Some(now);
+                return;
+            };
+            let samples: Vec<Sample> = now.since(last).collect();
+            let over = now.at - last.at;
             let writing = session::bounded(session.timeout(), async {
                 let connection = session.connection().await?;
                 lane_metrics::add(connection, process, over, &samples).await
             });
             match writing.await {
-                Ok(()) => before = now,
+                Ok(()) => before = Some(now),
                 Err(error) => {
                     tracing::debug!("lane metrics could not be stored; they are retried: {error}");
                     session.discard();

@@ -140,8 +140,8 @@ async fn a_publisher_may_act_for_its_own_orgs_only() {
     let settings = settings.with("PUBLISHERS", "guest=globex;crm=acme");
     let mut stranger = workload::step(0);
     stranger.properties.user_id = Some("guest".to_owned());
-    let nobody = workload::step(1);
-    publisher.publish(&[stranger, nobody]).await;
+    let unnamed = workload::step(1);
+    publisher.publish(&[stranger, unnamed]).await;
     let worker = InProcess::start(&settings, Clock::system());
     for event in results.read(2, SOON).await {
         assert_eq!(event.json()["reason"], "publisher-not-allowed");

@@ -44,13 +44,12 @@ pub(crate) async fn delete_broken_queues(
     amqp_url: &str,
     names: impl IntoIterator<Item = String>,
 ) -> Result<(), lapin::Error> {
+    let connection = connect(amqp_url, "tests").await?;
+    let channel = connection.create_channel().await?;
     for name in names {
-        let connection = connect(amqp_url, "tests").await?;
-        let channel = connection.create_channel().await?;
         channel.queue_delete(name.into(), QueueDeleteOptions::default()).await?;
-        connection.close(200, "deleted".into()).await?;
     }
-    Ok(())
+    connection.close(200, "deleted".into()).await
 }
 
 /// How long a test may take to set up one thing.

@@ -1,5 +1,5 @@
-//! Whoever changes several dead letters locks them in the order of their ids: so no two transactions
-//! wait for each other.
+//! Each transaction that changes several dead letters locks them in the order of their ids, so no two of
+//! them deadlock.
 
 use std::time::Duration;
 
