@@ -98,12 +98,15 @@ async fn pages(url: String, letter: String) {
         println!("\n| page | ms | KiB |");
         println!("|---|---|---|");
         for (name, path) in [
-            ("all letters", "/letters?state=any".to_owned()),
-            ("the open ones of an org", "/letters?state=open&org=org-3".to_owned()),
-            ("a group", "/letters?state=any&group=c81e728d9d4c2f636f067f89cc14862c".to_owned()),
-            ("a text", "/letters?state=any&text=kind+cb".to_owned()),
-            ("a text with a number", "/letters?state=any&text=kind+cb%2C+line+77".to_owned()),
-            ("a letter", format!("/letters/{letter}")),
+            ("all letters", "/dead-letters?state=any".to_owned()),
+            ("the open ones of an org", "/dead-letters?state=open&org=org-3".to_owned()),
+            (
+                "a group",
+                "/dead-letters?state=any&group=c81e728d9d4c2f636f067f89cc14862c".to_owned(),
+            ),
+            ("a text", "/dead-letters?state=any&text=kind+cb".to_owned()),
+            ("a text with a number", "/dead-letters?state=any&text=kind+cb%2C+line+77".to_owned()),
+            ("a letter", format!("/dead-letters/{letter}")),
             ("the audit", "/audit".to_owned()),
             ("the lanes", "/lanes".to_owned()),
         ] {

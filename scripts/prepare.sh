@@ -23,9 +23,12 @@ dir=$(new_folder)
 trap '"$scripts/servers.sh" delete "$dir"' EXIT
 "$scripts/postgres.sh" start "$dir/postgres" >/dev/null
 DATABASE_URL=$(<"$dir/postgres/url")
+psql() { "$(postgres_binaries)/psql" --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --dbname="$DATABASE_URL" "$@"; }
+# As each session of the program has it, see src/store/connection.rs.
+psql --command='create schema partner_program'
+DATABASE_URL="$DATABASE_URL?options=-csearch_path%3Dpartner_program,pg_temp"
 for migration in migrations/*.sql; do
-    "$(postgres_binaries)/psql" --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --single-transaction \
-        --dbname="$DATABASE_URL" --file="$migration" >/dev/null
+    psql --single-transaction --file="$migration" >/dev/null
 done
 
 # sqlx's macros write what the database says of each query into this folder.

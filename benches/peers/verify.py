@@ -124,6 +124,7 @@ async def make_template(worker: str, count: int, root: asyncpg.Connection) -> No
     """Make the database that every candidate starts from, and the exchanges and queues."""
     await root.execute(f"drop database if exists {TEMPLATE}")
     await root.execute(f"create database {TEMPLATE}")
+    await find_tables(root, TEMPLATE)
     environment = os.environ | {"DATABASE_URL": database_url(TEMPLATE)}
     folder = Path(os.environ.get("TMPDIR", "/tmp"))
     catalogue, customers = (folder / f"peers-{os.getpid()}.{kind}" for kind in ("toml", "csv"))
@@ -153,6 +154,11 @@ async def make_template(worker: str, count: int, root: asyncpg.Connection) -> No
     await connection.close()
 
 
+async def find_tables(root: asyncpg.Connection, database: str) -> None:
+    """Let each session find the worker's tables without naming their schema."""
+    await root.execute(f"alter database {database} set search_path = partner_program, pg_temp")
+
+
 def database_url(name: str) -> str:
     """Return the server's URL with another database."""
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
@@ -163,6 +169,7 @@ async def drain(argv: list[str], extra: dict, messages: list, channel, root) -> 
     database = "peers_candidate"
     await root.execute(f"drop database if exists {database} with (force)")
     await root.execute(f"create database {database} template {TEMPLATE}")
+    await find_tables(root, database)
     results = await channel.get_queue(RESULTS)
     await results.purge()
     lane = await channel.get_queue(QUEUE)

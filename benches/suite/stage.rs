@@ -140,15 +140,21 @@ async fn seed(rows: &mut TestDatabase, customers: usize) {
     eprintln!("seeding {customers} customers");
     // The triggers of foreign keys check each row, which takes most of the time and finds nothing.
     rows.execute("set session_replication_role = replica").await;
+    // The peers don't name the schema.
+    rows.execute(
+        "do $$ begin execute format('alter database %I set search_path = partner_program, pg_temp',
+             current_database()); end $$",
+    )
+    .await;
     rows.execute(&format!(
         "insert into org (code, name, country_code)
              select 'org-' || n, 'Org ' || n, '91' from generate_series(1, {ORGS}) n;
-         insert into partner_program (org_id, name, normalised_name, kind)
+         insert into program (org_id, name, normalised_name, kind)
              select id, program, lower(program), 'EXTERNAL'
              from org, unnest(array['Tiered', 'Plain', 'Other']) program
              where id > 0 order by id, program;
-         insert into tier (org_id, program_id, number, name, normalised_name)
-             select org_id, id, n, tier, lower(tier) from partner_program p,
+         insert into tier (org_id, program_id, number, rank, name, normalised_name)
+             select org_id, id, n, n, tier, lower(tier) from program p,
                  unnest(array['Bronze', 'Silver', 'Gold']) with ordinality as t (tier, n)
              where p.name = 'Tiered' and p.org_id > 0;
          update catalogue_version set version = version + 1;
@@ -160,7 +166,7 @@ async fn seed(rows: &mut TestDatabase, customers: usize) {
                  tier_number, tier_expires_at, linked_since, version)
              select c.org_id, c.id, p.id, true, 'old-' || c.id, case p.name when 'Tiered' then 2 end,
                  case p.name when 'Tiered' then timestamptz '2099-01-01T00:00:00Z' end, now(), 1
-             from customer c join partner_program p on p.org_id = c.org_id and p.name <> 'Plain'
+             from customer c join program p on p.org_id = c.org_id and p.name <> 'Plain'
              where c.org_id > 0"
     ))
     .await;

@@ -59,7 +59,7 @@ pub(super) async fn run(_args: &Args, context: &mut Context) -> anyhow::Result<E
                 let (config, stop) = (config.clone(), shutdown.clone());
                 let process = counters.process();
                 async move {
-                    Box::pin(job_recovery::keep(&config, process, &stop)).await;
+                    Box::pin(job_recovery::run(&config, process, &stop)).await;
                     Ok(())
                 }
             };

@@ -11,8 +11,9 @@ use crate::console::auth::Identity;
 use crate::console::error::{Failure, page};
 use crate::console::layout::{Layout, Section};
 use crate::console::time_format::{grouped, span};
+use crate::domain::bulk_job::BulkJobKind;
 use crate::domain::dead_letter::State;
-use crate::store::dead_letters::bulk_jobs::{self, Kind, Operation};
+use crate::store::dead_letters::bulk_jobs::{self, BulkJob};
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::endings::{self, Cancellation};
 use crate::store::dead_letters::filter::Filter;
@@ -24,12 +25,12 @@ const LIST: i64 = 100;
 #[template(path = "bulk_jobs.html")]
 struct Listed {
     layout: Layout,
-    operations: Vec<Operation>,
+    jobs: Vec<BulkJob>,
 }
 
 impl Listed {
     fn is_busy(&self) -> bool {
-        self.operations.iter().any(Operation::is_running)
+        self.jobs.iter().any(BulkJob::is_running)
     }
 }
 
@@ -37,7 +38,7 @@ impl Listed {
 #[template(path = "bulk_job.html")]
 struct One {
     layout: Layout,
-    operation: Operation,
+    job: BulkJob,
     selection: Vec<(String, String)>,
     took: Option<String>,
     at_most: Option<String>,
@@ -48,26 +49,26 @@ struct One {
 impl One {
     /// Whether no runner has begun with it yet.
     fn is_waiting(&self) -> bool {
-        self.operation.is_running() && self.operation.runner.is_none()
+        self.job.is_running() && self.job.runner.is_none()
     }
 
     /// Whether there is more to come.
     fn is_under_way(&self) -> bool {
         let awaited = |state: &State| matches!(state, State::Replaying | State::Replayed);
-        self.operation.is_running() || self.outcomes.iter().any(|(state, _)| awaited(state))
+        self.job.is_running() || self.outcomes.iter().any(|(state, _)| awaited(state))
     }
 }
 
 /// Letters that were gone through.
-pub(super) fn gone_through(operation: &Operation) -> i64 {
-    let tally = operation.tally;
-    tally.done + tally.skipped + tally.failed
+pub(super) fn gone_through(job: &BulkJob) -> i64 {
+    let progress = job.progress;
+    progress.done + progress.skipped + progress.failed
 }
 
 /// All letters that it is about.
-pub(super) fn all_of(operation: &Operation) -> i64 {
-    let most = operation.letters_max.unwrap_or(i64::MAX);
-    operation.matched.min(most).max(gone_through(operation)).max(1)
+pub(super) fn all_of(job: &BulkJob) -> i64 {
+    let most = job.dead_letters_max.unwrap_or(i64::MAX);
+    job.matched.min(most).max(gone_through(job)).max(1)
 }
 
 /// What is meant, in words.
@@ -103,9 +104,9 @@ fn selection(filter: Option<&Filter>) -> Vec<(String, String)> {
 
 pub(super) async fn list(Held(app): Held<Shared>, who: Identity) -> Result<Html<String>, Failure> {
     let mut connection = app.database.acquire().await?;
-    let operations = bulk_jobs::list(&mut connection, LIST).await?;
+    let jobs = bulk_jobs::list(&mut connection, LIST).await?;
     connection.release();
-    page(&Listed { layout: Layout::of(&app, who, Section::Operations), operations })
+    page(&Listed { layout: Layout::of(&app, who, Section::BulkJobs), jobs })
 }
 
 pub(super) async fn show(
@@ -116,22 +117,19 @@ pub(super) async fn show(
     let mut connection = app.database.acquire().await?;
     let found = bulk_jobs::find(&mut connection, id).await?;
     let outcomes = match &found {
-        Some(operation) if operation.kind() == Some(Kind::Replay) => {
-            claims::states(&mut connection, id).await?
-        }
+        Some(job) if job.kind == BulkJobKind::Replay => claims::states(&mut connection, id).await?,
         _ => Vec::new(),
     };
     connection.release();
-    let operation =
-        found.ok_or_else(|| Failure::NotFound(format!("There is no operation {id}.")))?;
-    let layout = Layout::of(&app, who, Section::Operations);
-    let ended = operation.ended_at.unwrap_or(layout.now);
+    let job = found.ok_or_else(|| Failure::NotFound(format!("There is no bulk job {id}.")))?;
+    let layout = Layout::of(&app, who, Section::BulkJobs);
+    let ended = job.ended_at.unwrap_or(layout.now);
     page(&One {
-        selection: selection(operation.filter.as_ref()),
-        took: (operation.runner.is_some()).then(|| span(ended - operation.started_at)),
+        selection: selection(job.filter.as_ref()),
+        took: (job.runner.is_some()).then(|| span(ended - job.started_at)),
         outcomes,
-        at_most: operation.letters_max.map(grouped),
-        operation,
+        at_most: job.dead_letters_max.map(grouped),
+        job,
         layout,
     })
 }
@@ -149,6 +147,6 @@ pub(super) async fn cancel(
     if cancelled == Cancellation::NotRunning {
         return Err(Failure::Conflict("It has ended already.".to_owned()));
     }
-    tracing::info!(operation.id = %id, "{} cancels operation {id}", who.name);
-    Ok(Redirect::to(&format!("/operations/{id}")))
+    tracing::info!(job.id = %id, "{} cancels bulk job {id}", who.name);
+    Ok(Redirect::to(&format!("/bulk-jobs/{id}")))
 }

@@ -23,14 +23,14 @@ pub(super) struct Layout {
 /// Which part of the console a page belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
-    Letters,
-    Operations,
+    DeadLetters,
+    BulkJobs,
     Lookup,
     Lanes,
     Audit,
 }
 
-/// The vitals, as the header shows them.
+/// The status bar in the header.
 #[derive(Template)]
 #[template(path = "status_bar.html")]
 pub(super) struct StatusBar {
@@ -177,7 +177,7 @@ impl Server {
     }
 }
 
-/// The header strip alone, to be exchanged while a page stays open.
+/// The status bar alone, which a page loads again while it is open.
 pub(super) async fn status_bar(
     State(app): State<Shared>,
     _who: Identity,

@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn nobody_is_led_away_after_the_log_in() {
-        assert_eq!(own_path("/letters?org=acme"), "/letters?org=acme");
+        assert_eq!(own_path("/dead-letters?org=acme"), "/dead-letters?org=acme");
         for foreign in ["", "//evil.example", "https://evil.example", "/\\evil.example", "/\nx"] {
             assert_eq!(own_path(foreign), "/", "{foreign:?}");
         }

@@ -1,6 +1,4 @@
-//! A dead letter's life, from its death to the last word on it.
-
-use std::fmt;
+//! A dead letter's position in its lane, and its state.
 
 /// The place of a delivery in the queue of its lane: what came later has a greater one. Letters of a lane
 /// died in this order, whatever the clocks of its workers say.
@@ -24,60 +22,52 @@ impl QueuePosition {
     }
 }
 
-/// Where a letter stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// The state of a dead letter.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum State {
-    /// Nobody has done anything about it.
+    /// No action was taken yet.
     Open,
-    /// An operation has claimed it and is about to publish it.
+    /// A bulk job has claimed it and publishes it next.
     Replaying,
-    /// Published and confirmed; what came of it is not known yet.
+    /// Published and confirmed; the outcome is not known yet.
     Replayed,
     /// Its command took effect.
     Applied,
-    /// The replay died again, as another letter.
+    /// The replay failed again, as another dead letter.
     FailedAgain,
-    /// Put aside; it can be restored.
+    /// Not to be replayed, unless it is restored.
     Discarded,
-    /// An edited copy stands for it.
+    /// An edited copy replaces it.
     Superseded,
 }
 
 impl State {
-    /// Every state, in the order of a letter's life.
-    pub const ALL: [Self; 7] = [
-        Self::Open,
-        Self::Replaying,
-        Self::Replayed,
-        Self::Applied,
-        Self::FailedAgain,
-        Self::Discarded,
-        Self::Superseded,
-    ];
+    /// Every state, in the order of a dead letter's life.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The word in tables, filters and output.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Replaying => "replaying",
-            Self::Replayed => "replayed",
-            Self::Applied => "applied",
-            Self::FailedAgain => "failed_again",
-            Self::Discarded => "discarded",
-            Self::Superseded => "superseded",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The inverse of [`as_str`](Self::as_str).
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word)
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        word.parse().ok()
     }
 }

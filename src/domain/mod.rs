@@ -12,6 +12,7 @@ pub mod priority;
 pub mod program;
 
 pub mod actor;
+pub mod bulk_job;
 pub mod dead_letter;
 pub mod enrolment;
 pub mod rejection;

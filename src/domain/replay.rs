@@ -11,7 +11,7 @@ use crate::domain::dead_letter::State;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Replay {
     /// The letter.
-    pub letter_id: Uuid,
+    pub dead_letter_id: Uuid,
     /// The first replay has number 1.
     pub number: i32,
 }
@@ -26,7 +26,7 @@ pub struct ReplayedLetter {
     /// The id that its replays have as commands.
     pub command_id: String,
     /// The letter that a replay came back as, if that one is open.
-    pub came_back_as: Option<Uuid>,
+    pub replay_died_as: Option<Uuid>,
     /// The user that published the command, as the broker authenticated it then.
     pub user_id: Option<String>,
     /// Whether an operator has allowed the replay although that user may not act for the org.
@@ -57,7 +57,7 @@ impl ReplayedLetter {
         match self.state {
             State::Replaying | State::Replayed => Arrival::Counts,
             // It died, and its worker before the ack. Who has touched the new letter since has decided.
-            State::FailedAgain if self.came_back_as.is_some() => Arrival::Counts,
+            State::FailedAgain if self.replay_died_as.is_some() => Arrival::Counts,
             State::Open
             | State::Applied
             | State::FailedAgain
@@ -73,13 +73,13 @@ mod tests {
 
     #[test]
     fn a_replay_counts_only_while_its_letter_waits_for_it() {
-        let replay = Replay { letter_id: Uuid::from_u128(1), number: 2 };
-        for state in State::ALL {
-            let letter = |number, came_back_as| ReplayedLetter {
+        let replay = Replay { dead_letter_id: Uuid::from_u128(1), number: 2 };
+        for state in State::ALL.iter().copied() {
+            let letter = |number, replay_died_as| ReplayedLetter {
                 state,
                 number,
                 command_id: "c-1".to_owned(),
-                came_back_as,
+                replay_died_as,
                 user_id: None,
                 is_publisher_overridden: false,
             };

@@ -77,7 +77,7 @@ pub async fn load(connection: &mut Connection) -> Result<Catalogue, Error> {
     }
     let mut programs: HashMap<i32, HashMap<String, Program>> = HashMap::new();
     let rows = sqlx::query!(
-        "select org_id, id, name, normalised_name, kind, active, ends_at from partner_program"
+        "select org_id, id, name, normalised_name, kind, active, ends_at from program"
     )
     .fetch_all(&mut *connection)
     .await?;

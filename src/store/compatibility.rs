@@ -6,7 +6,7 @@
 
 use sqlx::migrate::Migrator;
 
-use crate::store::connection::Connection;
+use crate::store::connection::{Connection, SCHEMA};
 use crate::store::error::Error;
 
 /// The schema that this program is built for.
@@ -20,7 +20,7 @@ pub fn own_version() -> i64 {
 
 /// The last migration of the oldest release that may work on this release's schema. Raised by the
 /// release that removes what older ones need.
-pub const OLDEST_COMPATIBLE_BINARY: i64 = 16;
+pub const OLDEST_COMPATIBLE_BINARY: i64 = 12;
 
 /// How a schema and this program fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,21 +77,48 @@ impl Compatibility {
 
 /// Reads how the schema fits.
 pub async fn check(connection: &mut Connection) -> Result<Compatibility, Error> {
-    let is_there = sqlx::query_scalar!(
-        r#"select to_regclass('public.schema_compatibility') is not null as "is_there!""#
+    refuse_unreleased(connection).await?;
+    let access = sqlx::query!(
+        r#"select to_regclass('schema_compatibility') is not null as "is_there!",
+               coalesce((select has_schema_privilege(oid, 'usage') from pg_namespace where nspname = $1),
+                   true) as "may_use!", current_user::text as "user!""#,
+        SCHEMA
     )
     .fetch_one(&mut *connection)
     .await?;
-    if !is_there {
+    if !access.may_use {
+        return Err(Error::Statement(format!(
+            "user `{}` may not use the schema {SCHEMA}: grant it one of the group roles, such as partner_program_worker",
+            access.user
+        )));
+    }
+    if !access.is_there {
         return Ok(Compatibility::of(own_version(), None));
     }
-    let stored = sqlx::query!(
-        "select schema_version, oldest_compatible_binary from public.schema_compatibility"
-    )
-    .fetch_optional(connection)
-    .await?;
+    let stored =
+        sqlx::query!("select schema_version, oldest_compatible_binary from schema_compatibility")
+            .fetch_optional(connection)
+            .await?;
     let stored = stored.map(|row| (row.schema_version, row.oldest_compatible_binary));
     Ok(Compatibility::of(own_version(), stored))
+}
+
+/// Refuses a database of a version from before the first release, which had its tables in the schema
+/// `public`.
+pub(super) async fn refuse_unreleased(connection: &mut Connection) -> Result<(), Error> {
+    let is_unreleased = sqlx::query_scalar!(
+        r#"select (select count(*) = 3 from pg_class where relnamespace = 'public'::regnamespace
+                and relname in ('command_log', 'enrolment_history', 'delivery_attempt'))
+            and to_regclass('command_log') is null as "is_unreleased!""#
+    )
+    .fetch_one(connection)
+    .await?;
+    if is_unreleased {
+        return Err(Error::Refused(format!(
+            "the schema `public` holds the tables of a version from before the first release, which has no upgrade: point database_url at a new database, or drop those tables, then run `partner-program migrate` and the imports; the tables are in the schema {SCHEMA} from then on"
+        )));
+    }
+    Ok(())
 }
 
 /// Notes what was migrated to. An older release takes nothing back.

@@ -17,10 +17,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The share of a statement's bound that it may wait for a lock.
 const LOCK_SHARE: f64 = 0.5;
 
+/// The schema that holds the program's tables and functions, and nothing else: a database can be shared
+/// with other applications.
+pub(super) const SCHEMA: &str = "partner_program";
+
+/// Temporary tables last: none of them can take the place of a table.
+const SEARCH_PATH: &str = "partner_program,pg_temp";
+
 /// Settings of each session. A statement is bounded on the server too, so that work that this
 /// side gave up on does not go on there. A worker that freezes within a transaction holds the lane's fence: soon ended,
 /// it lets the next one in.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
+    ("search_path", SEARCH_PATH),
     ("statement_timeout", "60s"),
     ("idle_in_transaction_session_timeout", "15s"),
     ("client_connection_check_interval", "10s"),

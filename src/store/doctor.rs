@@ -90,7 +90,7 @@ pub async fn rights(connection: &mut Connection) -> Result<Rights, Error> {
         r#"select current_user::text as "user!",
              (select rolsuper from pg_roles where rolname = current_user) as "superuser!",
              (select pg_get_userbyid(relowner) = current_user from pg_class
-              where oid = 'public.command_log'::regclass) as "owner!",
+              where oid = 'command_log'::regclass) as "owner!",
              array(
                  select format('%s on %s', wanted.privilege, wanted.name)
                  from (values
@@ -98,18 +98,18 @@ pub async fn rights(connection: &mut Connection) -> Result<Rights, Error> {
                      ('insert', 'enrolment'), ('update', 'enrolment'),
                      ('insert', 'lane'), ('update', 'lane'),
                      ('insert', 'delivery_attempt'), ('delete', 'delivery_attempt'),
-                     ('insert', 'dead_letter'), ('insert', 'lane_sample'),
+                     ('insert', 'dead_letter'), ('insert', 'lane_metric'),
                      ('insert', 'worker_process'), ('delete', 'worker_process'),
                      ('insert', 'hold'), ('insert', 'parked_command'),
-                     ('select', 'customer'), ('select', 'partner_program'),
+                     ('select', 'customer'), ('select', 'program'),
                      ('select', 'schema_compatibility'), ('select', 'installation')
                  ) as wanted (privilege, name)
-                 where not has_table_privilege('public.' || wanted.name, wanted.privilege)
+                 where not has_table_privilege(wanted.name, wanted.privilege)
                  union all
                  select 'execute on ' || needed.name
-                 from (values ('maintain_partitions(int, date)'), ('forget_dead_letters(int, int)'))
+                 from (values ('maintain_partitions(int, date)'), ('delete_expired_dead_letters(int, int)'))
                      as needed (name)
-                 where not has_function_privilege('public.' || needed.name, 'execute')
+                 where not has_function_privilege(needed.name, 'execute')
              ) as "missing!""#
     )
     .fetch_one(connection)
@@ -127,7 +127,7 @@ pub async fn partitions(connection: &mut Connection) -> Result<Vec<Partitions>, 
              max(upper_on) as ends_on
          from unnest(array['command_log', 'enrolment_history']) parent
          cross join (values ((now() at time zone 'utc')::date)) as clock (today)
-         left join lateral partition_bounds(('public.' || parent)::regclass) on true
+         left join lateral partition_bounds(parent::regclass) on true
          group by parent
          order by parent"#
     )

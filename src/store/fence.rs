@@ -54,10 +54,10 @@ pub async fn take(
 ) -> Result<Fence, Error> {
     let owner = owner.into();
     let taken = sqlx::query!(
-        "insert into lane (name, epoch, holder, process, token)
+        "insert into lane (name, epoch, owner, process, token)
          values ($1, 1, $2, $3, gen_random_uuid())
-         on conflict (name) do update set epoch = lane.epoch + 1, holder = excluded.holder,
-             process = excluded.process, token = excluded.token, taken_at = now()
+         on conflict (name) do update set epoch = lane.epoch + 1, owner = excluded.owner,
+             process = excluded.process, token = excluded.token, acquired_at = now()
          where lane.held_by_change is null
          returning epoch, token",
         lane,

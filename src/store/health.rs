@@ -30,8 +30,8 @@ pub struct Lane {
 pub async fn lanes(connection: &mut Connection) -> Result<Vec<Lane>, Error> {
     let lanes = sqlx::query_as!(
         Lane,
-        "select name, epoch, holder, process, host || ' process ' || os_process_id as process_name,
-             taken_at
+        "select name, epoch, owner as holder, process, host || ' process ' || os_process_id as process_name,
+             acquired_at as taken_at
          from lane left join worker_process on worker_process.id = lane.process order by name"
     )
     .fetch_all(connection)
@@ -43,7 +43,7 @@ pub async fn lanes(connection: &mut Connection) -> Result<Vec<Lane>, Error> {
 /// workers together: a batch that is done again makes a gap, so it is a little too high then.
 pub async fn last_command(connection: &mut Connection) -> Result<i64, Error> {
     let last = sqlx::query_scalar!(
-        r#"select coalesce(pg_sequence_last_value('public.command_log_sequence_seq'), 0) as "last!""#
+        r#"select coalesce(pg_sequence_last_value('command_log_sequence_seq'), 0) as "last!""#
     )
     .fetch_one(connection)
     .await?;

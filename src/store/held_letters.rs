@@ -3,7 +3,7 @@
 //! A replay may come through any lane and, as an edited copy, go to another org: what it does to the
 //! hold does not depend on where it arrives. Once it is applied or answered, the hold is released in the
 //! same transaction. If it dies, its own letter takes the hold over in the lane of the hold; in another
-//! lane the hold stays where it is and notes the letter that it `came_back_as`, whose end releases both.
+//! lane the hold stays where it is and notes the letter that it `replay_died_as`, whose end releases both.
 
 use sqlx::Connection as _;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::store::fence::{self, Fence};
 #[derive(Clone, Debug)]
 pub struct Hold {
     /// The letter's id.
-    pub letter_id: Uuid,
+    pub dead_letter_id: Uuid,
     /// The command.
     pub key: CommandKey,
     /// The customers that it names; none is no hold, unless it replays one.
@@ -34,9 +34,9 @@ pub struct Hold {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldLetter {
     /// The letter.
-    pub letter_id: Uuid,
+    pub dead_letter_id: Uuid,
     /// The letter that a replay of it has become.
-    pub came_back_as: Option<Uuid>,
+    pub replay_died_as: Option<Uuid>,
     /// The lane where later commands of its customers wait.
     pub lane: String,
     /// Its place in that lane's line, and in any other.
@@ -57,14 +57,14 @@ pub async fn find(
     let orgs: Vec<i32> = keys.iter().map(|key| key.org_id.0).collect();
     let commands: Vec<String> = keys.iter().map(|key| key.command_id.clone()).collect();
     let rows = sqlx::query!(
-        r#"select letter_id, came_back_as, lane, sequence, org_id, command_id,
+        r#"select dead_letter_id, replay_died_as, lane, sequence, org_id, command_id,
             (select org.id from dead_letter letter join org on org.code = letter.org_code
-                where letter.id = coalesce(came_back_as, letter_id)) as replay_org_id
+                where letter.id = coalesce(replay_died_as, dead_letter_id)) as replay_org_id
         from hold
-        where released_at is null and letter_id in (
+        where released_at is null and dead_letter_id in (
             select unnest($1::uuid[])
-            union select letter_id from hold where came_back_as = any($1)
-            union select letter_id from hold
+            union select dead_letter_id from hold where replay_died_as = any($1)
+            union select dead_letter_id from hold
                 join (select distinct * from unnest($2::int[], $3::text[]) n (org_id, command_id)) named
                     using (org_id, command_id))"#,
         letters,
@@ -74,8 +74,8 @@ pub async fn find(
     .fetch_all(connection)
     .await?;
     let letters = rows.into_iter().map(|row| HeldLetter {
-        letter_id: row.letter_id,
-        came_back_as: row.came_back_as,
+        dead_letter_id: row.dead_letter_id,
+        replay_died_as: row.replay_died_as,
         lane: row.lane,
         sequence: row.sequence,
         key: CommandKey { org_id: OrgId(row.org_id), command_id: row.command_id },
@@ -101,14 +101,14 @@ pub(super) async fn write(
     hold: &Hold,
 ) -> Result<(), Error> {
     sqlx::query!(
-        "update hold set letter_id = $1, command_id = $4, came_back_as = null
-         where letter_id = (
-                 select letter_id from hold
+        "update hold set dead_letter_id = $1, command_id = $4, replay_died_as = null
+         where dead_letter_id = (
+                 select dead_letter_id from hold
                  where released_at is null and org_id = $3 and lane = $5
-                     and (letter_id = $2 or came_back_as = $2 or command_id = $4)
+                     and (dead_letter_id = $2 or replay_died_as = $2 or command_id = $4)
                  order by sequence limit 1)
-             and not exists (select from hold where letter_id = $1)",
-        hold.letter_id,
+             and not exists (select from hold where dead_letter_id = $1)",
+        hold.dead_letter_id,
         hold.replay_of,
         hold.key.org_id.0,
         hold.key.command_id,
@@ -117,10 +117,10 @@ pub(super) async fn write(
     .execute(&mut *connection)
     .await?;
     sqlx::query!(
-        "update hold set came_back_as = $1
-         where released_at is null and org_id = $3 and lane <> $5 and letter_id <> $1
-             and (letter_id = $2 or came_back_as = $2 or command_id = $4)",
-        hold.letter_id,
+        "update hold set replay_died_as = $1
+         where released_at is null and org_id = $3 and lane <> $5 and dead_letter_id <> $1
+             and (dead_letter_id = $2 or replay_died_as = $2 or command_id = $4)",
+        hold.dead_letter_id,
         hold.replay_of,
         hold.key.org_id.0,
         hold.key.command_id,
@@ -132,10 +132,10 @@ pub(super) async fn write(
         return Ok(());
     }
     sqlx::query!(
-        "insert into hold (letter_id, lane, org_id, command_id, sequence)
+        "insert into hold (dead_letter_id, lane, org_id, command_id, sequence)
          values ($1, $2, $3, $4, coalesce($5, nextval('hold_sequence')))
-         on conflict (letter_id) do update set released_at = null",
-        hold.letter_id,
+         on conflict (dead_letter_id) do update set released_at = null",
+        hold.dead_letter_id,
         lane,
         hold.key.org_id.0,
         hold.key.command_id,
@@ -145,11 +145,11 @@ pub(super) async fn write(
     .await?;
     let (org_ids, customer_ids) = customer_columns(&hold.customers);
     sqlx::query!(
-        "insert into hold_customer (letter_id, org_id, customer_id)
+        "insert into hold_customer (dead_letter_id, org_id, customer_id)
          select distinct $1::uuid, org_id, customer_id
          from unnest($2::int[], $3::bigint[]) who (org_id, customer_id)
          on conflict do nothing",
-        hold.letter_id,
+        hold.dead_letter_id,
         &org_ids,
         &customer_ids,
     )
@@ -160,18 +160,18 @@ pub(super) async fn write(
 
 /// Notes of letters that their replays came back as others, which the archive knows for sure. A hold
 /// that one of these has taken over already is not concerned.
-pub(super) async fn came_back(
+pub(super) async fn failed_again(
     connection: &mut Connection,
     letters: &[Uuid],
-    came_back_as: &[Uuid],
+    replay_died_as: &[Uuid],
 ) -> Result<(), Error> {
     sqlx::query!(
-        "update hold set came_back_as = replay.came_back_as
-         from unnest($1::uuid[], $2::uuid[]) replay (letter_id, came_back_as)
-         where (hold.letter_id = replay.letter_id or hold.came_back_as = replay.letter_id)
-             and hold.released_at is null and hold.letter_id <> replay.came_back_as",
+        "update hold set replay_died_as = replay.replay_died_as
+         from unnest($1::uuid[], $2::uuid[]) replay (dead_letter_id, replay_died_as)
+         where (hold.dead_letter_id = replay.dead_letter_id or hold.replay_died_as = replay.dead_letter_id)
+             and hold.released_at is null and hold.dead_letter_id <> replay.replay_died_as",
         letters,
-        came_back_as,
+        replay_died_as,
     )
     .execute(connection)
     .await?;

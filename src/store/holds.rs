@@ -109,26 +109,26 @@ pub async fn find(
     let rows = sqlx::query!(
         r#"with named as (select distinct * from unnest($4::int[], $5::text[]) n (org_id, command_id)),
             own_letter as (
-                select h.letter_id from named join hold h using (org_id, command_id)
+                select h.dead_letter_id from named join hold h using (org_id, command_id)
                 union select unnest($6::uuid[])
-                union select h.letter_id from hold h where h.came_back_as = any($6)),
+                union select h.dead_letter_id from hold h where h.replay_died_as = any($6)),
             own_parked as (
                 select sequence from named join parked_command using (org_id, command_id)),
             who as (
                 select * from unnest($2::int[], $3::bigint[]) w (org_id, customer_id)
                 union select c.org_id, c.customer_id from own_letter
-                    join hold_customer c using (letter_id)
+                    join hold_customer c using (dead_letter_id)
                 union select c.org_id, c.customer_id from own_parked
                     join parked_customer c using (sequence))
-        select sequence as "sequence!", org_id as "org_id!", command_id as "command_id!", letter_id,
+        select sequence as "sequence!", org_id as "org_id!", command_id as "command_id!", dead_letter_id,
             null::bytea as body_hash,
-            array(select customer_id from hold_customer c where c.letter_id = hold.letter_id)
+            array(select customer_id from hold_customer c where c.dead_letter_id = hold.dead_letter_id)
                 as "customers!"
         from hold
-        where released_at is null and letter_id in (
-            select c.letter_id from who join hold_customer c using (org_id, customer_id)
-                join hold h using (letter_id) where h.lane = $1
-            union all select letter_id from own_letter)
+        where released_at is null and dead_letter_id in (
+            select c.dead_letter_id from who join hold_customer c using (org_id, customer_id)
+                join hold h using (dead_letter_id) where h.lane = $1
+            union all select dead_letter_id from own_letter)
         union all
         select sequence, org_id, command_id, null, body_hash,
             array(select customer_id from parked_customer c where c.sequence = p.sequence)
@@ -148,8 +148,8 @@ pub async fn find(
     .await?;
     let found = rows.into_iter().map(|row| {
         let org_id = OrgId(row.org_id);
-        let kind = match row.letter_id {
-            Some(letter_id) => Kind::Letter(letter_id),
+        let kind = match row.dead_letter_id {
+            Some(dead_letter_id) => Kind::Letter(dead_letter_id),
             None => Kind::Parked(row.body_hash.unwrap_or_default()),
         };
         Found {
@@ -207,7 +207,7 @@ pub(super) async fn write(
 async fn reinstate(connection: &mut Connection, letters: &[Uuid]) -> Result<(), Error> {
     sqlx::query!(
         "update hold set released_at = null from dead_letter letter
-        where letter_id = any($1) and letter.id = letter_id and letter.state = 'open'",
+        where dead_letter_id = any($1) and letter.id = dead_letter_id and letter.state = 'open'",
         letters,
     )
     .execute(connection)
@@ -301,9 +301,9 @@ async fn widen(connection: &mut Connection, widened: &[Entry]) -> Result<(), Err
 pub async fn release(connection: &mut Connection, letter_ids: &[Uuid]) -> Result<(), Error> {
     sqlx::query!(
         "update hold set released_at = now()
-         where released_at is null and letter_id in (
+         where released_at is null and dead_letter_id in (
              select unnest($1::uuid[])
-             union all select letter_id from hold where came_back_as = any($1))",
+             union all select dead_letter_id from hold where replay_died_as = any($1))",
         letter_ids,
     )
     .execute(connection)
@@ -326,9 +326,9 @@ pub async fn supersede(
 ) -> Result<(), Error> {
     sqlx::query!(
         "update hold set command_id = $3,
-             letter_id = case when letter_id = $1 then $2 else letter_id end,
-             came_back_as = case when came_back_as = $1 then $2 else came_back_as end
-         where (letter_id = $1 or came_back_as = $1) and released_at is null",
+             dead_letter_id = case when dead_letter_id = $1 then $2 else dead_letter_id end,
+             replay_died_as = case when replay_died_as = $1 then $2 else replay_died_as end
+         where (dead_letter_id = $1 or replay_died_as = $1) and released_at is null",
         original,
         copy,
         command_id,

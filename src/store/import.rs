@@ -83,7 +83,7 @@ async fn programs(connection: &mut Connection, given: &Programs) -> Result<Count
             when (p.name, p.kind, p.active, p.ends_at)
                 is distinct from (given.name, given.kind, given.active, given.ends_at) then 'changed'
             else 'unchanged' end as "fate!"
-        from given left join partner_program p using (org_id, normalised_name)"#,
+        from given left join program p using (org_id, normalised_name)"#,
         &given.orgs, &given.names, &given.normalised_names, &given.kinds, &given.active,
         &given.ends_at as &[Option<chrono::DateTime<chrono::Utc>>]
     )
@@ -92,7 +92,7 @@ async fn programs(connection: &mut Connection, given: &Programs) -> Result<Count
     let counts = Counts::of(&rows);
     if counts.added + counts.changed > 0 {
         sqlx::query!(
-            "insert into partner_program as p (org_id, name, normalised_name, kind, active, ends_at)
+            "insert into program as p (org_id, name, normalised_name, kind, active, ends_at)
             select org.id, g.name, g.normalised_name, g.kind, g.active, g.ends_at
             from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::timestamptz[])
                 g (org, name, normalised_name, kind, active, ends_at)
@@ -179,7 +179,7 @@ async fn tiers(
         from unnest($1::text[], $2::text[], $3::smallint[], $4::text[], $5::text[])
             g (org, program, rank, name, normalised_name)
         join org on org.code = g.org
-        join partner_program p on p.org_id = org.id and p.normalised_name = g.program
+        join program p on p.org_id = org.id and p.normalised_name = g.program
         left join tier t on t.org_id = p.org_id and t.program_id = p.id
             and t.normalised_name = g.normalised_name"#,
         &given.orgs,
@@ -200,7 +200,7 @@ async fn tiers(
             from unnest($1::text[], $2::text[], $3::smallint[], $4::text[], $5::text[])
                 g (org, program, rank, name, normalised_name)
             join org on org.code = g.org
-            join partner_program p on p.org_id = org.id and p.normalised_name = g.program
+            join program p on p.org_id = org.id and p.normalised_name = g.program
             where t.org_id = p.org_id and t.program_id = p.id
                 and t.normalised_name = g.normalised_name
                 and (t.rank, t.name) is distinct from (g.rank, g.name)",
@@ -221,7 +221,7 @@ async fn tiers(
             from unnest($1::text[], $2::text[], $3::smallint[], $4::text[], $5::text[])
                 g (org, program, rank, name, normalised_name)
             join org on org.code = g.org
-            join partner_program p on p.org_id = org.id and p.normalised_name = g.program
+            join program p on p.org_id = org.id and p.normalised_name = g.program
             where not exists (select from tier t where t.org_id = p.org_id and t.program_id = p.id
                 and t.normalised_name = g.normalised_name)",
             &given.orgs,
@@ -247,7 +247,7 @@ async fn remove_tiers(
         r#"select t.org_id, t.program_id, t.number, org.code as org, p.name as program, t.name as tier
         from unnest($1::text[], $2::text[]) w (org, program)
         join org on org.code = w.org
-        join partner_program p on p.org_id = org.id and p.normalised_name = w.program
+        join program p on p.org_id = org.id and p.normalised_name = w.program
         join tier t on t.org_id = p.org_id and t.program_id = p.id and t.rank is not null
         where not exists (
             select from unnest($3::text[], $4::text[], $5::text[]) g (org, program, normalised_name)

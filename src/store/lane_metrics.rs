@@ -80,7 +80,7 @@ pub async fn add(
     let mut transaction = connection.begin().await?;
     sqlx::query!("set local synchronous_commit = off").execute(&mut *transaction).await?;
     sqlx::query!(
-        "insert into lane_sample (lane, over_ms, commands, p50_ms, p99_ms, oldest_ms)
+        "insert into lane_metric (lane, interval_ms, commands, p50_ms, p99_ms, oldest_ms)
         select name, $2, commands, p50_ms, p99_ms, oldest_ms
         from unnest($3::text[], $4::bigint[], $5::real[], $6::real[], $7::bigint[])
             as sample (name, commands, p50_ms, p99_ms, oldest_ms)
@@ -105,10 +105,10 @@ pub async fn present(connection: &mut Connection) -> Result<Vec<Present>, Error>
     let present = sqlx::query_as!(
         Present,
         r#"select lane, max(p50_ms) as p50_ms, max(p99_ms) as p99_ms,
-            ((array_agg(commands * 1000.0 / over_ms order by measured_at desc))[1])::float8
+            ((array_agg(commands * 1000.0 / interval_ms order by measured_at desc))[1])::float8
                 as "per_second!",
             (array_agg(oldest_ms order by measured_at desc))[1] as oldest_ms
-        from lane_sample
+        from lane_metric
         where measured_at > now() - interval '1 minute'
         group by lane having max(measured_at) > now() - make_interval(secs => $1)
         order by lane"#,
@@ -125,7 +125,7 @@ pub async fn last_hour(connection: &mut Connection) -> Result<Vec<Series>, Error
         Series,
         r#"with hour as (
             select lane, (extract(epoch from now() - measured_at) / 60)::int as minutes_ago, commands
-            from lane_sample
+            from lane_metric
             where measured_at > now() - interval '59 minutes 30 seconds'
         ), minute as (
             select lane, minutes_ago, sum(commands)::bigint as commands from hour group by 1, 2
@@ -144,7 +144,7 @@ pub async fn last_hour(connection: &mut Connection) -> Result<Vec<Series>, Error
 
 /// Forgets those of more than a day ago.
 pub async fn forget_old(connection: &mut Connection) -> Result<(), Error> {
-    sqlx::query!("delete from lane_sample where measured_at < now() - interval '1 day'")
+    sqlx::query!("delete from lane_metric where measured_at < now() - interval '1 day'")
         .execute(connection)
         .await?;
     Ok(())

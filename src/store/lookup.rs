@@ -194,7 +194,7 @@ pub async fn enrolments(
         r#"select p.name as program, e.linked, e.membership_id, t.name as "tier?",
                 e.tier_expires_at, e.linked_since, e.version
          from enrolment e
-         join partner_program p on p.org_id = e.org_id and p.id = e.program_id
+         join program p on p.org_id = e.org_id and p.id = e.program_id
          left join tier t on t.org_id = e.org_id and t.program_id = e.program_id
              and t.number = e.tier_number
          where e.org_id = $1 and e.customer_id = $2
@@ -220,7 +220,7 @@ pub async fn history(
                 old_tier.name as "old_tier?", new_tier.name as "new_tier?",
                 h.old_tier_expires_at, h.new_tier_expires_at
          from enrolment_history h
-         join partner_program p on p.org_id = h.org_id and p.id = h.program_id
+         join program p on p.org_id = h.org_id and p.id = h.program_id
          left join tier old_tier on old_tier.org_id = h.org_id
              and old_tier.program_id = h.program_id and old_tier.number = h.old_tier_number
          left join tier new_tier on new_tier.org_id = h.org_id

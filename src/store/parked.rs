@@ -21,7 +21,7 @@ pub async fn released(
     seconds_ago: f64,
 ) -> Result<Vec<Uuid>, Error> {
     let ids = sqlx::query_scalar!(
-        "select letter_id from hold
+        "select dead_letter_id from hold
          where lane = $1 and released_at <= now() - make_interval(secs => $2)",
         lane,
         seconds_ago,
@@ -46,7 +46,7 @@ pub struct WaitQueue {
 pub async fn wait_queue(connection: &mut Connection, lane: &str) -> Result<WaitQueue, Error> {
     let letters = sqlx::query!(
         r#"select sequence, org_id,
-            array(select customer_id from hold_customer c where c.letter_id = h.letter_id)
+            array(select customer_id from hold_customer c where c.dead_letter_id = h.dead_letter_id)
                 as "customers!"
          from hold h where lane = $1 and released_at is null order by sequence"#,
         lane,
@@ -141,7 +141,7 @@ pub async fn remove(
         .await?;
     sqlx::query!(
         "update hold set released_at = now()
-         where letter_id = any($1) and released_at is not null",
+         where dead_letter_id = any($1) and released_at is not null",
         released,
     )
     .execute(&mut *transaction)
@@ -159,7 +159,7 @@ pub async fn forget(
     let mut transaction = connection.begin().await?;
     fence::check(&mut transaction, fence).await?;
     sqlx::query!(
-        "delete from hold where letter_id = any($1) and released_at is not null",
+        "delete from hold where dead_letter_id = any($1) and released_at is not null",
         released,
     )
     .execute(&mut *transaction)
@@ -185,8 +185,8 @@ pub async fn of_customer(
 ) -> Result<Held, Error> {
     let row = sqlx::query!(
         r#"select
-            array(select coalesce(came_back_as, letter_id)
-                from hold_customer join hold using (letter_id)
+            array(select coalesce(replay_died_as, dead_letter_id)
+                from hold_customer join hold using (dead_letter_id)
                 where hold_customer.org_id = $1 and customer_id = $2 and released_at is null
                 order by sequence) as "letters!",
             (select count(*) from parked_customer c join parked_command p using (sequence)

@@ -20,12 +20,12 @@ const LETTERS_MAX: i32 = 1_000;
 
 /// Forgets some dead letters that were settled more than `retention_days` ago, with their audit, and
 /// says how many they were: none, when no more are left.
-pub async fn forget_dead_letters(
+pub async fn delete_expired_dead_letters(
     connection: &mut Connection,
     retention_days: i32,
 ) -> Result<u64, Error> {
     let gone = sqlx::query_scalar!(
-        r#"select forget_dead_letters($1, $2) as "gone!""#,
+        r#"select delete_expired_dead_letters($1, $2) as "gone!""#,
         retention_days,
         LETTERS_MAX,
     )

@@ -12,7 +12,7 @@ use crate::wire::result::{json, message_id};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// The dead letter at the head of those that it waits for, as far as its lane knows it.
-    pub letter_id: Option<Uuid>,
+    pub dead_letter_id: Option<Uuid>,
     /// Its place among the commands that wait there, from 1 on.
     pub position: usize,
 }
@@ -22,7 +22,7 @@ pub struct Waiting {
 pub fn event(exchange: &str, envelope: &Envelope, command_id: &str, waiting: Waiting) -> Message {
     let body = json(&Parked {
         command_id,
-        dead_letter_id: waiting.letter_id.map(|id| id.to_string()),
+        dead_letter_id: waiting.dead_letter_id.map(|id| id.to_string()),
         position: waiting.position,
     });
     let headers =

@@ -10,13 +10,13 @@ use crate::wire::own_headers::{REPLAY_NUMBER, REPLAY_OF};
 /// Marks a message as this replay.
 pub fn mark(message: &mut Message, replay: Replay) {
     let headers = &mut message.properties.headers;
-    headers.insert(REPLAY_OF.to_owned(), replay.letter_id.to_string().into());
+    headers.insert(REPLAY_OF.to_owned(), replay.dead_letter_id.to_string().into());
     headers.insert(REPLAY_NUMBER.to_owned(), replay.number.into());
 }
 
 /// The letter that a message says it replays.
 #[must_use]
-pub fn letter_id(message: &Message) -> Option<Uuid> {
+pub fn dead_letter_id(message: &Message) -> Option<Uuid> {
     let text = message.properties.headers.get(REPLAY_OF)?.as_str()?;
     Uuid::parse_str(text).ok()
 }
@@ -26,5 +26,5 @@ pub fn letter_id(message: &Message) -> Option<Uuid> {
 #[must_use]
 pub fn read(message: &Message) -> Option<Replay> {
     let number = message.properties.headers.get(REPLAY_NUMBER).and_then(Value::as_i64)?;
-    Some(Replay { letter_id: letter_id(message)?, number: i32::try_from(number).ok()? })
+    Some(Replay { dead_letter_id: dead_letter_id(message)?, number: i32::try_from(number).ok()? })
 }

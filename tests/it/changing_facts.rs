@@ -60,7 +60,7 @@ impl Batch {
                  insert into enrolment (org_id, customer_id, program_id, linked, membership_id, \
                      linked_since, version) \
                  select p.org_id, c.id, p.id, true, 'own-' || c.id, now(), 1 \
-                 from partner_program p, generate_series(1, 2) c (id) where p.org_id > 0"
+                 from program p, generate_series(1, 2) c (id) where p.org_id > 0"
             ))
             .await;
         let blocker = TestDatabase::of(&env.place).await;
@@ -277,7 +277,7 @@ async fn a_membership_id_that_changes_its_holder_before_the_load_joins_what_was_
     batch.publish(messages).await;
     batch.blocked(2).await;
     let other_lane = "update enrolment set membership_id = 'passed-on', version = version + 1 \
-        where customer_id = 2 and org_id > 0 and program_id = (select id from partner_program where name = 'Plain')";
+        where customer_id = 2 and org_id > 0 and program_id = (select id from program where name = 'Plain')";
     batch.env.rows.execute(other_lane).await;
     batch.blocker.execute("commit").await;
 

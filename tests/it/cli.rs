@@ -131,7 +131,7 @@ const COMMANDS: &[&str] = &[
     "dead-letters discard",
     "dead-letters restore",
     "dead-letters export",
-    "dead-letters operations",
+    "dead-letters bulk-jobs",
     "lanes",
     "lanes list",
     "lanes pause",

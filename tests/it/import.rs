@@ -88,7 +88,7 @@ async fn a_tier_with_enrolments_is_not_taken_away() {
     .await;
     rows.execute(
         "insert into enrolment (org_id, customer_id, program_id, linked, tier_number, linked_since, version)
-         select org_id, 1, id, true, 2, now(), 1 from partner_program where id > 0",
+         select org_id, 1, id, true, 2, now(), 1 from program where id > 0",
     )
     .await;
     let shorter = CATALOGUE.replace(r#", "Silver""#, "");

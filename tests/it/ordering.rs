@@ -130,7 +130,7 @@ async fn a_worker_whose_lane_was_taken_commits_nothing_more_for_its_epoch() {
     })
     .await;
     // Nobody works epoch 2: the worker has to notice and to take the lane again.
-    rows.execute("update lane set epoch = 2, holder = 'somebody else'").await;
+    rows.execute("update lane set epoch = 2, owner = 'another worker'").await;
     let before = rows.count(OF_FIRST_EPOCH).await;
     assert!(before < 6000, "the load was too light to show anything");
     assert_done_in_order(&messages, &mut results, &mut rows, DEADLINE).await;

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::harness::environment::TestEnv;
 use crate::harness::eventually;
-use crate::harness::worker::Process;
+use crate::harness::servers::Place;
+use crate::harness::worker::{Process, Settings};
 use crate::harness::workload;
 use crate::model::Model;
 
@@ -45,7 +47,7 @@ async fn no_time_that_the_database_takes_stops_a_worker() {
     let worker = Process::start(&env.settings, "timeless");
     answered(&mut env, 1).await;
     let columns = [
-        ("partner_program", "ends_at"),
+        ("program", "ends_at"),
         ("enrolment", "tier_expires_at"),
         ("enrolment", "linked_since"),
         ("command_log", "sent_at"),
@@ -82,7 +84,7 @@ async fn no_table_takes_a_time_that_the_program_can_not_read() {
                 from pg_class c
                 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
                 cross join unnest(array['infinity', '-infinity', '262143-01-01']) as t (value)
-                where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+                where c.relnamespace = 'partner_program'::regnamespace and c.relkind in ('r', 'p')
                     and not c.relispartition and a.atttypid = 'timestamptz'::regtype
                     and c.relname <> '_sqlx_migrations'
             loop
@@ -162,4 +164,70 @@ async fn a_worker_that_is_too_old_for_the_schema_refuses_to_run() {
     let doctor = env.settings.command(&["doctor"]).output().await.expect("the program starts");
     let words = String::from_utf8_lossy(&doctor.stdout);
     assert!(!doctor.status.success() && words.contains("999"), "{words}");
+}
+
+/// A database of a version from before the first release: its tables are in `public`.
+#[tokio::test]
+async fn migrate_explains_that_an_unreleased_database_has_no_upgrade() {
+    let place = Place::without_migrations("unreleased schema").await;
+    let mut admin = PgConnection::connect(&place.database_url).await.expect("Postgres answers");
+    let tables = "create table command_log (id int); create table enrolment_history (id int); \
+                  create table delivery_attempt (id int)";
+    sqlx::raw_sql(tables).execute(&mut admin).await.expect("the tables are created");
+    let settings = Settings::of(&place);
+    for arguments in
+        [&["migrate"][..], &["migrate", "--check"], &["doctor"], &["topology", "apply"]]
+    {
+        let output = settings.command(arguments).output().await.expect("the program starts");
+        let words = [output.stdout, output.stderr].concat();
+        let words = String::from_utf8_lossy(&words);
+        assert!(!output.status.success(), "{arguments:?}: {words}");
+        assert!(words.contains("before the first release"), "{arguments:?}: {words}");
+    }
+    let schemas = "select count(*) from pg_namespace where nspname = 'partner_program'";
+    let made: i64 = sqlx::query_scalar(schemas).fetch_one(&mut admin).await.expect("it is counted");
+    assert_eq!(made, 0, "nothing is created");
+}
+
+/// Another application's tables, its own migrations among them, are left alone; the program needs no right
+/// on its schema.
+#[tokio::test]
+async fn a_database_can_be_shared_with_another_application() {
+    let place = Place::without_migrations("shared database").await;
+    let mut admin = PgConnection::connect(&place.database_url).await.expect("Postgres answers");
+    let theirs = "create table public._sqlx_migrations (version bigint); \
+                  create table public.customer (name text); \
+                  create table public.lane (name text); revoke all on schema public from public";
+    sqlx::raw_sql(theirs).execute(&mut admin).await.expect("the tables are created");
+    let settings = Settings::of(&place);
+    settings.run(&["migrate"]).await;
+    settings.run(&["topology", "apply"]).await;
+    settings.run(&["doctor"]).await;
+    let kept =
+        "select relname::text from pg_class where relnamespace = 'public'::regnamespace order by 1";
+    let kept: Vec<String> =
+        sqlx::query_scalar(kept).fetch_all(&mut admin).await.expect("they are listed");
+    assert_eq!(kept, ["_sqlx_migrations", "customer", "lane"]);
+}
+
+/// `create schema if not exists` needs the right to create one, even if it exists.
+#[tokio::test]
+async fn a_user_who_may_not_create_schemas_migrates_one_of_its_own() {
+    let place = Place::without_migrations("own schema").await;
+    let mut admin = PgConnection::connect(&place.database_url).await.expect("Postgres answers");
+    let user = format!("owner_{}", place.vhost());
+    let grants = format!(
+        "create role {user} login createrole; create schema partner_program authorization {user}; \
+         revoke create on database {} from public",
+        place.vhost()
+    );
+    sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut admin).await.expect("the schema is created");
+    let settings = Settings::of(&place)
+        .with("DATABASE_URL", place.database_url.replace("postgres@", &format!("{user}@")));
+    settings.run(&["migrate"]).await;
+    let output =
+        settings.command(&["migrate", "--check"]).output().await.expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let drop = format!("drop owned by {user}; drop role {user}");
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut admin).await.expect("the role is dropped");
 }

@@ -5,9 +5,9 @@ use std::process::{Command, Output};
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
 
-use crate::harness::database::TestDatabase;
+use crate::harness::database::{TestDatabase, connect};
 use crate::harness::servers::Place;
 
 fn run(place: &Place, arguments: &[&str]) -> Output {
@@ -35,7 +35,7 @@ fn document(place: &Place, arguments: &[&str]) -> Value {
 
 async fn place_with_a_customer(name: &str) -> Place {
     let place = Place::new(name).await;
-    let mut connection = PgConnection::connect(&place.database_url).await.unwrap();
+    let mut connection = connect(&place.database_url).await.unwrap();
     sqlx::raw_sql(CUSTOMER).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     place
@@ -116,7 +116,7 @@ async fn what_is_not_there_exits_with_3_and_tells_no_personal_data() {
 async fn migrate_says_what_is_pending_and_applies_it_once() {
     let place = Place::without_migrations("show_migrate").await;
     let pending = stdout(&place, &["migrate", "--check"], 5);
-    assert!(pending.contains("catalogue and customers"), "{pending}");
+    assert!(pending.contains("enrolments"), "{pending}");
     assert_eq!(stdout(&place, &["migrate"], 0), pending);
     assert_eq!(stdout(&place, &["migrate", "--check"], 0), "");
     assert_eq!(document(&place, &["migrate"]), json!([]));
@@ -254,10 +254,10 @@ const CUSTOMER: &str = r#"
     insert into org (id, code, name, country_code) values (1, 'acme', 'Acme', '91');
     insert into customer (org_id, id, mobile, email, external_id, state)
     values (1, 7, '919876543210', 'Jane@example.com', 'CRM-7', 'active');
-    insert into partner_program (org_id, id, name, normalised_name, kind)
+    insert into program (org_id, id, name, normalised_name, kind)
     values (1, 1, 'Miles', 'miles', 'EXTERNAL');
-    insert into tier (org_id, program_id, number, name, normalised_name)
-    values (1, 1, 1, 'Silver', 'silver'), (1, 1, 2, 'Gold', 'gold');
+    insert into tier (org_id, program_id, number, rank, name, normalised_name)
+    values (1, 1, 1, 1, 'Silver', 'silver'), (1, 1, 2, 2, 'Gold', 'gold');
     insert into enrolment (org_id, customer_id, program_id, linked, membership_id, tier_number,
         tier_expires_at, linked_since, version)
     values (1, 7, 1, true, 'M-1', 2, '2031-01-01Z', '2026-01-01Z', 2);

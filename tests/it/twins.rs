@@ -74,11 +74,11 @@ async fn two_live_workers_of_one_id_are_told_apart_and_warned_of() {
     // Each operation on dead letters is one process's.
     env.rows
         .execute(
-            "insert into dead_letter_operation (id, kind, filter, actor, reason, source, matched) \
+            "insert into bulk_job (id, kind, filter, actor, reason, source, matched) \
              values (gen_random_uuid(), 'discard', '{}', 'tests', 'tests', 'tests', 0)",
         )
         .await;
-    let runners = "select runner from dead_letter_operation where state = 'done'";
+    let runners = "select runner from bulk_job where state = 'done'";
     let runner = eventually(DEADLINE, "a worker runs the operation", async || {
         env.rows.texts(runners).await.pop()
     })
@@ -143,6 +143,6 @@ async fn a_lane_s_figures_are_those_of_the_process_that_has_it() {
         lane_metrics::add(connection, process, over, std::slice::from_ref(&sample))
             .await
             .expect("it is written");
-        assert_eq!(env.rows.count("select count(*) from lane_sample").await, samples);
+        assert_eq!(env.rows.count("select count(*) from lane_metric").await, samples);
     }
 }

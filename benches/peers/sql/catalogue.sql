@@ -11,7 +11,7 @@ select coalesce(jsonb_object_agg(o.code, jsonb_build_object(
                 where t.org_id = p.org_id and t.program_id = p.id
             )
         )), '{}')
-        from partner_program p
+        from program p
         where p.org_id = o.id
     )
 )), '{}')::text as catalogue

@@ -14,9 +14,10 @@ use crate::cli::dead_letters::filter::FilterArgs;
 use crate::cli::dead_letters::interrupt::cancel_on_interrupt;
 use crate::cli::output::{Progress, Row, note};
 use crate::config::Config;
+use crate::domain::bulk_job::{BulkJobKind, BulkJobState};
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::bulk_jobs::{End, Kind, Plan, Tally};
+use crate::store::dead_letters::bulk_jobs::{BulkJobProgress, Plan};
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::filter::Filter;
 use crate::usecases::dead_letters::run::{self, Outcome};
@@ -133,12 +134,12 @@ pub(super) async fn replay(
     // Asked before anything is begun.
     context.config.amqp_url()?;
     let rate = args.rate.map(|rate| i32::try_from(rate.get()).unwrap_or(i32::MAX));
-    let how = How { letters_per_second: rate, overrides_publisher: args.override_publisher };
-    let acted = act(Kind::Replay, &args.what, filter, how, connection, context).await?;
+    let how = How { dead_letters_per_second: rate, overrides_publisher: args.override_publisher };
+    let acted = act(BulkJobKind::Replay, &args.what, filter, how, connection, context).await?;
     let Some((outcome, mut report)) = acted else { return Ok(Exit::Success) };
     if let Some(seconds) = args.wait {
         let end = Instant::now() + Duration::from_secs(seconds);
-        let states = await_outcomes(connection, outcome.operation_id, end).await?;
+        let states = await_outcomes(connection, outcome.bulk_job_id, end).await?;
         report.applied = Some(states.get(State::Applied.as_str()).copied().unwrap_or(0));
         report.failed_again = Some(states.get(State::FailedAgain.as_str()).copied().unwrap_or(0));
         let under_way = [State::Replaying, State::Replayed].map(State::as_str);
@@ -152,7 +153,7 @@ pub(super) async fn discard(
     connection: &mut Connection,
     context: &mut Context,
 ) -> anyhow::Result<Exit> {
-    simple(Kind::Discard, &args.what, args.dry_run, connection, context).await
+    simple(BulkJobKind::Discard, &args.what, args.dry_run, connection, context).await
 }
 
 pub(super) async fn restore(
@@ -160,11 +161,11 @@ pub(super) async fn restore(
     connection: &mut Connection,
     context: &mut Context,
 ) -> anyhow::Result<Exit> {
-    simple(Kind::Restore, &args.what, args.dry_run, connection, context).await
+    simple(BulkJobKind::Restore, &args.what, args.dry_run, connection, context).await
 }
 
 async fn simple(
-    kind: Kind,
+    kind: BulkJobKind,
     what: &WhatArgs,
     dry_run: bool,
     connection: &mut Connection,
@@ -185,13 +186,13 @@ async fn simple(
 /// What is special about a replay.
 #[derive(Default)]
 struct How {
-    letters_per_second: Option<i32>,
+    dead_letters_per_second: Option<i32>,
     overrides_publisher: bool,
 }
 
-/// Asks, begins and runs an operation; `None` if the answer was no.
+/// Asks, begins and runs a bulk job; `None` if the answer was no.
 async fn act(
-    kind: Kind,
+    kind: BulkJobKind,
     what: &WhatArgs,
     filter: Filter,
     how: How,
@@ -210,30 +211,37 @@ async fn act(
     if filter.ids.len() != 1 && !confirm(&question, what.yes, context).await? {
         return Ok(None);
     }
-    if kind == Kind::Replay {
+    if kind == BulkJobKind::Replay {
         run::check_broker(connection, &context.config).await?;
     }
-    let How { letters_per_second, overrides_publisher } = how;
-    let letters_max = limit;
-    let plan = Plan { kind, filter, actor, letters_max, letters_per_second, overrides_publisher };
+    let How { dead_letters_per_second, overrides_publisher } = how;
+    let dead_letters_max = limit;
+    let plan = Plan {
+        kind,
+        filter,
+        actor,
+        dead_letters_max,
+        dead_letters_per_second,
+        overrides_publisher,
+    };
     let runner = format!("cli {}", Uuid::now_v7());
-    let operation = run::begin(connection, plan, Some(&runner)).await?;
-    let id = operation.id;
+    let job = run::begin(connection, plan, Some(&runner)).await?;
+    let id = job.id;
     let mut progress = Progress::new(kind.as_str(), u64::try_from(letters).ok());
     let mut told = 0;
-    let observe = |tally: &Tally| {
-        let through = tally.done + tally.skipped + tally.failed;
+    let observe = |so_far: &BulkJobProgress| {
+        let through = so_far.done + so_far.skipped + so_far.failed;
         progress.add(u64::try_from(through - told).unwrap_or_default());
         told = through;
     };
-    // A worker would go on with an operation whose process is gone: Ctrl-C has to say so.
+    // A worker would go on with a bulk job whose process is gone: Ctrl-C has to say so.
     let cancelling = cancel_on_interrupt(&context.config, id);
-    let ran = run::run(connection, &context.config, operation, &runner, observe).await;
+    let ran = run::run(connection, &context.config, job, &runner, observe).await;
     drop(cancelling);
     progress.finish();
     let outcome = ran.inspect_err(|_| {
         note(&format!(
-            "operation {id} was cut off: a worker finishes it; `dead-letters operations cancel {id}` stops it"
+            "bulk job {id} was cut off: a worker finishes it; `dead-letters bulk-jobs cancel {id}` stops it"
         ));
     })?;
     let report = Report::of(kind, &outcome);
@@ -246,10 +254,10 @@ async fn dry_run(
     connection: &mut Connection,
     context: &mut Context,
 ) -> anyhow::Result<Exit> {
-    let total = selection::count(connection, Kind::Replay, &filter).await?;
+    let total = selection::count(connection, BulkJobKind::Replay, &filter).await?;
     let mut progress = Progress::new("looking", u64::try_from(total.letters).ok());
     let limit = args.what.limit.map(i64::from);
-    let bounds = Bounds { letters_max: limit, overrides_publisher: args.override_publisher };
+    let bounds = Bounds { dead_letters_max: limit, overrides_publisher: args.override_publisher };
     let preview = selection::preview(connection, &context.config, &filter, bounds, |some| {
         progress.add(some);
     });
@@ -261,12 +269,12 @@ async fn dry_run(
 /// Waits until every replayed letter has an outcome, or until the end.
 async fn await_outcomes(
     connection: &mut Connection,
-    operation_id: Uuid,
+    bulk_job_id: Uuid,
     end: Instant,
 ) -> anyhow::Result<BTreeMap<&'static str, i64>> {
     let mut progress = Progress::new("awaiting outcomes", None);
     loop {
-        let states = claims::states(connection, operation_id).await?;
+        let states = claims::states(connection, bulk_job_id).await?;
         let under_way =
             |(state, _): &(State, i64)| matches!(state, State::Replaying | State::Replayed);
         if !states.iter().any(under_way) || Instant::now() >= end {
@@ -315,10 +323,10 @@ impl Row for Skipped {
     }
 }
 
-/// What came of an operation.
+/// What came of a bulk job.
 #[derive(Serialize)]
 struct Report {
-    operation_id: Uuid,
+    bulk_job_id: Uuid,
     kind: &'static str,
     cancelled: bool,
     done: i64,
@@ -335,14 +343,14 @@ struct Report {
 }
 
 impl Report {
-    fn of(kind: Kind, outcome: &Outcome) -> Self {
+    fn of(kind: BulkJobKind, outcome: &Outcome) -> Self {
         Self {
-            operation_id: outcome.operation_id,
+            bulk_job_id: outcome.bulk_job_id,
             kind: kind.as_str(),
-            cancelled: outcome.end == End::Cancelled,
-            done: outcome.tally.done,
-            skipped: outcome.tally.skipped,
-            failed: outcome.tally.failed,
+            cancelled: outcome.end == BulkJobState::Cancelled,
+            done: outcome.progress.done,
+            skipped: outcome.progress.skipped,
+            failed: outcome.progress.failed,
             left_alone: all_skipped(outcome.skipped.clone()),
             applied: None,
             failed_again: None,
@@ -352,7 +360,7 @@ impl Report {
 
     fn print(&self, context: &mut Context) -> anyhow::Result<Exit> {
         let mut fields = vec![
-            ("operation", self.operation_id.to_string()),
+            ("bulk job", self.bulk_job_id.to_string()),
             ("done", self.done.to_string()),
             ("left alone", self.skipped.to_string()),
             ("not taken by the broker", self.failed.to_string()),

@@ -1,13 +1,14 @@
-//! `dead-letters operations`
+//! `dead-letters bulk-jobs`
 
 use clap::Subcommand;
 use uuid::Uuid;
 
 use crate::cli::context::{Context, Exit, Refusal};
-use crate::cli::dead_letters::views::OperationRow;
+use crate::cli::dead_letters::views::BulkJobRow;
 use crate::cli::output::note;
+use crate::domain::bulk_job::BulkJobKind;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::bulk_jobs::{self, Kind};
+use crate::store::dead_letters::bulk_jobs::{self};
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::endings::{self, Cancellation};
 use crate::usecases::dead_letters::job_recovery::SILENT_S;
@@ -22,7 +23,7 @@ pub(in crate::cli) enum Action {
     Resume(ResumeArgs),
 }
 
-/// The latest operations, newest first
+/// The latest bulk jobs, newest first
 #[derive(clap::Args)]
 pub(in crate::cli) struct ListArgs {
     /// At most so many
@@ -30,26 +31,26 @@ pub(in crate::cli) struct ListArgs {
     limit: u32,
 }
 
-/// One operation, and where its letters stand now
+/// One bulk job, and where its letters stand now
 #[derive(clap::Args)]
 pub(in crate::cli) struct ShowArgs {
-    /// The operation
+    /// The bulk job
     #[arg(value_name = "ID")]
     id: Uuid,
 }
 
-/// Stop an operation after the letters that it has in hand; what is done stays done
+/// Stop a bulk job after the letters that it has in hand; what is done stays done
 #[derive(clap::Args)]
 pub(in crate::cli) struct CancelArgs {
-    /// The operation
+    /// The bulk job
     #[arg(value_name = "ID")]
     id: Uuid,
 }
 
-/// Finish an operation that was cut off, should no worker do so
+/// Finish a bulk job that was cut off, should no worker do so
 #[derive(clap::Args)]
 pub(in crate::cli) struct ResumeArgs {
-    /// The operation
+    /// The bulk job
     #[arg(value_name = "ID")]
     id: Uuid,
 }
@@ -61,11 +62,11 @@ pub(super) async fn run(
 ) -> anyhow::Result<Exit> {
     match action {
         Action::List(args) => {
-            let operations = bulk_jobs::list(connection, args.limit.into()).await?;
-            let rows: Vec<OperationRow> = operations.into_iter().map(OperationRow::of).collect();
+            let jobs = bulk_jobs::list(connection, args.limit.into()).await?;
+            let rows: Vec<BulkJobRow> = jobs.into_iter().map(BulkJobRow::of).collect();
             context.output.rows(&rows)?;
             if rows.is_empty() {
-                note("no operations so far");
+                note("no bulk jobs so far");
             }
         }
         Action::Show(args) => show(args.id, connection, context).await?,
@@ -81,11 +82,11 @@ pub(super) async fn run(
         },
         Action::Resume(args) => {
             let runner = format!("cli {}", Uuid::now_v7());
-            let taken = bulk_jobs::take(connection, &runner, SILENT_S, Some(args.id)).await?;
-            let Some(operation) = taken else {
+            let taken = bulk_jobs::take_over(connection, &runner, SILENT_S, Some(args.id)).await?;
+            let Some(job) = taken else {
                 return Err(not_running(connection, args.id).await?.into());
             };
-            run::run(connection, &context.config, operation, &runner, |_| {}).await?;
+            run::run(connection, &context.config, job, &runner, |_| {}).await?;
             show(args.id, connection, context).await?;
         }
     }
@@ -93,10 +94,10 @@ pub(super) async fn run(
 }
 
 async fn show(id: Uuid, connection: &mut Connection, context: &mut Context) -> anyhow::Result<()> {
-    let operation = bulk_jobs::find(connection, id).await?;
-    let operation = operation.ok_or_else(|| Refusal::NotFound(format!("no operation `{id}`")))?;
+    let job = bulk_jobs::find(connection, id).await?;
+    let job = job.ok_or_else(|| Refusal::NotFound(format!("no bulk job `{id}`")))?;
     let states = claims::states(connection, id).await?;
-    let row = OperationRow::of(operation);
+    let row = BulkJobRow::of(job);
     let mut view = serde_json::to_value(&row)?;
     let counts =
         states.iter().map(|(state, letters)| (state.as_str().to_owned(), (*letters).into()));
@@ -109,19 +110,17 @@ async fn show(id: Uuid, connection: &mut Connection, context: &mut Context) -> a
 
 async fn not_running(connection: &mut Connection, id: Uuid) -> anyhow::Result<Refusal> {
     Ok(match bulk_jobs::find(connection, id).await? {
-        None => Refusal::NotFound(format!("no operation `{id}`")),
-        Some(operation) if operation.kind() == Some(Kind::Export) && operation.is_running() => {
+        None => Refusal::NotFound(format!("no bulk job `{id}`")),
+        Some(job) if job.kind == BulkJobKind::Export && job.is_running() => {
             let text = format!(
-                "operation {id} is an export, which its own program alone can go on with: cancel it and begin a new one"
+                "bulk job {id} is an export, which its own program alone can go on with: cancel it and begin a new one"
             );
             Refusal::Conflict(text)
         }
-        Some(operation) if operation.is_running() => {
-            let runner = operation.runner.unwrap_or_default();
-            Refusal::Conflict(format!("operation {id} is being run by {runner}"))
+        Some(job) if job.is_running() => {
+            let runner = job.runner.unwrap_or_default();
+            Refusal::Conflict(format!("bulk job {id} is being run by {runner}"))
         }
-        Some(operation) => {
-            Refusal::Conflict(format!("operation {id} has ended: {}", operation.state))
-        }
+        Some(job) => Refusal::Conflict(format!("bulk job {id} has ended: {}", job.state.as_str())),
     })
 }

@@ -13,10 +13,11 @@ use uuid::Uuid;
 use crate::cli::ask::WhoArgs;
 use crate::cli::context::{Context, Exit, Refusal};
 use crate::cli::output::note;
+use crate::domain::bulk_job::BulkJobKind;
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, AuditAction};
-use crate::store::dead_letters::bulk_jobs::{Kind, Plan};
+use crate::store::dead_letters::bulk_jobs::Plan;
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::show::{self, Letter};
 use crate::usecases::dead_letters::error::Error;
@@ -85,20 +86,20 @@ pub(super) async fn run(
     let mut replayed = false;
     if !args.keep {
         let plan = Plan {
-            kind: Kind::Replay,
+            kind: BulkJobKind::Replay,
             filter: Filter::of_ids(vec![copy]),
             actor,
-            letters_max: None,
-            letters_per_second: None,
+            dead_letters_max: None,
+            dead_letters_per_second: None,
             overrides_publisher: false,
         };
         let runner = format!("cli {}", Uuid::now_v7());
-        let operation = run::begin(connection, plan, Some(&runner)).await?;
-        let outcome = run::run(connection, &context.config, operation, &runner, |_| {}).await?;
+        let job = run::begin(connection, plan, Some(&runner)).await?;
+        let outcome = run::run(connection, &context.config, job, &runner, |_| {}).await?;
         for why in outcome.skipped.keys() {
             note(&format!("the copy is kept open: {why}"));
         }
-        replayed = outcome.tally.done == 1;
+        replayed = outcome.progress.done == 1;
     }
     let view = json!({ "copy": copy, "superseded": args.id, "replayed": replayed });
     let fields = [

@@ -12,8 +12,9 @@ use crate::cli::dead_letters::filter::FilterArgs;
 use crate::cli::dead_letters::interrupt::cancel_on_interrupt;
 use crate::cli::dead_letters::private_file;
 use crate::cli::output::{Progress, note};
+use crate::domain::bulk_job::{BulkJobKind, BulkJobState};
 use crate::store::connection::Connection;
-use crate::store::dead_letters::bulk_jobs::{End, Kind, Plan, Tally};
+use crate::store::dead_letters::bulk_jobs::{BulkJobProgress, Plan};
 use crate::usecases::dead_letters::export::{Destination, export};
 use crate::usecases::dead_letters::run::{self, Outcome};
 
@@ -49,13 +50,13 @@ pub(super) async fn run(
 ) -> anyhow::Result<Exit> {
     let actor = args.who.with_reason()?;
     let filter = args.filter.filter(&args.ids, connection, &context.config).await?;
-    let letters_max = args.limit.map(i64::from);
+    let dead_letters_max = args.limit.map(i64::from);
     let plan = Plan {
-        kind: Kind::Export,
+        kind: BulkJobKind::Export,
         filter,
         actor,
-        letters_max,
-        letters_per_second: None,
+        dead_letters_max,
+        dead_letters_per_second: None,
         overrides_publisher: false,
     };
     let mut file = match &args.file {
@@ -63,29 +64,30 @@ pub(super) async fn run(
         None => File(Box::new(tokio::io::stdout())),
     };
     let runner = format!("cli {}", Uuid::now_v7());
-    let operation = run::begin(connection, plan, Some(&runner)).await?;
-    let cancelling = cancel_on_interrupt(&context.config, operation.id);
-    let mut progress = Progress::new("export", u64::try_from(operation.matched).ok());
+    let job = run::begin(connection, plan, Some(&runner)).await?;
+    let cancelling = cancel_on_interrupt(&context.config, job.id);
+    let mut progress = Progress::new("export", u64::try_from(job.matched).ok());
     let mut told = 0;
-    let observe = |tally: &Tally| {
-        progress.add(u64::try_from(tally.done - told).unwrap_or_default());
-        told = tally.done;
+    let observe = |so_far: &BulkJobProgress| {
+        progress.add(u64::try_from(so_far.done - told).unwrap_or_default());
+        told = so_far.done;
     };
     let config = &context.config;
-    let exported = export(connection, config, &operation, &runner, &mut file, observe).await;
+    let exported = export(connection, config, &job, &runner, &mut file, observe).await;
     drop(cancelling);
     progress.finish();
-    // Without its cause: a closed pipe is no success here, for the operation has failed.
-    let Outcome { end, tally, .. } = exported.map_err(|error| {
-        anyhow::anyhow!("export {} failed: {error}; begin a new one", operation.id)
-    })?;
-    if end == End::Cancelled {
-        return Err(Refusal::Conflict(format!("cancelled after {} letter(s)", tally.done)).into());
+    // Without its cause: a closed pipe is no success here, for the bulk job has failed.
+    let Outcome { end, progress, .. } = exported
+        .map_err(|error| anyhow::anyhow!("export {} failed: {error}; begin a new one", job.id))?;
+    if end == BulkJobState::Cancelled {
+        return Err(
+            Refusal::Conflict(format!("cancelled after {} letter(s)", progress.done)).into()
+        );
     }
-    if tally.done == 0 {
+    if progress.done == 0 {
         return Err(Refusal::NotFound("no dead letter matches".to_owned()).into());
     }
-    note(&format!("exported {} letter(s)", tally.done));
+    note(&format!("exported {} letter(s)", progress.done));
     Ok(Exit::Success)
 }
 

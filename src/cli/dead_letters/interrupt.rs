@@ -1,4 +1,4 @@
-//! What Ctrl-C does to an operation.
+//! What Ctrl-C does to a bulk job.
 
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::store::connection;
 use crate::store::dead_letters::endings;
 use crate::usecases::dead_letters::job_recovery::SILENT_S;
 
-/// Cancels the operation on Ctrl-C, until what is returned is dropped.
+/// Cancels the bulk job on Ctrl-C, until what is returned is dropped.
 pub(super) fn cancel_on_interrupt(config: &Config, id: Uuid) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(cancel(config.clone(), id)))
 }
@@ -25,6 +25,6 @@ async fn cancel(config: Config, id: Uuid) {
         anyhow::Ok(())
     };
     if let Err(error) = cancelled.await {
-        note(&format!("can't cancel: {error}; try `dead-letters operations cancel {id}`"));
+        note(&format!("can't cancel: {error}; try `dead-letters bulk-jobs cancel {id}`"));
     }
 }

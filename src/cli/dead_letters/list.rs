@@ -34,7 +34,7 @@ pub(in crate::cli) struct ListArgs {
 Examples:
   partner-program dead-letters groups
   partner-program dead-letters groups --org acme --state open
-  partner-program dead-letters groups -o json | jq '.[] | select(.came_back > 0) | .group'")]
+  partner-program dead-letters groups -o json | jq '.[] | select(.failed_again > 0) | .group'")]
 pub(in crate::cli) struct GroupsArgs {
     #[command(flatten)]
     filter: FilterArgs,

@@ -43,7 +43,7 @@ pub(super) enum Action {
     Restore(act::RestoreArgs),
     Export(export::Args),
     #[command(subcommand)]
-    Operations(bulk_jobs::Action),
+    BulkJobs(bulk_jobs::Action),
 }
 
 pub(super) async fn run(action: Action, context: &mut Context) -> anyhow::Result<Exit> {
@@ -69,7 +69,7 @@ async fn dispatch(
         Action::Discard(args) => act::discard(&args, connection, context).await,
         Action::Restore(args) => act::restore(&args, connection, context).await,
         Action::Export(args) => export::run(&args, connection, context).await,
-        Action::Operations(action) => bulk_jobs::run(&action, connection, context).await,
+        Action::BulkJobs(action) => bulk_jobs::run(&action, connection, context).await,
     }
 }
 

@@ -145,7 +145,7 @@ fn fields(letter: &Letter) -> Vec<(&'static str, String)> {
         ("last death", moment(letter.last_died_at)),
         ("deaths", letter.deaths.to_string()),
         ("replay of", or_dash(letter.replay_of.as_ref())),
-        ("came back as", ids(&letter.came_back_as)),
+        ("came back as", ids(&letter.replay_died_as)),
         ("edited from", or_dash(letter.edited_from.as_ref())),
         ("superseded by", or_dash(letter.superseded_by.as_ref())),
     ]

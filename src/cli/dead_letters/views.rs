@@ -1,4 +1,4 @@
-//! Letters, groups and operations as rows. No view but that of one letter holds personal data.
+//! Dead letters, groups and bulk jobs as rows. Only the view of one dead letter holds personal data.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::cli::output::{Row, moment, or_dash};
 use crate::store::dead_letters::audit::Action;
-use crate::store::dead_letters::bulk_jobs::Operation;
+use crate::store::dead_letters::bulk_jobs::BulkJob;
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::groups::Group;
 use crate::store::dead_letters::list::Summary;
@@ -98,7 +98,7 @@ pub(super) struct GroupRow {
     open: i64,
     replaying: i64,
     replayed: i64,
-    came_back: i64,
+    failed_again: i64,
     applied: i64,
     discarded: i64,
     superseded: i64,
@@ -118,7 +118,7 @@ impl GroupRow {
             open: group.letters.open,
             replaying: group.letters.replaying,
             replayed: group.letters.replays(),
-            came_back: group.letters.failed_again,
+            failed_again: group.letters.failed_again,
             applied: group.letters.applied,
             discarded: group.letters.discarded,
             superseded: group.letters.superseded,
@@ -134,7 +134,7 @@ impl Row for GroupRow {
         "GROUP",
         "OPEN",
         "REPLAYED",
-        "CAME BACK",
+        "FAILED AGAIN",
         "LAST DEATH",
         "LAST 24 H",
         "OPERATION",
@@ -147,7 +147,7 @@ impl Row for GroupRow {
             self.group.clone(),
             self.open.to_string(),
             self.replayed.to_string(),
-            self.came_back.to_string(),
+            self.failed_again.to_string(),
             moment(self.last_died_at),
             sparkline(&self.last_hours),
             self.operation.clone(),
@@ -158,16 +158,16 @@ impl Row for GroupRow {
 }
 
 #[derive(Serialize)]
-pub(super) struct OperationRow {
+pub(super) struct BulkJobRow {
     id: Uuid,
-    kind: String,
-    state: String,
+    kind: &'static str,
+    state: &'static str,
     matched: i64,
     done: i64,
     skipped: i64,
     failed: i64,
-    letters_max: Option<i64>,
-    letters_per_second: Option<i32>,
+    dead_letters_max: Option<i64>,
+    dead_letters_per_second: Option<i32>,
     actor: String,
     reason: String,
     source: String,
@@ -179,27 +179,27 @@ pub(super) struct OperationRow {
     ended_at: Option<DateTime<Utc>>,
 }
 
-impl OperationRow {
-    pub(super) fn of(operation: Operation) -> Self {
+impl BulkJobRow {
+    pub(super) fn of(job: BulkJob) -> Self {
         Self {
-            id: operation.id,
-            filter: operation.filter.as_ref().map(Filter::to_json),
-            kind: operation.kind,
-            state: operation.state,
-            matched: operation.matched,
-            done: operation.tally.done,
-            skipped: operation.tally.skipped,
-            failed: operation.tally.failed,
-            letters_max: operation.letters_max,
-            letters_per_second: operation.letters_per_second,
-            actor: operation.actor.name,
-            reason: operation.actor.reason,
-            source: operation.actor.source,
-            cancel_requested: operation.cancel_requested,
-            problem: operation.problem,
-            runner: operation.runner,
-            started_at: operation.started_at,
-            ended_at: operation.ended_at,
+            id: job.id,
+            filter: job.filter.as_ref().map(Filter::to_json),
+            kind: job.kind.as_str(),
+            state: job.state.as_str(),
+            matched: job.matched,
+            done: job.progress.done,
+            skipped: job.progress.skipped,
+            failed: job.progress.failed,
+            dead_letters_max: job.dead_letters_max,
+            dead_letters_per_second: job.dead_letters_per_second,
+            actor: job.actor.name,
+            reason: job.actor.reason,
+            source: job.actor.source,
+            cancel_requested: job.cancel_requested,
+            problem: job.problem,
+            runner: job.runner,
+            started_at: job.started_at,
+            ended_at: job.ended_at,
         }
     }
 
@@ -207,8 +207,8 @@ impl OperationRow {
         let asked =
             if self.cancel_requested && self.state == "running" { ", to be cancelled" } else { "" };
         vec![
-            ("operation", self.id.to_string()),
-            ("kind", self.kind.clone()),
+            ("bulk job", self.id.to_string()),
+            ("kind", self.kind.to_owned()),
             ("state", format!("{}{asked}", self.state)),
             ("letters", format!("{} of {}", self.done, self.matched)),
             ("skipped", self.skipped.to_string()),
@@ -224,15 +224,15 @@ impl OperationRow {
     }
 }
 
-impl Row for OperationRow {
+impl Row for BulkJobRow {
     const HEADERS: &'static [&'static str] =
         &["ID", "KIND", "STATE", "DONE", "OF", "SKIPPED", "FAILED", "STARTED", "BY", "REASON"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.id.to_string(),
-            self.kind.clone(),
-            self.state.clone(),
+            self.kind.to_owned(),
+            self.state.to_owned(),
             self.done.to_string(),
             self.matched.to_string(),
             self.skipped.to_string(),
@@ -251,7 +251,7 @@ pub(super) struct ActionRow {
     actor: String,
     reason: String,
     source: String,
-    operation_id: Option<Uuid>,
+    bulk_job_id: Option<Uuid>,
 }
 
 impl ActionRow {
@@ -262,7 +262,7 @@ impl ActionRow {
             actor: action.actor,
             reason: action.reason,
             source: action.source,
-            operation_id: action.operation_id,
+            bulk_job_id: action.bulk_job_id,
         }
     }
 }

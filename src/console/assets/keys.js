@@ -42,10 +42,10 @@
   }
 
   // What is selected, or else the letter that is open or that the keys are at.
-  function act(deed) {
+  function act(action) {
     const selected = one("#all:checked, .row input:checked");
-    const ofList = one(`[data-act=${deed}]`);
-    const ofLetter = one(`[data-one=${deed}]`);
+    const ofList = one(`[data-act=${action}]`);
+    const ofLetter = one(`[data-one=${action}]`);
     if (!selected && ofLetter) { ofLetter.click(); return; }
     if (!ofList) return;
     if (!selected && here()) pick();

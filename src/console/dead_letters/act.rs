@@ -1,7 +1,7 @@
-//! Acting on letters: first what would come of it, then, with a reason, the deed.
+//! Actions on dead letters: first a preview, then, with a reason, the action.
 //!
-//! A deed is an operation that a worker runs, so a page that is closed stops nothing. Only an
-//! export is done here, for it goes to the browser.
+//! An action is a bulk job that a worker runs, so closing the page stops nothing. Only an export
+//! runs here, because it goes to the browser.
 
 use std::io;
 
@@ -21,7 +21,8 @@ use crate::console::dead_letters::query::Asked;
 use crate::console::error::{Failure, page};
 use crate::console::layout::{Layout, Section};
 use crate::console::time_format::grouped;
-use crate::store::dead_letters::bulk_jobs::{End, Kind, Operation, Plan};
+use crate::domain::bulk_job::{BulkJobKind, BulkJobState};
+use crate::store::dead_letters::bulk_jobs::{BulkJob, Plan};
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::list::Count;
 use crate::usecases::dead_letters::error::Error as LetterError;
@@ -29,14 +30,14 @@ use crate::usecases::dead_letters::export::{self as exporting, Destination};
 use crate::usecases::dead_letters::run::{self, Outcome};
 use crate::usecases::dead_letters::selection::{self, Bounds, Preview};
 
-/// Letters that are looked at one by one beforehand.
-const FORECAST_MAX: i64 = 20_000;
+/// The most dead letters that are checked one by one for a preview.
+const PREVIEW_MAX: i64 = 20_000;
 /// Portions of an export that wait for the browser.
 const PORTIONS_AHEAD: usize = 1;
 /// Longest reason, in characters.
 const REASON_CHARS_MAX: usize = 500;
 
-/// What a form says, field by field; some stand several times.
+/// The fields of a form; some occur several times.
 struct Fields(Vec<(String, String)>);
 
 impl Fields {
@@ -58,12 +59,10 @@ impl Fields {
         }
     }
 
-    fn deed(&self) -> Result<Kind, Failure> {
-        let word = self.get("deed");
-        [Kind::Replay, Kind::Discard, Kind::Restore, Kind::Export]
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
-            .ok_or_else(|| Failure::BadInput("Nothing was asked for.".to_owned()))
+    fn action(&self) -> Result<BulkJobKind, Failure> {
+        self.get("action")
+            .parse()
+            .map_err(|_| Failure::BadInput("Choose an action first.".to_owned()))
     }
 
     fn ids(&self) -> Vec<Uuid> {
@@ -83,10 +82,10 @@ fn unreadable() -> Failure {
     Failure::BadInput("The filter can't be read: go back and choose again.".to_owned())
 }
 
-fn allowed(who: &Identity, deed: Kind) -> Result<(), Failure> {
-    who.must_be(match deed {
-        Kind::Replay | Kind::Discard | Kind::Restore => Role::Operator,
-        Kind::Export => Role::Admin,
+fn allowed(who: &Identity, kind: BulkJobKind) -> Result<(), Failure> {
+    who.must_be(match kind {
+        BulkJobKind::Replay | BulkJobKind::Discard | BulkJobKind::Restore => Role::Operator,
+        BulkJobKind::Export => Role::Admin,
     })
 }
 
@@ -94,7 +93,7 @@ fn allowed(who: &Identity, deed: Kind) -> Result<(), Failure> {
 #[template(path = "plan.html")]
 struct Planned {
     layout: Layout,
-    deed: &'static str,
+    kind: &'static str,
     filter: String,
     query: String,
     count: Count,
@@ -121,30 +120,30 @@ impl Planned {
     }
 }
 
-/// Says what would come of it; changes nothing.
+/// Shows what the action would do; changes nothing.
 pub(in crate::console) async fn plan(
     State(app): State<Shared>,
     who: Identity,
     RawForm(form): RawForm,
 ) -> Result<Html<String>, Failure> {
     let fields = Fields::read(&form);
-    let deed = fields.deed()?;
-    allowed(&who, deed)?;
-    let layout = Layout::of(&app, who, Section::Letters);
+    let kind = fields.action()?;
+    allowed(&who, kind)?;
+    let layout = Layout::of(&app, who, Section::DeadLetters);
     let asked = fields.asked()?;
     let ids = fields.ids();
     let filter = if fields.get("all") == "1" {
         // The user who chose "all" has not seen those that die from now on.
         Filter { until: Some(layout.now), ..asked.filter(layout.now) }
     } else if ids.is_empty() {
-        return Err(Failure::BadInput("Choose some letters first.".to_owned()));
+        return Err(Failure::BadInput("Select dead letters first.".to_owned()));
     } else {
         Filter::of_ids(ids)
     };
-    let filter = selection::meant(deed, filter);
-    let (count, preview) = foresee(&app, deed, &filter).await?;
+    let filter = selection::meant(kind, filter);
+    let (count, preview) = preview(&app, kind, &filter).await?;
     page(&Planned {
-        deed: deed.as_str(),
+        kind: kind.as_str(),
         is_single: filter.ids.len() == 1,
         filter: filter.to_json().to_string(),
         query: asked.query(),
@@ -154,14 +153,14 @@ pub(in crate::console) async fn plan(
     })
 }
 
-async fn foresee(
+async fn preview(
     app: &App,
-    deed: Kind,
+    kind: BulkJobKind,
     filter: &Filter,
 ) -> Result<(Count, Option<Preview>), Failure> {
     let mut connection = app.database.acquire().await?;
-    let count = selection::count(&mut connection, deed, filter).await?;
-    let preview = if deed == Kind::Replay && count.letters <= FORECAST_MAX {
+    let count = selection::count(&mut connection, kind, filter).await?;
+    let preview = if kind == BulkJobKind::Replay && count.letters <= PREVIEW_MAX {
         Some(
             selection::preview(&mut connection, &app.config, filter, Bounds::default(), |_| {})
                 .await?,
@@ -174,7 +173,7 @@ async fn foresee(
 }
 
 fn planned(fields: &Fields, who: &Identity) -> Result<Plan, Failure> {
-    let kind = fields.deed()?;
+    let kind = fields.action()?;
     allowed(who, kind)?;
     let json = serde_json::from_str(fields.get("filter")).map_err(|_| unreadable())?;
     let filter = Filter::from_json(&json).ok_or_else(unreadable)?;
@@ -183,30 +182,30 @@ fn planned(fields: &Fields, who: &Identity) -> Result<Plan, Failure> {
     if actor.reason.is_empty() {
         return Err(Failure::BadInput("Say why: the audit keeps it.".to_owned()));
     }
-    let letters_max = fields.number::<i64>("limit")?.filter(|most| *most > 0);
-    let letters_per_second = fields.number::<i32>("rate")?.filter(|rate| *rate > 0);
+    let dead_letters_max = fields.number::<i64>("limit")?.filter(|most| *most > 0);
+    let dead_letters_per_second = fields.number::<i32>("rate")?.filter(|rate| *rate > 0);
     let overrides_publisher = false;
-    Ok(Plan { kind, filter, actor, letters_max, letters_per_second, overrides_publisher })
+    Ok(Plan { kind, filter, actor, dead_letters_max, dead_letters_per_second, overrides_publisher })
 }
 
-/// Begins the operation; a worker takes it within a second or so.
+/// Creates the bulk job; a worker takes it over within a second.
 pub(in crate::console) async fn act(
     State(app): State<Shared>,
     who: Identity,
     RawForm(form): RawForm,
 ) -> Result<Redirect, Failure> {
     let plan = planned(&Fields::read(&form), &who)?;
-    if plan.kind == Kind::Export {
+    if plan.kind == BulkJobKind::Export {
         return Err(Failure::BadInput("An export goes to a file.".to_owned()));
     }
     let mut connection = app.database.acquire().await?;
-    let operation = run::begin(&mut connection, plan, None).await?;
+    let job = run::begin(&mut connection, plan, None).await?;
     connection.release();
     tracing::info!(
-        operation.id = %operation.id,
-        "{} begins operation {}: {}", who.name, operation.id, operation.kind
+        bulk_job.id = %job.id,
+        "{} starts bulk job {}: {}", who.name, job.id, job.kind.as_str()
     );
-    Ok(Redirect::to(&format!("/operations/{}", operation.id)))
+    Ok(Redirect::to(&format!("/bulk-jobs/{}", job.id)))
 }
 
 /// Sends the letters as lines of JSON, as they are read.
@@ -216,16 +215,16 @@ pub(in crate::console) async fn export(
     RawForm(form): RawForm,
 ) -> Result<Response, Failure> {
     let plan = planned(&Fields::read(&form), &who)?;
-    allowed(&who, Kind::Export)?;
+    allowed(&who, BulkJobKind::Export)?;
     let runner = format!("console {} {}", app.config.worker_id, Uuid::now_v7());
-    let plan = Plan { kind: Kind::Export, ..plan };
+    let plan = Plan { kind: BulkJobKind::Export, ..plan };
     let mut connection = app.database.acquire().await?;
-    let operation = run::begin(&mut connection, plan, Some(&runner)).await?;
-    let name = format!("attachment; filename=\"dead-letters-{}.ndjson\"", operation.id);
+    let job = run::begin(&mut connection, plan, Some(&runner)).await?;
+    let name = format!("attachment; filename=\"dead-letters-{}.ndjson\"", job.id);
     let headers = [(CONTENT_TYPE, "application/x-ndjson".to_owned()), (CONTENT_DISPOSITION, name)];
     connection.release();
     let (lines, sent) = mpsc::channel(PORTIONS_AHEAD);
-    tokio::spawn(send_export(app, operation, runner, lines));
+    tokio::spawn(send_export(app, job, runner, lines));
     let stream = unfold(sent, async |mut sent| Some((sent.recv().await?, sent)));
     Ok((headers, Body::from_stream(stream)).into_response())
 }
@@ -233,27 +232,27 @@ pub(in crate::console) async fn export(
 /// Sends the lines. If it can't send all, the browser is to see that its file is not whole.
 async fn send_export(
     app: Shared,
-    operation: Operation,
+    job: BulkJob,
     runner: String,
     lines: mpsc::Sender<io::Result<Vec<u8>>>,
 ) {
-    let id = operation.id;
+    let id = job.id;
     let exported = async {
         let mut connection = app.database.acquire().await.map_err(|_away| {
             LetterError::Conflict("the database does not answer; try again".to_owned())
         })?;
         let (config, mut browser) = (&app.config, Browser(lines.clone()));
         let exporting =
-            exporting::export(&mut connection, config, &operation, &runner, &mut browser, |_| {});
+            exporting::export(&mut connection, config, &job, &runner, &mut browser, |_| {});
         let exported = exporting.await?;
         connection.release();
         Ok::<Outcome, LetterError>(exported)
     };
     match exported.await {
-        Ok(Outcome { end: End::Done, .. }) => {}
+        Ok(Outcome { end: BulkJobState::Done, .. }) => {}
         Ok(_cancelled) => break_off(&lines, "the export was cancelled").await,
         Err(error) => {
-            tracing::warn!(operation.id = %id, "export {id} failed: {error}");
+            tracing::warn!(bulk_job.id = %id, "export {id} failed: {error}");
             break_off(&lines, &error.to_string()).await;
         }
     }

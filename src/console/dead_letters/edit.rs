@@ -61,7 +61,7 @@ pub(in crate::console) async fn form(
         Err(why) => (String::new(), Some(why.to_string())),
     };
     page(&Page {
-        layout: Layout::of(&app, who, Section::Letters),
+        layout: Layout::of(&app, who, Section::DeadLetters),
         routing_key: letter.routing_key.clone(),
         verdict: verdict(&letter, &letter.routing_key, &body)?,
         body,
@@ -110,11 +110,11 @@ pub(in crate::console) async fn save(
             let copy = edit::edit(&mut connection, id, Some(&routing_key), &body, &actor).await?;
             connection.release();
             tracing::info!(letter.id = %id, "{} puts the edited copy {copy} for letter {id}", who.name);
-            return Ok(Redirect::to(&format!("/letters/{copy}")).into_response());
+            return Ok(Redirect::to(&format!("/dead-letters/{copy}")).into_response());
         }
     }
     let shown = page(&Page {
-        layout: Layout::of(&app, who, Section::Letters),
+        layout: Layout::of(&app, who, Section::DeadLetters),
         letter,
         routing_key,
         body: edited.body,
@@ -174,7 +174,7 @@ pub(in crate::console) async fn upload(
     let copy = edit::edit(&mut connection, id, routing_key.as_deref(), &body, &actor).await?;
     connection.release();
     tracing::info!(letter.id = %id, "{} puts the uploaded copy {copy} for letter {id}", who.name);
-    Ok(Redirect::to(&format!("/letters/{copy}")))
+    Ok(Redirect::to(&format!("/dead-letters/{copy}")))
 }
 
 async fn load(app: &App, id: Uuid) -> Result<Letter, Failure> {

@@ -34,5 +34,5 @@ pub(in crate::console) async fn find(
         let keys: Vec<String> = found.customer_keys.iter().map(ToString::to_string).collect();
         asked.customer = keys.join(".");
     }
-    Ok(Redirect::to(&format!("/letters{}", asked.query())))
+    Ok(Redirect::to(&format!("/dead-letters{}", asked.query())))
 }

@@ -89,7 +89,7 @@ impl Page {
     }
 
     fn letter_address(&self, id: &Uuid) -> String {
-        format!("/letters/{id}{}", self.asked.query())
+        format!("/dead-letters/{id}{}", self.asked.query())
     }
 }
 
@@ -150,7 +150,7 @@ async fn browse(
     asked: Asked,
     detail: Option<Detail>,
 ) -> Result<Html<String>, Failure> {
-    let layout = Layout::of(app, who, Section::Letters);
+    let layout = Layout::of(app, who, Section::DeadLetters);
     let filter = asked.filter(layout.now);
     // The groups stay when one of them is chosen.
     let of_any_group = Filter { fingerprint: None, ..filter.clone() };

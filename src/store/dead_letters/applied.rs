@@ -25,11 +25,11 @@ pub(super) async fn mark(connection: &mut Connection, ids: &[Uuid]) -> Result<Ve
             update dead_letter letter set state = 'applied', changed_at = now()
             where id in (select id from dead_letter where id in (select id from effective)
                 and state in ('open', 'replayed', 'discarded') order by id for update skip locked)
-            returning letter.id, operation_id),
+            returning letter.id, bulk_job_id),
         noted as (
             insert into dead_letter_action
-                (dead_letter_id, action, actor, reason, source, operation_id)
-            select id, 'applied', 'worker', 'its command took effect', 'worker', operation_id
+                (dead_letter_id, action, actor, reason, source, bulk_job_id)
+            select id, 'applied', 'worker', 'its command took effect', 'worker', bulk_job_id
             from applied)
         select id as "id!" from applied"#,
         ids,
@@ -49,9 +49,9 @@ pub async fn mark_by_history(connection: &mut Connection, ids: &[Uuid]) -> Resul
             update dead_letter set state = 'applied', changed_at = now()
             where id in (select id from dead_letter where id = any($1)
                 and state in ('open', 'replayed', 'discarded') order by id for update)
-            returning id, operation_id)
-        insert into dead_letter_action (dead_letter_id, action, actor, reason, source, operation_id)
-        select id, 'applied', 'worker', 'the history has its command', 'worker', operation_id
+            returning id, bulk_job_id)
+        insert into dead_letter_action (dead_letter_id, action, actor, reason, source, bulk_job_id)
+        select id, 'applied', 'worker', 'the history has its command', 'worker', bulk_job_id
         from applied",
         ids,
     )

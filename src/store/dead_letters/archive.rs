@@ -176,35 +176,35 @@ async fn mark_failed_again(
         replays.1.push(replace_nul(command));
         replays.2.push(letter.id);
     }
-    let (ids, commands, came_back_as) = replays;
+    let (ids, commands, replay_died_as) = replays;
     if ids.is_empty() {
         return Ok(());
     }
     let believed = sqlx::query!(
-        "with came_back as (
+        "with failed_again as (
             update dead_letter letter set state = 'failed_again', changed_at = now()
             from (select distinct on (id, command_id) *
-                from unnest($1::uuid[], $2::text[], $3::uuid[]) as t(id, command_id, came_back_as))
+                from unnest($1::uuid[], $2::text[], $3::uuid[]) as t(id, command_id, replay_died_as))
                 replay
             where letter.id = replay.id and letter.state in ('replaying', 'replayed')
                 and letter.id in (select id from dead_letter where id = any($1) order by id for update)
                 and coalesce(letter.command_id, letter.id::text) = replay.command_id
-            returning letter.id, operation_id, came_back_as),
+            returning letter.id, bulk_job_id, replay_died_as),
         noted as (
             insert into dead_letter_action
-                (dead_letter_id, action, actor, reason, source, operation_id)
-            select id, 'failed_again', 'worker', 'its replay died', 'worker', operation_id
-            from came_back)
-        select id, came_back_as as \"came_back_as!\" from came_back",
+                (dead_letter_id, action, actor, reason, source, bulk_job_id)
+            select id, 'failed_again', 'worker', 'its replay died', 'worker', bulk_job_id
+            from failed_again)
+        select id, replay_died_as as \"replay_died_as!\" from failed_again",
         &ids,
         &commands,
-        &came_back_as,
+        &replay_died_as,
     )
     .fetch_all(&mut *connection)
     .await?;
-    let (letters, came_back_as): (Vec<Uuid>, Vec<Uuid>) =
-        believed.into_iter().map(|row| (row.id, row.came_back_as)).unzip();
-    held_letters::came_back(connection, &letters, &came_back_as).await
+    let (letters, replay_died_as): (Vec<Uuid>, Vec<Uuid>) =
+        believed.into_iter().map(|row| (row.id, row.replay_died_as)).unzip();
+    held_letters::failed_again(connection, &letters, &replay_died_as).await
 }
 
 /// A replay that died before its letter was taken back is no letter to act on: the one that was taken back

@@ -9,7 +9,8 @@ use crate::store::error::Error;
 use crate::store::text::replace_nul;
 
 /// What can be done with a letter, or become of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum AuditAction {
     /// Published again.
     Replay,
@@ -36,19 +37,8 @@ pub enum AuditAction {
 impl AuditAction {
     /// The word in the table.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Replay => "replay",
-            Self::OverridePublisher => "override_publisher",
-            Self::Edit => "edit",
-            Self::Discard => "discard",
-            Self::Restore => "restore",
-            Self::Export => "export",
-            Self::Unmask => "unmask",
-            Self::Applied => "applied",
-            Self::FailedAgain => "failed_again",
-            Self::Superseded => "superseded",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -67,8 +57,8 @@ pub struct Action {
     pub reason: String,
     /// From where.
     pub source: String,
-    /// As part of which operation.
-    pub operation_id: Option<Uuid>,
+    /// As part of which bulk job.
+    pub bulk_job_id: Option<Uuid>,
     /// When.
     pub acted_at: DateTime<Utc>,
 }
@@ -77,7 +67,7 @@ pub struct Action {
 pub async fn timeline(connection: &mut Connection, id: Uuid) -> Result<Vec<Action>, Error> {
     let actions = sqlx::query_as!(
         Action,
-        "select id, dead_letter_id, action, actor, reason, source, operation_id, acted_at
+        "select id, dead_letter_id, action, actor, reason, source, bulk_job_id, acted_at
         from dead_letter_action where dead_letter_id = $1 order by id",
         id,
     )
@@ -94,7 +84,7 @@ pub async fn recent(
 ) -> Result<Vec<Action>, Error> {
     let actions = sqlx::query_as!(
         Action,
-        "select id, dead_letter_id, action, actor, reason, source, operation_id, acted_at
+        "select id, dead_letter_id, action, actor, reason, source, bulk_job_id, acted_at
         from dead_letter_action where id < coalesce($1, 9223372036854775807::bigint)
         order by id desc limit $2",
         after,
@@ -111,17 +101,17 @@ pub async fn note(
     ids: &[Uuid],
     action: AuditAction,
     actor: &Actor,
-    operation_id: Option<Uuid>,
+    bulk_job_id: Option<Uuid>,
 ) -> Result<(), Error> {
     sqlx::query!(
-        "insert into dead_letter_action (dead_letter_id, action, actor, reason, source, operation_id)
+        "insert into dead_letter_action (dead_letter_id, action, actor, reason, source, bulk_job_id)
         select id, $2, $3, $4, $5, $6 from unnest($1::uuid[]) id",
         ids,
         action.as_str(),
         replace_nul(&actor.name),
         replace_nul(&actor.reason),
         replace_nul(&actor.source),
-        operation_id,
+        bulk_job_id,
     )
     .execute(connection)
     .await?;

@@ -1,4 +1,4 @@
-//! Letters that an operation goes through: in the order of death, each claimed by one.
+//! The dead letters of bulk jobs: read in the order of death, each claimed by one bulk job.
 
 use chrono::{DateTime, Utc};
 use sqlx::Connection as _;
@@ -14,19 +14,19 @@ use crate::store::dead_letters::order::DeathOrder;
 use crate::store::error::Error;
 use crate::store::holds;
 
-/// A letter's place, and whether it is worth a look.
+/// A dead letter's position in the order of death, and its size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// The letter.
+    /// Its id.
     pub id: Uuid,
-    /// Its place in the order of death.
+    /// Its position in the order of death.
     pub order: DeathOrder,
     /// The size of the body.
     pub body_bytes: i32,
 }
 
-/// The next `limit` letters behind `after` that were archived before `before`, in the order of death:
-/// those that come back while they are replayed are not met again.
+/// The next `limit` dead letters after `after` that were archived before `before`, in the order of death:
+/// a replay that fails again meanwhile is not read again.
 pub async fn page(
     connection: &mut Connection,
     filter: &Filter,
@@ -72,57 +72,57 @@ struct Row {
     body_bytes: i32,
 }
 
-/// From which states into which, and what that is called.
+/// A change of state, with its name in the audit.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    /// Letters in other states stay as they are.
+    /// Dead letters in other states are not changed.
     pub from: &'static [State],
-    /// Where they get.
+    /// The new state.
     pub to: State,
-    /// How the audit has it.
+    /// The action in the audit.
     pub action: AuditAction,
 }
 
-/// A claim: its letters are published by this operation and by no other.
+/// A claim: only this bulk job publishes the dead letters.
 pub const CLAIM: Change =
     Change { from: &[State::Open], to: State::Replaying, action: AuditAction::Replay };
 
-/// A letter that was changed.
+/// A dead letter that was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Changed {
-    /// The letter.
+    /// Its id.
     pub id: Uuid,
-    /// The number of its latest replay: of the one that is to be published, if it was claimed.
+    /// The number of its latest replay: the one to publish, if it was claimed.
     pub replay_number: i32,
 }
 
-/// Who changes letters.
+/// The bulk job and the operator that change dead letters.
 #[derive(Clone, Copy, Debug)]
 pub struct By<'a> {
-    /// The operation.
-    pub operation_id: Uuid,
-    /// The person.
+    /// The bulk job.
+    pub bulk_job_id: Uuid,
+    /// The operator.
     pub actor: &'a Actor,
-    /// Whether a replay has effect although its publisher may not act for the org.
+    /// Whether a replay has effect although its publisher may not publish for the org.
     pub overrides_publisher: bool,
 }
 
-/// Changes those of `ids` that no other operation is changing at this moment, notes who does so, and
-/// returns them. A second operator finds none of them in the old state. One whose command has taken
-/// effect is applied instead. What waits behind a letter that is discarded waits no longer.
+/// Changes those of `ids` that no other bulk job is changing at this moment, records it in the audit, and
+/// returns them. A second operator finds none of them in the old state. A dead letter whose command has
+/// taken effect becomes applied instead. A discard releases the customers that the dead letter holds.
 pub async fn change(
     connection: &mut Connection,
     ids: &[Uuid],
     change: &Change,
     by: By<'_>,
 ) -> Result<Vec<Changed>, Error> {
-    let By { operation_id, actor, overrides_publisher } = by;
+    let By { bulk_job_id, actor, overrides_publisher } = by;
     let from: Vec<String> = change.from.iter().map(|state| state.as_str().to_owned()).collect();
     let mut transaction = connection.begin().await?;
     applied::mark(&mut transaction, ids).await?;
     let changed = sqlx::query_as!(
         Changed,
-        "update dead_letter set state = $3, operation_id = $4, changed_at = now(),
+        "update dead_letter set state = $3, bulk_job_id = $4, changed_at = now(),
             replay_number = replay_number + case when $3 = 'replaying' then 1 else 0 end,
             publisher_overridden = $3 = 'replaying' and $5
         where id in (select id from dead_letter where id = any($1) and state = any($2)
@@ -131,7 +131,7 @@ pub async fn change(
         ids,
         &from,
         change.to.as_str(),
-        operation_id,
+        bulk_job_id,
         overrides_publisher,
     )
     .fetch_all(&mut *transaction)
@@ -141,12 +141,12 @@ pub async fn change(
         holds::release(&mut transaction, &changed_ids).await?;
     }
     let action = if overrides_publisher { AuditAction::OverridePublisher } else { change.action };
-    audit::note(&mut transaction, &changed_ids, action, actor, Some(operation_id)).await?;
+    audit::note(&mut transaction, &changed_ids, action, actor, Some(bulk_job_id)).await?;
     transaction.commit().await?;
     Ok(changed)
 }
 
-/// How many of these letters are in which state.
+/// How many of these dead letters are in each state.
 pub async fn count_by_state(
     connection: &mut Connection,
     ids: &[Uuid],
@@ -161,41 +161,38 @@ pub async fn count_by_state(
     Ok(rows.into_iter().map(|row| (row.state, row.letters)).collect())
 }
 
-/// Where the letters stand that the operation touched last.
+/// How many of the dead letters that the bulk job changed last are in each state.
 pub async fn states(
     connection: &mut Connection,
-    operation_id: Uuid,
+    bulk_job_id: Uuid,
 ) -> Result<Vec<(State, i64)>, Error> {
     let rows = sqlx::query!(
         r#"select state as "state: State", count(*) as "letters!" from dead_letter
-        where operation_id = $1 group by state order by state"#,
-        operation_id
+        where bulk_job_id = $1 group by state order by state"#,
+        bulk_job_id
     )
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().map(|row| (row.state, row.letters)).collect())
 }
 
-/// What the operation has claimed and not settled: a runner that died has left it so.
-pub async fn unsettled(
-    connection: &mut Connection,
-    operation_id: Uuid,
-) -> Result<Vec<Uuid>, Error> {
+/// The dead letters that the bulk job has claimed and not closed: a runner that died left them.
+pub async fn unclosed(connection: &mut Connection, bulk_job_id: Uuid) -> Result<Vec<Uuid>, Error> {
     let ids = sqlx::query_scalar!(
-        "select id from dead_letter where operation_id = $1 and state = 'replaying'
+        "select id from dead_letter where bulk_job_id = $1 and state = 'replaying'
         order by coalesce(ordered_at, last_died_at), lane_epoch, delivery_tag, sequence",
-        operation_id
+        bulk_job_id
     )
     .fetch_all(connection)
     .await?;
     Ok(ids)
 }
 
-/// Settles claims: those that the broker has are replayed, the others are open again. One that
-/// has come back already stays as it is.
-pub async fn settle(
+/// Closes claims: dead letters whose message the broker has confirmed are replayed, the others are open
+/// again. One whose replay has failed already is not changed.
+pub async fn close(
     connection: &mut Connection,
-    operation_id: Uuid,
+    bulk_job_id: Uuid,
     sent: &[Uuid],
     unsent: &[Uuid],
 ) -> Result<(), Error> {
@@ -203,8 +200,8 @@ pub async fn settle(
         "update dead_letter set changed_at = now(),
             state = case when id = any($2) then 'replayed' else 'open' end
         where id in (select id from dead_letter where id = any($2::uuid[] || $3::uuid[])
-            and state = 'replaying' and operation_id = $1 order by id for update)",
-        operation_id,
+            and state = 'replaying' and bulk_job_id = $1 order by id for update)",
+        bulk_job_id,
         sent,
         unsent,
     )
@@ -213,19 +210,19 @@ pub async fn settle(
     Ok(())
 }
 
-/// Opens the letters that an operation has claimed and neither settled nor can settle any more, as it has
-/// ended. Should their messages have been sent, these count as taken back.
+/// Opens the dead letters that an ended bulk job has claimed and not closed. If their messages were sent,
+/// these have no effect.
 pub async fn release_of_ended(connection: &mut Connection) -> Result<(), Error> {
     sqlx::query!(
         "with released as (
             update dead_letter letter set state = 'open', changed_at = now()
             where id in (select id from dead_letter
-                where state = 'replaying' and not exists (select from dead_letter_operation operation
-                    where operation.id = operation_id and operation.state = 'running')
+                where state = 'replaying' and not exists (select from bulk_job job
+                    where job.id = bulk_job_id and job.state = 'running')
                 order by id for update skip locked)
-            returning letter.id, operation_id)
-        insert into dead_letter_action (dead_letter_id, action, actor, reason, source, operation_id)
-        select id, 'restore', 'worker', 'its operation ended before it was sent', 'worker', operation_id
+            returning letter.id, bulk_job_id)
+        insert into dead_letter_action (dead_letter_id, action, actor, reason, source, bulk_job_id)
+        select id, 'restore', 'worker', 'its bulk job ended before it was published', 'worker', bulk_job_id
         from released",
     )
     .execute(connection)
@@ -233,7 +230,7 @@ pub async fn release_of_ended(connection: &mut Connection) -> Result<(), Error> 
     Ok(())
 }
 
-/// The database's clock, which says what was archived before an operation.
+/// The database's time: a bulk job processes what was archived before it.
 pub async fn now(connection: &mut Connection) -> Result<DateTime<Utc>, Error> {
     Ok(sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(connection).await?)
 }

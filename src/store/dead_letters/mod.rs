@@ -6,7 +6,7 @@
 //! replayed, which `usecases` decides, and any deletion but by age, which is `retention`'s.
 
 pub mod filter;
-mod state;
+mod text_columns;
 
 pub mod groups;
 pub mod known;

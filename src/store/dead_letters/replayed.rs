@@ -19,7 +19,7 @@ pub async fn find(
             coalesce(command_id, id::text) as "command_id!", user_id, publisher_overridden,
             (select back.id from dead_letter back
                 where back.replay_of = letter.id and back.state = 'open'
-                order by back.sequence limit 1) as came_back_as
+                order by back.sequence limit 1) as replay_died_as
         from dead_letter letter where id = any($1)"#,
         ids,
     )
@@ -30,7 +30,7 @@ pub async fn find(
             state: row.state,
             number: row.replay_number,
             command_id: row.command_id,
-            came_back_as: row.came_back_as,
+            replay_died_as: row.replay_died_as,
             user_id: row.user_id,
             is_publisher_overridden: row.publisher_overridden,
         };
@@ -48,7 +48,7 @@ pub(in crate::store) async fn mark_applied(
     connection: &mut Connection,
     replays: &[Replay],
 ) -> Result<(), Error> {
-    let ids: Vec<Uuid> = replays.iter().map(|replay| replay.letter_id).collect();
+    let ids: Vec<Uuid> = replays.iter().map(|replay| replay.dead_letter_id).collect();
     let numbers: Vec<i32> = replays.iter().map(|replay| replay.number).collect();
     let marked = sqlx::query_scalar!(
         r#"with replay as (
@@ -63,11 +63,11 @@ pub(in crate::store) async fn mark_applied(
             order by letter.id for update of letter),
         applied as (
             update dead_letter letter set state = 'applied', changed_at = now()
-            where id in (select id from locked) returning letter.id, operation_id),
+            where id in (select id from locked) returning letter.id, bulk_job_id),
         noted as (
             insert into dead_letter_action
-                (dead_letter_id, action, actor, reason, source, operation_id)
-            select id, 'applied', 'worker', 'its command took effect', 'worker', operation_id
+                (dead_letter_id, action, actor, reason, source, bulk_job_id)
+            select id, 'applied', 'worker', 'its command took effect', 'worker', bulk_job_id
             from applied)
         select count(distinct of) as "count!" from locked"#,
         &ids,

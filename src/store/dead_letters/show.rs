@@ -73,13 +73,13 @@ pub struct Letter {
     /// The number of its latest replay; 0: there was none.
     pub replay_number: i32,
     /// The letters that its replays came back as.
-    pub came_back_as: Vec<Uuid>,
+    pub replay_died_as: Vec<Uuid>,
     /// The letter that it is an edited copy of.
     pub edited_from: Option<Uuid>,
     /// The edited copy that stands for it.
     pub superseded_by: Option<Uuid>,
-    /// The operation that touched it last.
-    pub operation_id: Option<Uuid>,
+    /// The bulk job that touched it last.
+    pub bulk_job_id: Option<Uuid>,
     /// Its number among all letters.
     pub sequence: i64,
 }
@@ -100,8 +100,8 @@ pub async fn letters(connection: &mut Connection, ids: &[Uuid]) -> Result<Vec<Le
             nullif(delivery_tag, 0) as delivery_tag, recorded_at, changed_at, replay_of,
             replay_number,
             array(select back.id from dead_letter back where back.replay_of = letter.id
-                order by back.sequence) as "came_back_as!",
-            edited_from, superseded_by, operation_id, sequence
+                order by back.sequence) as "replay_died_as!",
+            edited_from, superseded_by, bulk_job_id, sequence
         from dead_letter letter where id = any($1)
         order by coalesce(ordered_at, last_died_at), letter.lane_epoch, letter.delivery_tag, sequence"#,
         ids,

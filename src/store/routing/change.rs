@@ -136,7 +136,7 @@ async fn hold(
     let lanes: Vec<String> = lanes.iter().cloned().collect();
     let held: Vec<String> = held.iter().cloned().collect();
     sqlx::query!(
-        "insert into lane (name, epoch, holder, held_by_change)
+        "insert into lane (name, epoch, owner, held_by_change)
         select name, 1, '', case when name = any($2) then $3::bigint end
         from unnest($1::text[]) name order by name
         on conflict (name) do update set epoch = lane.epoch + 1, token = gen_random_uuid(),

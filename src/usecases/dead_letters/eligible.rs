@@ -1,7 +1,7 @@
 //! Whether a letter can be replayed, and as what message.
 //!
-//! What a worker would refuse again without looking at its data is not worth a replay: it needs an
-//! edited copy. Everything else is for the worker to decide anew.
+//! A dead letter that a worker would refuse again, whatever the database holds, needs an edited copy.
+//! A worker decides on all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,31 +9,32 @@ use serde_json::Value;
 
 use crate::broker::topology;
 use crate::config::Config;
+use crate::domain::bulk_job::BulkJobKind;
 use crate::domain::dead_letter::State;
 use crate::domain::rejection::Reason;
 use crate::message::{BODY_HASH, BODY_LENGTH, Message, Properties, UNREADABLE_TIMESTAMP};
-use crate::store::dead_letters::bulk_jobs::Kind;
 use crate::store::dead_letters::show::Letter;
 use crate::usecases::priority;
 use crate::wire::cut_body;
 use crate::wire::decode;
 use crate::wire::envelope::Envelope;
 
-/// What is known beside the letter.
+/// What the check needs beside the dead letter.
 pub struct Rules<'a> {
-    /// Who may publish for which org.
+    /// The settings, with `publishers`.
     pub config: &'a Config,
-    /// Who will publish.
+    /// The user that publishes the replay.
     pub user: Option<String>,
     /// The orgs of the catalogue.
     pub orgs: BTreeSet<String>,
-    /// Whether it has effect although the publisher may not act for the org.
+    /// Whether a replay has effect although the publisher may not publish for the org.
     pub overrides_publisher: bool,
 }
 
-/// The message to publish, or why not. The reasons name no values, so that alike ones count alike.
-pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
-    if let Some(why) = unready(letter.state) {
+/// The message to publish, or why the dead letter is not eligible. The reasons name no values, so that
+/// they can be counted.
+pub fn check(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
+    if let Some(why) = not_open(letter.state) {
         return Err(why.to_owned());
     }
     if !has_own_id(letter) {
@@ -43,10 +44,10 @@ pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
         return Err(why);
     }
     let message = replay(letter, rules.config);
-    let dies = |why: &dyn std::fmt::Display| format!("would die again, edit a copy: {why}");
-    let envelope = Envelope::parse(&message).map_err(|rejection| dies(&rejection.reason))?;
+    let fails_again = |why: &dyn std::fmt::Display| format!("would fail again, edit a copy: {why}");
+    let envelope = Envelope::parse(&message).map_err(|rejection| fails_again(&rejection.reason))?;
     decode::decode(&message.body, envelope.operation)
-        .map_err(|rejection| dies(&rejection.reason))?;
+        .map_err(|rejection| fails_again(&rejection.reason))?;
     if !rules.orgs.contains(&envelope.org_code) {
         return Err("its org is not in the catalogue: import it first, or edit a copy".to_owned());
     }
@@ -57,12 +58,12 @@ pub fn judge(letter: &Letter, rules: &Rules<'_>) -> Result<Message, String> {
     if !rules.overrides_publisher
         && !rules.config.may_publish(letter.user_id.as_deref(), &envelope.org_code)
     {
-        return Err("its publisher may not act for its org, or is not known: list it under [publishers], or replay the letter alone with --override-publisher".to_owned());
+        return Err("its publisher may not publish for its org, or is unknown: list it under [publishers], or replay this dead letter alone with --override-publisher".to_owned());
     }
     Ok(message)
 }
 
-/// Whether no other command has its id, as far as is known.
+/// Whether its id is not known to belong to another command.
 pub(super) fn has_own_id(letter: &Letter) -> bool {
     letter.reason != Reason::MessageIdReused.as_str()
 }
@@ -87,39 +88,41 @@ pub fn lacks_its_body(letter: &Letter) -> Option<String> {
     ))
 }
 
-/// Why letters of that state are not replayed.
-const fn unready(state: State) -> Option<&'static str> {
+/// Why dead letters in this state are not replayed.
+const fn not_open(state: State) -> Option<&'static str> {
     match state {
         State::Open => None,
-        State::Replaying => Some("another operation is replaying it"),
+        State::Replaying => Some("another bulk job replays it"),
         State::Replayed => {
-            Some("its replay waits in a lane: restore it, which takes that one back")
+            Some("its replay waits in a lane: restore it, which takes the replay back")
         }
         State::Applied => Some("its command took effect already"),
-        State::FailedAgain => Some("its replay died: replay that letter"),
-        State::Discarded => Some("discarded: restore it first"),
-        State::Superseded => Some("an edited copy stands for it"),
-    }
-}
-
-/// Why a discard or a restore leaves a letter of that state as it is.
-pub(super) const fn why_unchanged(kind: Kind, state: State) -> &'static str {
-    match state {
-        State::Replaying => "a running operation is replaying it: cancel that one first",
-        State::Applied => "its command took effect, which no operation takes back",
-        State::FailedAgain => "its replay died: the letter that this became stands for it",
-        State::Superseded => "an edited copy stands for it: act on that one",
-        State::Open if matches!(kind, Kind::Restore) => "it is open already",
-        State::Discarded if matches!(kind, Kind::Discard) => "it is discarded already",
-        State::Replayed => {
-            "its replay waits in a lane: restore it first, which takes that one back"
+        State::FailedAgain => {
+            Some("its replay failed again: replay the dead letter that it became")
         }
-        State::Open | State::Discarded => "another operation is changing it: try again",
+        State::Discarded => Some("discarded: restore it first"),
+        State::Superseded => Some("an edited copy replaces it"),
     }
 }
 
-/// What the publisher sent, with the priority of its lane. A command without an id gets the letter's, so
-/// that replays of it count once as well.
+/// Why a discard or a restore does not change a dead letter in this state.
+pub(super) const fn why_unchanged(kind: BulkJobKind, state: State) -> &'static str {
+    match state {
+        State::Replaying => "a running bulk job replays it: cancel that first",
+        State::Applied => "its command took effect, which can't be undone",
+        State::FailedAgain => "its replay failed again: use the dead letter that it became",
+        State::Superseded => "an edited copy replaces it: use that one",
+        State::Open if matches!(kind, BulkJobKind::Restore) => "it is open already",
+        State::Discarded if matches!(kind, BulkJobKind::Discard) => "it is discarded already",
+        State::Replayed => {
+            "its replay waits in a lane: restore it first, which takes the replay back"
+        }
+        State::Open | State::Discarded => "another bulk job changes it: try again",
+    }
+}
+
+/// What the publisher sent, with the priority of its lane. A command without an id gets the dead
+/// letter's, so that its replays take effect once, too.
 fn replay(letter: &Letter, config: &Config) -> Message {
     let id = letter.id.to_string();
     let mut message = original(letter, topology::COMMANDS);
@@ -130,13 +133,13 @@ fn replay(letter: &Letter, config: &Config) -> Message {
     message
 }
 
-/// What the publisher sent, to the given exchange, without the user that the broker knew it by.
+/// What the publisher sent, to the given exchange, without the user that the broker authenticated.
 pub(super) fn original(letter: &Letter, exchange: &str) -> Message {
     let property =
         |name: &str| letter.properties.get(name).and_then(Value::as_str).map(str::to_owned);
     let mut headers: BTreeMap<String, Value> =
         letter.headers.as_object().into_iter().flatten().map(owned).collect();
-    // Goes back into the property that it came in.
+    // Becomes the property again that it was sent in.
     let timestamp = letter.provenance.get(UNREADABLE_TIMESTAMP);
     headers.extend(timestamp.map(|value| (UNREADABLE_TIMESTAMP.to_owned(), value.clone())));
     Message {

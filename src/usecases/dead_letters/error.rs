@@ -19,25 +19,25 @@ pub enum Error {
     /// A setting is missing.
     #[error(transparent)]
     Config(#[from] config::error::Error),
-    /// There is no such letter.
+    /// There is no such dead letter.
     #[error("no dead letter `{0}`")]
     NotFound(Uuid),
-    /// A filter has a word that no letter can have.
+    /// A filter has a word that no dead letter can have.
     #[error("{0}")]
     Meaningless(String),
-    /// A filter names what there is not.
+    /// A filter names something that does not exist.
     #[error("{0}")]
     Unknown(String),
-    /// It is in no state for this.
+    /// Its state does not allow this.
     #[error("{0}")]
     Conflict(String),
-    /// The edited copy would die like its original.
-    #[error("the copy would die again: {0}")]
+    /// The edited copy would fail like its original.
+    #[error("the copy would fail again: {0}")]
     StillBroken(Rejection),
-    /// What it wrote can't be written.
+    /// The output can't be written.
     #[error("can't write: {0}")]
     Output(#[from] std::io::Error),
-    /// Another runner has the operation.
-    #[error("operation {0} was taken over by another runner")]
+    /// Another runner has the bulk job.
+    #[error("bulk job {0} was taken over by another runner")]
     TakenOver(Uuid),
 }

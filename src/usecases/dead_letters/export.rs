@@ -1,4 +1,4 @@
-//! Letters as lines of JSON, whole: for a ticket, another system, or a publisher to look into.
+//! Dead letters as lines of JSON with their bodies, for a ticket, another system or a publisher.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::domain::bulk_job::BulkJobState;
 use crate::store::connection::Connection;
 use crate::store::dead_letters::audit::{self, AuditAction};
-use crate::store::dead_letters::bulk_jobs::{self, End, Operation, Order, Tally};
+use crate::store::dead_letters::bulk_jobs::{self, BulkJob, BulkJobProgress, RunnerInstruction};
 use crate::store::dead_letters::claims;
 use crate::store::dead_letters::show::{self, Letter};
 use crate::usecases::dead_letters::error::Error;
@@ -19,11 +20,10 @@ use crate::usecases::dead_letters::heartbeat::Heartbeat;
 use crate::usecases::dead_letters::run::Outcome;
 use crate::usecases::dead_letters::steps::portions;
 
-/// Letters that are looked up together.
+/// Dead letters that are read together.
 const PAGE: i64 = 200;
 
-/// A letter with its body, which may hold personal data: as `body` where it is text, else as
-/// `body_base64`.
+/// A dead letter with its body, which may hold personal data: `body` if it is text, else `body_base64`.
 #[must_use]
 pub fn line(letter: &Letter) -> Value {
     let mut line = json!({
@@ -55,7 +55,7 @@ pub fn line(letter: &Letter) -> Value {
         "archived_at": letter.recorded_at,
         "changed_at": letter.changed_at,
         "replay_of": letter.replay_of,
-        "came_back_as": letter.came_back_as,
+        "replay_died_as": letter.replay_died_as,
         "edited_from": letter.edited_from,
         "superseded_by": letter.superseded_by,
     });
@@ -66,87 +66,80 @@ pub fn line(letter: &Letter) -> Value {
     line
 }
 
-/// Where an export goes.
+/// Where an export is written.
 pub trait Destination: Send {
-    /// Takes lines; returns once there is room for more.
+    /// Writes lines; returns when there is room for more.
     fn write(&mut self, lines: Vec<u8>) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Returns once all of it is where it belongs.
+    /// Returns when all of it is written.
     fn finish(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
-/// Writes the operation's letters, in the order of death, and ends the operation whatever comes of it. No
-/// more than a portion of them is in memory at a time.
+/// Writes the bulk job's dead letters in the order of death, and ends the bulk job even after an error. At
+/// most a portion of them is in memory at a time.
 pub async fn export(
     connection: &mut Connection,
     config: &Config,
-    operation: &Operation,
+    job: &BulkJob,
     runner: &str,
     destination: &mut impl Destination,
-    observe: impl FnMut(&Tally) + Send,
+    observe: impl FnMut(&BulkJobProgress) + Send,
 ) -> Result<Outcome, Error> {
-    let mut tally = Tally::default();
-    // Its reader may take any time for a portion.
-    let heartbeat = Heartbeat::start(config, operation.id, runner)?;
-    let exported = all(connection, operation, runner, (destination, &mut tally), observe).await;
+    let mut progress = BulkJobProgress::default();
+    // The reader may wait without a bound between two portions.
+    let heartbeat = Heartbeat::start(config, job.id, runner)?;
+    let exported = all(connection, job, runner, (destination, &mut progress), observe).await;
     drop(heartbeat);
     let (end, problem) = match &exported {
         Ok(end) => (*end, None),
-        Err(error) => (End::Failed, Some(error.to_string())),
+        Err(error) => (BulkJobState::Failed, Some(error.to_string())),
     };
-    let ended = bulk_jobs::end(connection, operation.id, runner, end, problem.as_deref()).await;
+    let ended = bulk_jobs::end(connection, job.id, runner, end, problem.as_deref()).await;
     if exported.is_ok() {
         ended?;
     } else if let Err(error) = ended {
-        tracing::warn!(operation.id = %operation.id, "export {} failed, and the failure could not be stored; a worker stores it later: {error}", operation.id);
+        tracing::warn!(bulk_job.id = %job.id, "export {} failed, and the failure could not be stored; a worker stores it later: {error}", job.id);
     }
-    Ok(Outcome { operation_id: operation.id, end: exported?, tally, skipped: BTreeMap::new() })
+    Ok(Outcome { bulk_job_id: job.id, end: exported?, progress, skipped: BTreeMap::new() })
 }
 
 async fn all(
     connection: &mut Connection,
-    operation: &Operation,
+    job: &BulkJob,
     runner: &str,
-    (destination, tally): (&mut impl Destination, &mut Tally),
-    mut observe: impl FnMut(&Tally) + Send,
-) -> Result<End, Error> {
-    let Some(filter) = &operation.filter else {
-        return Err(Error::Conflict("another version of the program began it".to_owned()));
+    (destination, progress): (&mut impl Destination, &mut BulkJobProgress),
+    mut observe: impl FnMut(&BulkJobProgress) + Send,
+) -> Result<BulkJobState, Error> {
+    let Some(filter) = &job.filter else {
+        return Err(Error::Conflict("another version of the program created it".to_owned()));
     };
     loop {
-        match bulk_jobs::beat(connection, operation.id, runner, tally).await? {
-            Order::GoOn => {}
-            Order::Stop => return Ok(End::Cancelled),
-            Order::GivenAway => return Err(Error::TakenOver(operation.id)),
+        match bulk_jobs::record_progress(connection, job.id, runner, progress).await? {
+            RunnerInstruction::Continue => {}
+            RunnerInstruction::Cancel => return Ok(BulkJobState::Cancelled),
+            RunnerInstruction::Leave => return Err(Error::TakenOver(job.id)),
         }
-        observe(tally);
-        let limit = operation.letters_max.map_or(PAGE, |max| PAGE.min(max - tally.done));
-        let before = operation.started_at;
-        let page = claims::page(connection, filter, before, tally.cursor, limit.max(0)).await?;
+        observe(progress);
+        let limit = job.dead_letters_max.map_or(PAGE, |max| PAGE.min(max - progress.done));
+        let before = job.started_at;
+        let page = claims::page(connection, filter, before, progress.cursor, limit.max(0)).await?;
         let Some(last) = page.last() else { break };
         for portion in portions(&page) {
             let letters = show::letters(connection, &portion).await?;
             let ids: Vec<Uuid> = letters.iter().map(|letter| letter.id).collect();
-            // Noted first: what may have been seen stands in the audit.
-            audit::note(
-                connection,
-                &ids,
-                AuditAction::Export,
-                &operation.actor,
-                Some(operation.id),
-            )
-            .await?;
+            // Before the lines are sent: the audit has all that may have been seen.
+            audit::note(connection, &ids, AuditAction::Export, &job.actor, Some(job.id)).await?;
             let mut lines = Vec::new();
             for letter in &letters {
                 serde_json::to_writer(&mut lines, &line(letter)).map_err(io::Error::from)?;
                 lines.push(b'\n');
             }
             destination.write(lines).await?;
-            tally.done += i64::try_from(letters.len()).unwrap_or(i64::MAX);
+            progress.done += i64::try_from(letters.len()).unwrap_or(i64::MAX);
         }
-        tally.cursor = Some(last.order);
+        progress.cursor = Some(last.order);
     }
     destination.finish().await?;
-    bulk_jobs::beat(connection, operation.id, runner, tally).await?;
-    Ok(End::Done)
+    bulk_jobs::record_progress(connection, job.id, runner, progress).await?;
+    Ok(BulkJobState::Done)
 }

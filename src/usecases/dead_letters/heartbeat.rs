@@ -1,4 +1,4 @@
-//! Says that a runner lives while it waits for something that takes any time.
+//! The heartbeat of a runner that waits without a bound.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::config::{self, Config};
 use crate::store::dead_letters::bulk_jobs;
 use crate::store::session::{self, Session};
 
-/// Well below the time after which a silent runner is taken for dead.
+/// Well below the time after which a runner without a heartbeat counts as dead.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Beats until it is dropped.
+/// Sends heartbeats until it is dropped.
 pub(super) struct Heartbeat {
     _beating: AbortOnDropHandle<()>,
 }
@@ -23,7 +23,7 @@ impl Heartbeat {
     /// If the database has no address.
     pub(super) fn start(
         config: &Config,
-        operation_id: Uuid,
+        bulk_job_id: Uuid,
         runner: &str,
     ) -> Result<Self, config::error::Error> {
         let name = format!("partner-program heartbeat {}", config.worker_id);
@@ -34,12 +34,13 @@ impl Heartbeat {
             loop {
                 tokio::time::sleep(INTERVAL).await;
                 let touching = session::bounded(session.timeout(), async {
-                    bulk_jobs::touch(session.connection().await?, operation_id, &runner).await
+                    bulk_jobs::record_heartbeat(session.connection().await?, bulk_job_id, &runner)
+                        .await
                 });
                 if let Err(error) = touching.await {
                     session.discard();
                     tracing::debug!(
-                        "heartbeat of operation {operation_id} failed; it is retried: {error}"
+                        "heartbeat of bulk job {bulk_job_id} failed; it is retried: {error}"
                     );
                 }
             }

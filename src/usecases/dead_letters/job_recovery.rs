@@ -1,5 +1,4 @@
-//! Takes over bulk jobs that have no runner: those that were begun without one, and those whose
-//! runner died.
+//! Runs bulk jobs that have no runner: created by the console, or left by a runner that died.
 
 use std::time::Duration;
 
@@ -13,31 +12,31 @@ use crate::store::dead_letters::bulk_jobs;
 use crate::store::dead_letters::endings;
 use crate::store::session::{answered, bounded};
 use crate::usecases::dead_letters::error::Error;
-use crate::usecases::dead_letters::run;
+use crate::usecases::dead_letters::run as bulk_job;
 
-/// A runner that was silent for so long is taken for dead.
+/// A runner without a heartbeat for so long counts as dead.
 pub const SILENT_S: i32 = 30;
-/// How often is looked.
+/// The pause between two searches.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The first and the longest pause after a fault.
+/// The first and the longest pause after an error.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Keeps operations going until `shutdown`, which ends one between two batches of letters: the
-/// next keeper goes on with it.
+/// Runs bulk jobs without a runner until `shutdown`, which stops one between two batches: another worker
+/// continues it.
 ///
-/// `process` is of this process alone: a runner that was frozen must not take an operation that another
-/// worker of its id goes on with for its own.
-pub async fn keep(config: &Config, process: Uuid, shutdown: &CancellationToken) {
+/// `process` identifies this process: a runner that was frozen must not mistake a bulk job that another
+/// worker with its id runs for its own.
+pub async fn run(config: &Config, process: Uuid, shutdown: &CancellationToken) {
     let runner = format!("{} {process}", config.worker_id);
     let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
     let mut connection = None;
     while !shutdown.is_cancelled() {
-        let kept = tokio::select! {
-            kept = keep_one(config, &runner, &mut connection) => kept,
+        let ran = tokio::select! {
+            ran = run_one(config, &runner, &mut connection) => ran,
             () = shutdown.cancelled() => return,
         };
         let waiting = async {
-            match kept {
+            match ran {
                 Ok(true) => {}
                 Ok(false) => {
                     pause.reset();
@@ -45,9 +44,7 @@ pub async fn keep(config: &Config, process: Uuid, shutdown: &CancellationToken) 
                 }
                 Err(error) => {
                     connection = None;
-                    tracing::warn!(
-                        "operation on dead letters failed; it is retried later: {error}"
-                    );
+                    tracing::warn!("bulk job failed; it is retried: {error}");
                     pause.wait().await;
                 }
             }
@@ -59,8 +56,8 @@ pub async fn keep(config: &Config, process: Uuid, shutdown: &CancellationToken) 
     }
 }
 
-/// Whether there was one.
-async fn keep_one(
+/// Runs one. Returns whether there was one.
+async fn run_one(
     config: &Config,
     runner: &str,
     open: &mut Option<Connection>,
@@ -68,34 +65,34 @@ async fn keep_one(
     let connection = if let Some(connection) = open {
         connection
     } else {
-        let name = format!("partner-program operations {}", config.worker_id);
+        let name = format!("partner-program bulk jobs {}", config.worker_id);
         let connecting = connection::connect_to_search(config.database_url()?, &name);
         open.insert(answered(connecting).await?)
     };
     let ending = endings::end_silent_exports(connection, SILENT_S);
     bounded(config.database_timeout(), ending).await?;
-    let taking = bulk_jobs::take(connection, runner, SILENT_S, None);
-    let taken = bounded(config.database_timeout(), taking).await?;
-    let Some(operation) = taken else { return Ok(false) };
-    tracing::info!(operation.id = %operation.id, "running operation {} on dead letters", operation.id);
-    let id = operation.id;
-    let outcome = match run::run(connection, config, operation, runner, |_| {}).await {
+    let taking = bulk_jobs::take_over(connection, runner, SILENT_S, None);
+    let acquired = bounded(config.database_timeout(), taking).await?;
+    let Some(job) = acquired else { return Ok(false) };
+    tracing::info!(bulk_job.id = %job.id, "bulk job {} starts", job.id);
+    let id = job.id;
+    let outcome = match bulk_job::run(connection, config, job, runner, |_| {}).await {
         Ok(outcome) => outcome,
         Err(error) => {
             let text = error.to_string();
-            let noting = bulk_jobs::note_problem(connection, id, runner, &text);
-            if let Err(unnoted) = bounded(config.database_timeout(), noting).await {
-                tracing::debug!("the error of operation {id} could not be stored: {unnoted}");
+            let recording = bulk_jobs::record_problem(connection, id, runner, &text);
+            if let Err(unrecorded) = bounded(config.database_timeout(), recording).await {
+                tracing::debug!("the error of bulk job {id} can't be recorded: {unrecorded}");
             }
             return Err(error);
         }
     };
     tracing::info!(
-        operation.id = %outcome.operation_id,
-        done = outcome.tally.done,
-        skipped = outcome.tally.skipped,
-        failed = outcome.tally.failed,
-        "operation {} on dead letters has ended", outcome.operation_id
+        bulk_job.id = %outcome.bulk_job_id,
+        done = outcome.progress.done,
+        skipped = outcome.progress.skipped,
+        failed = outcome.progress.failed,
+        "bulk job {} is done", outcome.bulk_job_id
     );
     Ok(true)
 }

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::config::Config;
+use crate::domain::bulk_job::BulkJobKind;
 use crate::domain::dead_letter::State;
 use crate::store::connection::Connection;
-use crate::store::dead_letters::bulk_jobs::Kind;
 use crate::store::dead_letters::claims::{self, Key};
 use crate::store::dead_letters::filter::Filter;
 use crate::store::dead_letters::list::{self, Count};
 use crate::store::dead_letters::show;
 use crate::store::lookup;
 use crate::store::session::answered;
-use crate::usecases::dead_letters::eligible::{Rules, judge};
+use crate::usecases::dead_letters::eligible::{self, Rules};
 use crate::usecases::dead_letters::error::Error;
 use crate::usecases::dead_letters::steps::{portions, unloadable};
 use crate::wire::customer_keys;
@@ -41,7 +41,7 @@ impl Preview {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bounds {
     /// Stop after so many.
-    pub letters_max: Option<i64>,
+    pub dead_letters_max: Option<i64>,
     /// Whether it has effect although the publisher may not act for the org.
     pub overrides_publisher: bool,
 }
@@ -49,12 +49,12 @@ pub struct Bounds {
 /// The filter as an operation of that kind means it: without a state or ids in it, a replay or a
 /// discard is about open letters, and a restore about discarded ones.
 #[must_use]
-pub fn meant(kind: Kind, mut filter: Filter) -> Filter {
+pub fn meant(kind: BulkJobKind, mut filter: Filter) -> Filter {
     if filter.ids.is_empty() && filter.state.is_none() {
         filter.state = match kind {
-            Kind::Replay | Kind::Discard => Some(State::Open),
-            Kind::Restore => Some(State::Discarded),
-            Kind::Export => None,
+            BulkJobKind::Replay | BulkJobKind::Discard => Some(State::Open),
+            BulkJobKind::Restore => Some(State::Discarded),
+            BulkJobKind::Export => None,
         };
     }
     filter
@@ -73,7 +73,7 @@ pub async fn with_customer(
 /// How many letters the operation is about.
 pub async fn count(
     connection: &mut Connection,
-    kind: Kind,
+    kind: BulkJobKind,
     filter: &Filter,
 ) -> Result<Count, Error> {
     Ok(list::count(connection, &meant(kind, filter.clone())).await?)
@@ -88,12 +88,12 @@ pub async fn preview(
     bounds: Bounds,
     mut observe: impl FnMut(u64),
 ) -> Result<Preview, Error> {
-    let filter = meant(Kind::Replay, filter.clone());
+    let filter = meant(BulkJobKind::Replay, filter.clone());
     let rules = rules(connection, config, bounds.overrides_publisher).await?;
     let mut preview = Preview::default();
     let before = claims::now(connection).await?;
     let mut after = None;
-    let mut left = bounds.letters_max.unwrap_or(i64::MAX);
+    let mut left = bounds.dead_letters_max.unwrap_or(i64::MAX);
     while left > 0 {
         let page = claims::page(connection, &filter, before, after, PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -105,7 +105,7 @@ pub async fn preview(
         large.iter().filter_map(unloadable).for_each(&mut skip);
         for portion in portions(&page) {
             for letter in show::letters(connection, &portion).await? {
-                match judge(&letter, &rules) {
+                match eligible::check(&letter, &rules) {
                     Ok(_) if left > 0 => {
                         left -= 1;
                         preview.eligible += 1;
@@ -120,7 +120,7 @@ pub async fn preview(
     Ok(preview)
 }
 
-/// What replays are judged by.
+/// What the check of a replay needs.
 pub(super) async fn rules<'a>(
     connection: &mut Connection,
     config: &'a Config,

@@ -1,4 +1,4 @@
-//! Letters in portions that fit into memory.
+//! Dead letters in portions that fit into memory.
 
 use uuid::Uuid;
 
@@ -8,13 +8,13 @@ use crate::store::dead_letters::claims::Key;
 /// Bodies beyond so many bytes end a portion.
 const PORTION_BYTES_MAX: usize = 8 << 20;
 
-/// Why a letter is not even looked at.
+/// Why a dead letter is not loaded.
 pub(super) fn unloadable(key: &Key) -> Option<String> {
     (bytes(key) > BODY_BYTES_MAX)
-        .then(|| format!("would die again, edit a copy: more than {BODY_BYTES_MAX} bytes"))
+        .then(|| format!("would fail again, edit a copy: more than {BODY_BYTES_MAX} bytes"))
 }
 
-/// The letters' ids, in their order, a portion each; one that is larger is one by itself.
+/// The ids in portions, in order. A dead letter that is larger than a portion has one of its own.
 pub(super) fn portions(keys: &[Key]) -> Vec<Vec<Uuid>> {
     let mut portions: Vec<Vec<Uuid>> = Vec::new();
     let mut left = 0;

@@ -107,7 +107,7 @@ pub fn read(mut message: Message, reading: Reading<'_>) -> Letter {
             death
         }
     };
-    let replay_of = replay::letter_id(&message);
+    let replay_of = replay::dead_letter_id(&message);
     let replay_number = replay::read(&message).map(|replay| replay.number);
     message.properties.user_id = death.user_id;
     if message.properties.priority.is_none() {

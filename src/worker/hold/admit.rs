@@ -72,7 +72,7 @@ impl HeldLetters {
     fn of(letters: Vec<HeldLetter>) -> Self {
         let mut all = Self::default();
         for letter in letters {
-            for id in [Some(letter.letter_id), letter.came_back_as].into_iter().flatten() {
+            for id in [Some(letter.dead_letter_id), letter.replay_died_as].into_iter().flatten() {
                 all.by_id.insert(id, letter.clone());
             }
             all.by_command.insert(letter.key.clone(), letter);
@@ -84,7 +84,7 @@ impl HeldLetters {
     /// another org says is believed of the edited copy alone that went there.
     fn replayed_by(&self, message: &Message, key: &CommandKey) -> Option<&HeldLetter> {
         let named =
-            replay::letter_id(message).and_then(|id| self.by_id.get(&id)).filter(|letter| {
+            replay::dead_letter_id(message).and_then(|id| self.by_id.get(&id)).filter(|letter| {
                 let is_copy = letter.replay_org_id == Some(key.org_id)
                     && letter.key.command_id == key.command_id;
                 letter.key.org_id == key.org_id || is_copy
@@ -171,8 +171,8 @@ impl BatchHolds {
             let position = Position::Queued(one.entry.sequence);
             holds_of_batch.wait_queue.enqueue(position, &one.entry.customers);
             match one.kind {
-                Kind::Letter(letter_id) => {
-                    holds_of_batch.letter_positions.insert(position, letter_id);
+                Kind::Letter(dead_letter_id) => {
+                    holds_of_batch.letter_positions.insert(position, dead_letter_id);
                 }
                 Kind::Parked(body_hash) => {
                     holds_of_batch.parked.insert(one.key, (position, body_hash));
@@ -229,7 +229,7 @@ impl BatchHolds {
         let (customers, added) = match self.wait_queue.admit(position, customers) {
             Admission::Granted => {
                 self.changes.applied.extend(delivery.parked);
-                self.changes.released.extend(letter.map(|letter| letter.letter_id));
+                self.changes.released.extend(letter.map(|letter| letter.dead_letter_id));
                 return AdmissionOutcome::Granted;
             }
             Admission::Waits { customers, added } => (customers, added),
@@ -249,7 +249,7 @@ impl BatchHolds {
         self.parked.insert((*key).clone(), (position, body_hash.to_vec()));
         let waiting = self.waiting(position);
         let letter = letter.filter(|letter| letter.lane == self.lane);
-        self.changes.released.extend(letter.map(|letter| letter.letter_id));
+        self.changes.released.extend(letter.map(|letter| letter.dead_letter_id));
         self.changes.parked.push(Parking {
             key: (*key).clone(),
             body_hash: **body_hash,
@@ -265,16 +265,16 @@ impl BatchHolds {
     /// For what the command at this position waits.
     fn waiting(&self, position: Position) -> Waiting {
         let ahead = self.wait_queue.ahead_of(position);
-        let letter_id =
+        let dead_letter_id =
             ahead.iter().find_map(|position| self.letter_positions.get(position)).copied();
         let is_command = |position: &&Position| !self.letter_positions.contains_key(position);
-        Waiting { letter_id, position: ahead.iter().filter(is_command).count() + 1 }
+        Waiting { dead_letter_id, position: ahead.iter().filter(is_command).count() + 1 }
     }
 
     /// Releases a dead letter whose command turns out to be answered already.
     pub(crate) fn is_answered(&mut self, delivery: &Delivery, key: &CommandKey) {
         let letter = self.letters.replayed_by(&delivery.message, key);
-        self.changes.released.extend(letter.map(|letter| letter.letter_id));
+        self.changes.released.extend(letter.map(|letter| letter.dead_letter_id));
         self.changes.applied.extend(delivery.parked);
     }
 
@@ -283,7 +283,7 @@ impl BatchHolds {
     pub(crate) fn is_taken_back(&mut self, delivery: &Delivery) {
         if delivery.parked.is_some() {
             self.changes.applied.extend(delivery.parked);
-            self.changes.reinstated.extend(replay::letter_id(&delivery.message));
+            self.changes.reinstated.extend(replay::dead_letter_id(&delivery.message));
         }
     }
 
@@ -291,14 +291,14 @@ impl BatchHolds {
     fn refuse(&mut self, request: &AdmissionRequest<'_>, customers: Vec<Customer>) -> Rejection {
         let message = &request.delivery.message;
         let position = request.delivery.position(self.epoch);
-        let letter_id =
-            dead_letter::letter_id(request.delivery, Reason::Held, &self.lane, position);
-        self.letter_positions.insert(Position::Delivered(request.index), letter_id);
+        let dead_letter_id =
+            dead_letter::dead_letter_id(request.delivery, Reason::Held, &self.lane, position);
+        self.letter_positions.insert(Position::Delivered(request.index), dead_letter_id);
         self.changes.held.push(Hold {
-            letter_id,
+            dead_letter_id,
             key: request.key.clone(),
             customers,
-            replay_of: replay::letter_id(message),
+            replay_of: replay::dead_letter_id(message),
             sequence: None,
         });
         let most = self.parked_max;
@@ -337,17 +337,22 @@ pub(crate) async fn hold(
     }
     let (lane, position) = (&fence.lane, delivery.position(fence.epoch));
     let hold = Hold {
-        letter_id: dead_letter::letter_id(delivery, Reason::ProcessingFailed, lane, position),
+        dead_letter_id: dead_letter::dead_letter_id(
+            delivery,
+            Reason::ProcessingFailed,
+            lane,
+            position,
+        ),
         key: CommandKey { org_id: org.id, command_id: decoded.command_id.clone() },
         customers,
-        replay_of: replay::letter_id(&delivery.message),
+        replay_of: replay::dead_letter_id(&delivery.message),
         sequence: delivery.parked,
     };
     store::held_letters::hold(connection, fence, &hold).await?;
     let customers = hold.customers.len();
     tracing::warn!(
         lane,
-        dead_letter.id = %hold.letter_id,
+        dead_letter.id = %hold.dead_letter_id,
         "a dead letter holds {customers} customers: their later commands wait until it is replayed or discarded"
     );
     Ok(())
@@ -362,7 +367,7 @@ pub(crate) fn question<'a>(
 ) -> Question {
     let mut question = Question::default();
     for delivery in deliveries {
-        let letter = replay::letter_id(&delivery.message);
+        let letter = replay::dead_letter_id(&delivery.message);
         if holds == Holds::Nowhere && letter.is_none() {
             continue;
         }

@@ -125,7 +125,7 @@ fn wait_queue_changes(keys: &[CommandKey; 2]) -> Changes {
             position: None,
         }],
         held: vec![Hold {
-            letter_id: Uuid::now_v7(),
+            dead_letter_id: Uuid::now_v7(),
             key: held,
             customers: canary::customers(),
             replay_of: None,

@@ -19,7 +19,7 @@ pub(crate) struct DeadLetter {
 /// Writes both. A letter that is published again after a crash is the same letter, see
 /// [`rejected::dead_letter_id`].
 pub(crate) fn write(delivery: &Delivery, rejection: &Rejection, origin: &Origin<'_>) -> DeadLetter {
-    let id = letter_id(delivery, rejection.reason, origin.lane, origin.position);
+    let id = dead_letter_id(delivery, rejection.reason, origin.lane, origin.position);
     DeadLetter {
         letter: rejected::dead_letter(
             topology::DEAD_LETTERS,
@@ -33,7 +33,7 @@ pub(crate) fn write(delivery: &Delivery, rejection: &Rejection, origin: &Origin<
 }
 
 /// The id of the letter that a delivery becomes if it dies of this reason where it stood in the lane's queue.
-pub(crate) fn letter_id(
+pub(crate) fn dead_letter_id(
     delivery: &Delivery,
     reason: Reason,
     lane: &str,

@@ -86,7 +86,7 @@ impl MessageBuilder {
             DropReason::AlreadyApplied => "the history has its command already",
         };
         self.counters.events.add_dropped_replay(why);
-        if let Some(letter) = replay::letter_id(&delivery.message) {
+        if let Some(letter) = replay::dead_letter_id(&delivery.message) {
             tracing::debug!(lane = self.lane, dead_letter.id = %letter, "a replay has no effect: {why}");
         }
     }

@@ -129,7 +129,7 @@ pub(crate) async fn run(
 
 /// When the command was sent, as its publisher says; a replay waits since it came.
 fn waits_since(message: &Message) -> DateTime<Utc> {
-    let is_replay = replay::letter_id(message).is_some();
+    let is_replay = replay::dead_letter_id(message).is_some();
     message.properties.timestamp.filter(|_| !is_replay).unwrap_or_else(Utc::now)
 }
 

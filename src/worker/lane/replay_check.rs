@@ -40,7 +40,7 @@ impl ReplayCheck {
         connection: &mut Connection,
         deliveries: &[&Delivery],
     ) -> Result<Self, Error> {
-        let ids: Vec<_> = replays(deliveries).map(|replay| replay.letter_id).collect();
+        let ids: Vec<_> = replays(deliveries).map(|replay| replay.dead_letter_id).collect();
         if ids.is_empty() {
             return Ok(Self::default());
         }
@@ -81,7 +81,7 @@ impl ReplayCheck {
     ) -> Option<Verdict> {
         let replay = replay::read(&delivery.message)?;
         let org_code = envelope::org(&delivery.message.routing_key);
-        let Some(letter) = self.letters.get(&replay.letter_id) else {
+        let Some(letter) = self.letters.get(&replay.dead_letter_id) else {
             // A restored database may not have it: then it is not known who published the command.
             return refuse(None, org_code, publishers).map(Verdict::Refused);
         };

@@ -41,7 +41,8 @@ async fn maintain(config: &Config, urls: &ServerUrls) -> Result<(), Error> {
         let days = config.dead_letter_retention_days;
         let mut forgotten = 0;
         loop {
-            let some = answered(store::retention::forget_dead_letters(connection, days)).await?;
+            let some =
+                answered(store::retention::delete_expired_dead_letters(connection, days)).await?;
             forgotten += some;
             if some == 0 {
                 break;

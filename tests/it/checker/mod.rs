@@ -13,7 +13,8 @@ use std::fmt;
 use chrono::DateTime;
 use partner_program_worker::message::Message;
 
-use crate::harness::database::{Letter, LogEntry, TestDatabase, Written, by_customer};
+use crate::harness::database::{Letter, LogEntry, TestDatabase};
+use crate::harness::history::{HistoryRow, by_customer};
 use crate::harness::subscriber::Heard;
 use crate::harness::workload;
 use crate::model::{Answer, Enrolment, Key, Model};
@@ -169,7 +170,7 @@ fn only_culprits(findings: &mut Findings, expected: &Expected, letters: &[Letter
 fn caused(
     findings: &mut Findings,
     sent: &BTreeSet<String>,
-    history: &[Written],
+    history: &[HistoryRow],
     inbox: &BTreeMap<&str, &str>,
     lettered: &[&str],
 ) {
@@ -257,8 +258,8 @@ fn answered(
 }
 
 /// The rows of an enrolment's history follow from each other, and the last one is its state.
-fn chained(findings: &mut Findings, history: &[Written], enrolments: &BTreeMap<Key, Enrolment>) {
-    let mut last: BTreeMap<&Key, &Written> = BTreeMap::new();
+fn chained(findings: &mut Findings, history: &[HistoryRow], enrolments: &BTreeMap<Key, Enrolment>) {
+    let mut last: BTreeMap<&Key, &HistoryRow> = BTreeMap::new();
     for row in history {
         let before = last.insert(&row.key, row);
         let (version, values) =
@@ -281,7 +282,7 @@ async fn lawful(
     findings: &mut Findings,
     expected: &Expected,
     mut law: Model,
-    history: &[Written],
+    history: &[HistoryRow],
     inbox: &BTreeMap<&str, &str>,
     rows: &mut TestDatabase,
 ) {
@@ -302,14 +303,15 @@ async fn lawful(
             }
         }
     }
-    let timeless = |row: &Written| Written { occurred_at: DateTime::UNIX_EPOCH, ..row.clone() };
-    let wanted = law.history.iter().map(|event| Written::expected(event, DateTime::UNIX_EPOCH));
+    let timeless =
+        |row: &HistoryRow| HistoryRow { occurred_at: DateTime::UNIX_EPOCH, ..row.clone() };
+    let wanted = law.history.iter().map(|event| HistoryRow::expected(event, DateTime::UNIX_EPOCH));
     let wanted = by_customer(wanted.collect());
     let found = by_customer(history.iter().map(timeless).collect());
     if let Some(at) =
         (0..found.len().max(wanted.len())).find(|at| found.get(*at) != wanted.get(*at))
     {
-        let told = |row: Option<&Written>| {
+        let told = |row: Option<&HistoryRow>| {
             row.map_or_else(
                 || "nothing".to_owned(),
                 |row| format!("{:?} {:?}", row.command_id, row.kind),

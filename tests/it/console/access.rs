@@ -21,7 +21,7 @@ async fn nobody_gets_in_without_a_token_and_out_means_out() {
     assert_eq!((http_only, same_site.as_deref()), (Some(true), Some("Strict")));
     browser.click(".who button").await;
     browser.see("#token").await;
-    browser.go("/letters").await;
+    browser.go("/dead-letters").await;
     browser.see("#token").await;
     browser.close().await;
     stage.end().await;
@@ -39,7 +39,7 @@ async fn a_viewer_is_offered_nothing_to_do_and_an_operator_no_personal_data() {
     }
     browser.press("xrde").await;
     browser.see("#detail .timeline").await;
-    assert!(browser.address().await.contains("/letters/"));
+    assert!(browser.address().await.contains("/dead-letters/"));
     browser.click(".who button").await;
     browser.log_in(OPERATOR).await;
     browser.click(".row a").await;

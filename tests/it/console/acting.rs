@@ -26,7 +26,7 @@ async fn a_group_is_replayed_after_a_dry_run() {
     browser.pictures("dry-run").await;
 
     stage.import_globex().await;
-    browser.go("/letters?operation=link&reason=unknown-org").await;
+    browser.go("/dead-letters?operation=link&reason=unknown-org").await;
     browser.click(".group").await;
     browser.see(".group[aria-current]").await;
     browser.click("#all").await;
@@ -42,11 +42,11 @@ async fn a_group_is_replayed_after_a_dry_run() {
     browser.see_words("#outcomes + .tally", "applied\n60").await;
     browser.pictures("operation").await;
     assert_eq!(stage.count(EFFECTS).await, 60);
-    browser.go("/operations").await;
+    browser.go("/bulk-jobs").await;
     browser.see_words("main", "OPS-1: globex is imported").await;
-    browser.pictures("operations").await;
-    browser.go("/letters?state=applied").await;
-    browser.see_words(".group .fate", "replayed 60, came back 0").await;
+    browser.pictures("bulk jobs").await;
+    browser.go("/dead-letters?state=applied").await;
+    browser.see_words(".group .fate", "replayed 60, failed again 0").await;
     browser.close().await;
     stage.end().await;
 }
@@ -56,7 +56,7 @@ async fn an_edited_copy_is_checked_replaces_the_letter_and_is_applied() {
     let mut stage = Stage::with_letters("console_edit", 1).await;
     let browser = Browser::open(&stage, Scripts::On).await;
     browser.log_in(ADMIN).await;
-    browser.go("/letters?reason=not-an-array").await;
+    browser.go("/dead-letters?reason=not-an-array").await;
     browser.click(".row a").await;
     browser.click("[data-one=edit]").await;
     browser.see_words("#verdict", "not-an-array").await;
@@ -93,7 +93,7 @@ async fn a_letter_is_discarded_and_restored() {
     browser.see_words("h1 .state", "done").await;
     assert_eq!(stage.count(DISCARDED).await, 1);
 
-    browser.go("/letters?state=discarded").await;
+    browser.go("/dead-letters?state=discarded").await;
     browser.click(".row a").await;
     browser.see_words("#detail .timeline", "OPS-3: a test of theirs").await;
     browser.click("#detail button[value=restore]").await;
@@ -110,7 +110,7 @@ async fn everything_is_within_reach_of_the_keys() {
     let mut stage = Stage::with_letters("console_keys", 3).await;
     stage.import_globex().await;
     let browser = Browser::open(&stage, Scripts::On).await;
-    browser.go("/letters").await;
+    browser.go("/dead-letters").await;
     browser.press(OPERATOR).await;
     browser.press_key(Key::Enter).await;
     browser.see("#list-title").await;
@@ -144,9 +144,9 @@ async fn everything_is_within_reach_of_the_keys() {
     browser.see_words("h1 .state", "done").await;
     stage.counted(APPLIED, 3).await;
 
-    browser.go("/letters").await;
+    browser.go("/dead-letters").await;
     browser.press("jd").await;
-    browser.see_words("h1", "Discard one letter").await;
+    browser.see_words("h1", "Discard one dead letter").await;
     browser.press("OPS-5").await;
     browser.press_key(Key::Enter).await;
     browser.see_words("h1 .state", "done").await;
@@ -174,7 +174,7 @@ async fn without_scripts_nothing_is_missing() {
     browser.click("#confirm").await;
     stage.counted(APPLIED, 3).await;
     // A letter is applied with its command's effect; the operation ends a moment later.
-    stage.counted("select count(*) from dead_letter_operation where state = 'done'", 1).await;
+    stage.counted("select count(*) from bulk_job where state = 'done'", 1).await;
     let operation = browser.address().await;
     browser.page.goto(&operation).await.unwrap();
     browser.see_words("h1 .state", "done").await;

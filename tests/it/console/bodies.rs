@@ -66,7 +66,7 @@ async fn a_form_changes_what_was_edited_and_nothing_else() {
     let mut stage = Stage::with_letters("console_bytes", 1).await;
     let id = letter(&mut stage, 1, SENT.as_bytes()).await;
     let (status, page) =
-        ask(&stage.url, ADMIN, "GET", &format!("/letters/{id}/edit"), "text/plain", b"").await;
+        ask(&stage.url, ADMIN, "GET", &format!("/dead-letters/{id}/edit"), "text/plain", b"").await;
     assert_eq!(status, 200);
     let page = String::from_utf8(page).unwrap();
     assert!(page.contains("&#34;x&#34;: 1.10,\n"), "{page}");
@@ -79,7 +79,7 @@ async fn a_form_changes_what_was_edited_and_nothing_else() {
         .append_pair("do", "save")
         .finish();
     let kind = "application/x-www-form-urlencoded";
-    let path = format!("/letters/{id}/edit");
+    let path = format!("/dead-letters/{id}/edit");
     let (status, _) = ask(&stage.url, ADMIN, "POST", &path, kind, form.as_bytes()).await;
     assert_eq!(status, 303);
     assert_eq!(copies(&mut stage).await, [SENT.replace(WRONG, RIGHT).into_bytes()]);
@@ -91,13 +91,13 @@ async fn what_is_no_text_is_downloaded_and_uploaded() {
     let mut stage = Stage::with_letters("console_no_text", 1).await;
     let latin = [&b"{\"name\":\"caf"[..], b"\xe9\"}"].concat();
     let id = letter(&mut stage, 2, &latin).await;
-    let edit = format!("/letters/{id}/edit");
+    let edit = format!("/dead-letters/{id}/edit");
     let (status, page) = ask(&stage.url, ADMIN, "GET", &edit, "text/plain", b"").await;
     let page = String::from_utf8(page).unwrap();
     assert!(status == 200 && page.contains("byte 12 of the body is no UTF-8"), "{page}");
     assert!(!page.contains("<textarea"), "{page}");
 
-    let body = format!("/letters/{id}/body");
+    let body = format!("/dead-letters/{id}/body");
     assert_eq!(ask(&stage.url, OPERATOR, "GET", &body, "text/plain", b"").await.0, 403);
     let downloaded = ask(&stage.url, ADMIN, "GET", &body, "text/plain", b"").await;
     assert_eq!(downloaded, (200, latin));
@@ -111,7 +111,7 @@ async fn what_is_no_text_is_downloaded_and_uploaded() {
          --b\r\ncontent-disposition: form-data; name=\"body\"; filename=\"body\"\r\n\r\n{changed}\r\n\
          --b\r\ncontent-disposition: form-data; name=\"reason\"\r\n\r\nOPS-9\r\n--b--\r\n"
     );
-    let path = format!("/letters/{id}/upload");
+    let path = format!("/dead-letters/{id}/upload");
     let kind = "multipart/form-data; boundary=b";
     let refused = ask(&stage.url, OPERATOR, "POST", &path, kind, upload.as_bytes()).await;
     assert_eq!(refused.0, 403);

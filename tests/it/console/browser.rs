@@ -82,7 +82,7 @@ impl Browser {
 
     /// Logs in, and ends up at the letters.
     pub(crate) async fn log_in(&self, token: &str) {
-        self.go("/letters").await;
+        self.go("/dead-letters").await;
         self.see("#token").await.send_keys(token).await.expect("the token is typed");
         self.click("form button").await;
         self.see("#list-title").await;

@@ -9,7 +9,7 @@ use crate::console::stage::{ADMIN, Stage};
 const LETTERS: i32 = 90;
 const LETTER_BYTES: usize = 1_000_000;
 
-const BODY: &str = "deed=export&reason=x&filter={}";
+const BODY: &str = "action=export&reason=x&filter={}";
 
 async fn stage(name: &str) -> Stage {
     let mut stage = Stage::with_letters(name, 1).await;
@@ -32,7 +32,7 @@ fn download(url: &str) -> TcpStream {
     let address = url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     let request = format!(
-        "POST /letters/export HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {ADMIN}\r\n\
+        "POST /dead-letters/export HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {ADMIN}\r\n\
          content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\
          connection: close\r\n\r\n{BODY}",
         BODY.len()
@@ -59,7 +59,7 @@ async fn a_download_may_have_any_size() {
     let whole = usize::try_from(LETTERS).unwrap() * LETTER_BYTES;
     let bytes = bytes.await.unwrap();
     assert!(bytes > whole, "{bytes} bytes");
-    let done = "select count(*) from dead_letter_operation where state = 'done'";
+    let done = "select count(*) from bulk_job where state = 'done'";
     assert_eq!(stage.count(done).await, 1);
     stage.end().await;
 }
@@ -74,6 +74,6 @@ async fn a_download_that_is_broken_off_has_failed() {
     })
     .await
     .unwrap();
-    stage.counted("select count(*) from dead_letter_operation where state = 'failed'", 1).await;
+    stage.counted("select count(*) from bulk_job where state = 'failed'", 1).await;
     stage.end().await;
 }

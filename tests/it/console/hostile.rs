@@ -39,7 +39,7 @@ async fn a_script_in_every_field_stays_text() {
     let ids: Vec<uuid::Uuid> =
         sqlx::query_scalar("select id from dead_letter").fetch_all(&mut stage.rows).await.unwrap();
     for id in ids {
-        browser.go(&format!("/letters/{id}")).await;
+        browser.go(&format!("/dead-letters/{id}")).await;
         browser.see("#detail .timeline").await;
         inert(&browser).await;
         browser.click(".unmask summary").await;
@@ -47,16 +47,16 @@ async fn a_script_in_every_field_stays_text() {
         browser.click(".unmask button").await;
         browser.see("#detail .note.warn").await;
         inert(&browser).await;
-        browser.go(&format!("/letters/{id}/edit")).await;
+        browser.go(&format!("/dead-letters/{id}/edit")).await;
         browser.see("#verdict.problem").await;
         inert(&browser).await;
     }
-    browser.go("/letters").await;
+    browser.go("/dead-letters").await;
     browser.type_into("[name=text]", SCRIPT).await;
     browser.click(".filters button").await;
     browser.see(".list .empty").await;
     inert(&browser).await;
-    for path in ["/audit", "/lookup?org=%3Cscript%3E&id=%3Cscript%3E", "/letters/nonsense"] {
+    for path in ["/audit", "/lookup?org=%3Cscript%3E&id=%3Cscript%3E", "/dead-letters/nonsense"] {
         browser.go(path).await;
         inert(&browser).await;
     }

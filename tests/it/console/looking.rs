@@ -18,19 +18,19 @@ async fn letters_are_filtered_grouped_and_shown() {
     browser.see_words(".pages", "Newest").await;
     assert_eq!(browser.count(".row").await, 12);
 
-    browser.go("/letters").await;
+    browser.go("/dead-letters").await;
     browser.click(".group[href*=group]:last-of-type").await;
     browser.see(".group[aria-current]").await;
     browser.see_words("#count", "60").await;
     browser.type_into("[name=text]", "array").await;
     browser.click(".filters button").await;
-    browser.see_words(".empty", "No letter is like that").await;
+    browser.see_words(".empty", "No dead letter matches").await;
     // The filters stand in the address, to be passed on.
     let address = browser.address().await;
     assert!(address.contains("text=array") && address.contains("group="), "{address}");
     browser.picture("letters-none").await;
 
-    browser.go("/letters?operation=link&reason=not-an-array").await;
+    browser.go("/dead-letters?operation=link&reason=not-an-array").await;
     browser.click(".row a").await;
     browser.see_words("#detail .marked", "linkToPartnerPrograms").await;
     let words = browser.words().await;
@@ -39,7 +39,8 @@ async fn letters_are_filtered_grouped_and_shown() {
         assert!(!browser.source().await.contains(personal), "{personal} is masked");
     }
     browser.pictures("letter").await;
-    for path in ["/letters", "/letters?operation=link", "/lanes", "/lookup", "/operations"] {
+    for path in ["/dead-letters", "/dead-letters?operation=link", "/lanes", "/lookup", "/bulk-jobs"]
+    {
         browser.go(path).await;
         assert_eq!(browser.overflow_on_a_phone().await, 0, "{path} fits a phone");
     }
@@ -55,7 +56,7 @@ async fn commands_customers_and_lanes_are_looked_up() {
     stage.counted("select count(*) from command_log", 1).await;
     let browser = Browser::open(&stage, Scripts::On).await;
     browser.log_in(VIEWER).await;
-    browser.see_words("main", "Nothing is dead").await;
+    browser.see_words("main", "No open dead letters").await;
     browser.picture("letters-empty").await;
 
     browser.go("/lookup").await;
@@ -80,7 +81,7 @@ async fn commands_customers_and_lanes_are_looked_up() {
     browser.see(".plot polyline, .plot .empty").await;
     // The worker's first words on how the lane fares.
     browser.see("#lane-rows .spark rect").await;
-    browser.see_words("#strip", "p99").await;
+    browser.see_words("#status-bar", "p99").await;
     browser.pictures("lanes").await;
     browser.close().await;
     stage.end().await;
@@ -91,7 +92,7 @@ async fn personal_data_is_shown_to_an_admin_with_a_reason_and_noted() {
     let mut stage = Stage::with_letters("console_unmask", 1).await;
     let browser = Browser::open(&stage, Scripts::On).await;
     browser.log_in(ADMIN).await;
-    browser.go("/letters?reason=not-an-array").await;
+    browser.go("/dead-letters?reason=not-an-array").await;
     browser.click(".row a").await;
     browser.click(".unmask summary").await;
     browser.type_into(".unmask [name=reason]", "OPS-7: the customer asks").await;

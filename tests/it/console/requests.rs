@@ -92,15 +92,15 @@ async fn roles_hold_whatever_the_pages_offer() {
             .fetch_one(&mut stage.rows)
             .await
             .unwrap();
-    let act = format!(r#"deed=discard&reason=x&filter={{"ids":"{{{id}}}"}}"#);
-    let export = format!(r#"deed=export&reason=x&filter={{"ids":"{{{id}}}"}}"#);
-    let plan = format!("deed=discard&id={id}");
+    let act = format!(r#"action=discard&reason=x&filter={{"ids":"{{{id}}}"}}"#);
+    let export = format!(r#"action=export&reason=x&filter={{"ids":"{{{id}}}"}}"#);
+    let plan = format!("action=discard&id={id}");
     for (path, body, needs) in [
-        ("/letters/plan".to_owned(), plan.as_str(), OPERATOR),
-        ("/letters/act".to_owned(), act.as_str(), OPERATOR),
-        ("/letters/export".to_owned(), export.as_str(), ADMIN),
-        (format!("/letters/{id}/unmask"), "reason=x", ADMIN),
-        (format!("/letters/{id}/edit"), "routing_key=acme.link&body=x", ADMIN),
+        ("/dead-letters/plan".to_owned(), plan.as_str(), OPERATOR),
+        ("/dead-letters/act".to_owned(), act.as_str(), OPERATOR),
+        ("/dead-letters/export".to_owned(), export.as_str(), ADMIN),
+        (format!("/dead-letters/{id}/unmask"), "reason=x", ADMIN),
+        (format!("/dead-letters/{id}/edit"), "routing_key=acme.link&body=x", ADMIN),
     ] {
         for token in [VIEWER, OPERATOR, ADMIN] {
             let allowed = token == needs || token == ADMIN;
@@ -117,16 +117,16 @@ async fn roles_hold_whatever_the_pages_offer() {
     }
     assert_eq!(stage.count("select count(*) from dead_letter_action").await, 0);
     let (name, value) = bearer(ADMIN);
-    let url = format!("{}/letters/export", stage.url);
+    let url = format!("{}/dead-letters/export", stage.url);
     let exported = send("POST", url, &[(name, &value)], &export).await;
     assert_eq!(exported.status, 200, "{}", exported.body);
     let line: serde_json::Value = serde_json::from_str(&exported.body).unwrap();
     assert_eq!(line["id"], id.to_string());
     // What can't be read is refused, and what a filter of another version means is not guessed.
     for body in
-        [r#"deed=discard&reason=x&filter={"colour":"red"}"#, "deed=burn&reason=x", "", "%ff"]
+        [r#"action=discard&reason=x&filter={"colour":"red"}"#, "action=burn&reason=x", "", "%ff"]
     {
-        let url = format!("{}/letters/act", stage.url);
+        let url = format!("{}/dead-letters/act", stage.url);
         let answer = send("POST", url, &[(name, &value)], body).await;
         assert_eq!(answer.status, 422, "{body}");
     }
@@ -149,14 +149,15 @@ async fn requests_of_other_sites_are_refused() {
         ("origin", "https://evil.example"),
         ("origin", "null"),
     ] {
-        for path in ["/letters/act", "/logout", "/login"] {
+        for path in ["/dead-letters/act", "/logout", "/login"] {
             let url = format!("{}{path}", stage.url);
-            let answer = send("POST", url, &[("cookie", cookie), origin], "deed=discard").await;
+            let answer = send("POST", url, &[("cookie", cookie), origin], "action=discard").await;
             assert_eq!(answer.status, 403, "{path} {origin:?}");
         }
     }
     let own = [("cookie", cookie), ("sec-fetch-site", "same-origin")];
-    let answer = send("POST", format!("{}/letters/act", stage.url), &own, "deed=discard").await;
+    let answer =
+        send("POST", format!("{}/dead-letters/act", stage.url), &own, "action=discard").await;
     assert_eq!(answer.status, 422, "of its own it is read");
     stage.end().await;
 }
@@ -164,7 +165,8 @@ async fn requests_of_other_sites_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_strict_about_what_it_loads_and_kept_nowhere() {
     let stage = Stage::new("console_headers").await;
-    for path in ["/login", "/letters", "/assets/style.css", "/nowhere", "/health/live", "/metrics"]
+    for path in
+        ["/login", "/dead-letters", "/assets/style.css", "/nowhere", "/health/live", "/metrics"]
     {
         let answer = send("GET", format!("{}{path}", stage.url), &[], "").await;
         let policy = &answer.headers["content-security-policy"];
@@ -193,7 +195,7 @@ async fn guessing_is_slowed_down() {
     assert_eq!(answer.status, 429);
     assert!(answer.headers["retry-after"].parse::<u64>().unwrap() <= 61);
     let (name, value) = bearer(ADMIN);
-    let answer = send("GET", format!("{}/letters", stage.url), &[(name, &value)], "").await;
+    let answer = send("GET", format!("{}/dead-letters", stage.url), &[(name, &value)], "").await;
     assert_eq!(answer.status, 429);
     stage.end().await;
 }
@@ -245,13 +247,13 @@ async fn a_proxy_is_believed_from_its_own_address_alone() {
             Settings::of(&place).with("OPS_LISTEN", "127.0.0.1:0").with("CONSOLE", proxy);
         let console = Alone::serve(&settings).await;
         let named = [("x-forwarded-user", "bo")];
-        let answer = send("GET", console.url("/letters"), &named, "").await;
+        let answer = send("GET", console.url("/dead-letters"), &named, "").await;
         assert_eq!(answer.status, status, "{from}");
         // Whom the table does not have, and whoever is named twice, nobody knows.
         let stranger = [("x-forwarded-user", "eve")];
-        assert_eq!(send("GET", console.url("/letters"), &stranger, "").await.status, 303);
+        assert_eq!(send("GET", console.url("/dead-letters"), &stranger, "").await.status, 303);
         let twice = [("x-forwarded-user", "eve"), ("x-forwarded-user", "bo")];
-        assert_eq!(send("GET", console.url("/letters"), &twice, "").await.status, 303);
+        assert_eq!(send("GET", console.url("/dead-letters"), &twice, "").await.status, 303);
         console.stop().await;
     }
 }
@@ -284,8 +286,8 @@ async fn a_worker_whose_port_is_taken_works_on_and_takes_it_over() {
 async fn without_tokens_only_this_machine_by_its_own_names_is_answered() {
     let place = Place::new("console_local").await;
     let console = Alone::serve(&Settings::of(&place).with("OPS_LISTEN", "127.0.0.1:0")).await;
-    assert_eq!(send("GET", console.url("/letters"), &[], "").await.status, 200);
-    let rebound = send("GET", console.url("/letters"), &[("host", "evil.example")], "").await;
+    assert_eq!(send("GET", console.url("/dead-letters"), &[], "").await.status, 200);
+    let rebound = send("GET", console.url("/dead-letters"), &[("host", "evil.example")], "").await;
     assert_eq!(rebound.status, 421);
     console.stop().await;
 }

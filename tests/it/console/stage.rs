@@ -1,4 +1,4 @@
-//! A worker with its archive, a keeper of operations and a console, on a place of their own.
+//! A worker with its archive, a runner of bulk jobs and a console, on a place of their own.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use partner_program_worker::console::{self, token};
 use partner_program_worker::usecases::dead_letters::job_recovery;
 use partner_program_worker::worker::counters::LaneCounters;
 use serde_json::json;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::harness::database::connect;
 use crate::harness::eventually;
 use crate::harness::management::Depth;
 use crate::harness::publisher::{Publisher, command};
@@ -28,7 +29,7 @@ const WORLD: &str = "
     insert into org (id, code, name, country_code) values (1, 'acme', 'Acme', '91');
     insert into customer (org_id, id, mobile, email, external_id, state)
     values (1, 7, '919876543210', 'jane@example.com', 'CRM-7', 'active');
-    insert into partner_program (org_id, id, name, normalised_name, kind)
+    insert into program (org_id, id, name, normalised_name, kind)
     values (1, 1, 'Miles', 'miles', 'SUPPLEMENTARY'), (1, 2, 'Hotels', 'hotels', 'SUPPLEMENTARY');
     insert into enrolment (org_id, customer_id, program_id, linked, linked_since, version)
     values (1, 7, 2, true, '2026-01-01Z', 1);";
@@ -38,7 +39,7 @@ const GLOBEX: &str = "
     insert into org (id, code, name, country_code) values (2, 'globex', 'Globex', '91');
     insert into customer (org_id, id, mobile, state)
     select 2, id, (919800000000 + id)::text, 'active' from generate_series(1, 99) id;
-    insert into partner_program (org_id, id, name, normalised_name, kind)
+    insert into program (org_id, id, name, normalised_name, kind)
     values (2, 3, 'Miles', 'miles', 'SUPPLEMENTARY');";
 
 pub(crate) struct Stage {
@@ -57,7 +58,7 @@ impl Stage {
         let place = Place::new(name).await;
         let settings = settings(&place);
         settings.declare().await;
-        let mut rows = PgConnection::connect(&place.database_url).await.expect("Postgres answers");
+        let mut rows = connect(&place.database_url).await.expect("Postgres answers");
         sqlx::raw_sql(WORLD).execute(&mut rows).await.expect("the world is made");
         let publisher = Publisher::open(&place.amqp_url).await;
         let counters = LaneCounters::of(&settings.config());
@@ -65,7 +66,7 @@ impl Stage {
         let stop = CancellationToken::new();
         let (config, stopped) = (settings.config(), stop.clone());
         let keeping = tokio::spawn(async move {
-            job_recovery::keep(&config, uuid::Uuid::now_v7(), &stopped).await;
+            job_recovery::run(&config, uuid::Uuid::now_v7(), &stopped).await;
         });
         let config = settings.config();
         let listener = console::listen(&config).await.expect("a port is free").expect("it is on");

@@ -96,13 +96,13 @@ async fn what_a_killed_operator_has_begun_is_finished_by_a_worker() {
     rows.execute(
         "update dead_letter set state = 'replaying' where id in \
              (select id from dead_letter where state = 'replayed' order by changed_at desc limit 30); \
-         update dead_letter_operation set beat_at = now() - interval '1 hour'",
+         update bulk_job set heartbeat_at = now() - interval '1 hour'",
     )
     .await;
     let mut worker = Process::start(&env.settings, "worker");
     assert_done_in_order(&steps, &mut env.results, &mut env.rows, DEADLINE).await;
     all_applied(&mut env, SOME).await;
-    let ended = "select count(*) from dead_letter_operation where state = 'done' and done >= 2000";
+    let ended = "select count(*) from bulk_job where state = 'done' and done >= 2000";
     let rows = &mut env.rows;
     eventually(DEADLINE, "the operation has ended", async || {
         (rows.count(ended).await == 1).then_some(())
@@ -131,7 +131,7 @@ async fn an_interrupted_operation_is_cancelled_and_leaves_nothing_claimed() {
     assert!(sent.expect("kill runs").success());
     let ended = tokio::time::timeout(DEADLINE, operator.wait()).await.expect("it ends in time");
     assert_eq!(ended.expect("it ends").code(), Some(6));
-    let cancelled = "select count(*) from dead_letter_operation where state = 'cancelled'";
+    let cancelled = "select count(*) from bulk_job where state = 'cancelled'";
     assert_eq!(rows.count(cancelled).await, 1);
     assert_eq!(rows.count("select count(*) from dead_letter where state = 'replaying'").await, 0);
 }
@@ -150,17 +150,16 @@ async fn an_operation_that_somebody_cancels_stops_where_it_is() {
         (rows.count(replayed).await > 2).then_some(())
     })
     .await;
-    let running =
-        super::rows(&dead_letters(&env.settings, &["operations", "list"]).await.expect(0));
+    let running = super::rows(&dead_letters(&env.settings, &["bulk-jobs", "list"]).await.expect(0));
     let id = running[0]["id"].as_str().expect("an id");
-    dead_letters(&env.settings, &["operations", "resume", id]).await.expect(5);
-    dead_letters(&env.settings, &["operations", "cancel", id]).await.expect(0);
+    dead_letters(&env.settings, &["bulk-jobs", "resume", id]).await.expect(5);
+    dead_letters(&env.settings, &["bulk-jobs", "cancel", id]).await.expect(0);
     let report = replaying.await.expect("it does not panic").expect(6).json();
     assert_eq!(report["cancelled"], json!(true));
-    let shown = dead_letters(&env.settings, &["operations", "show", id]).await.expect(0).json();
+    let shown = dead_letters(&env.settings, &["bulk-jobs", "show", id]).await.expect(0).json();
     assert_eq!(
         (&shown["state"], &shown["letters"]["replayed"]),
         (&json!("cancelled"), &report["done"])
     );
-    dead_letters(&env.settings, &["operations", "cancel", id]).await.expect(5);
+    dead_letters(&env.settings, &["bulk-jobs", "cancel", id]).await.expect(5);
 }

@@ -15,7 +15,7 @@ async fn exit_codes_tell_scripts_what_happened() {
     let ids: Vec<&str> = letters.iter().filter_map(|letter| letter["id"].as_str()).collect();
     for (arguments, code) in [
         (&["show", NOBODY][..], 3),
-        (&["operations", "show", NOBODY], 3),
+        (&["bulk-jobs", "show", NOBODY], 3),
         (&["edit", NOBODY, "--file", "/dev/null", "--reason", "r"], 3),
         (&["replay", "--org", "nobody", "--reason", "r", "--yes"], 3),
         (&["export", "--org", "nobody", "--reason", "r"], 3),

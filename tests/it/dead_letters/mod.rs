@@ -2,13 +2,13 @@
 
 mod archive;
 mod bulk;
+mod bulk_jobs;
 mod bytes;
 mod commands;
 mod cut;
 mod edit;
 mod hostile;
 mod one_effect;
-mod operations;
 mod order;
 mod publishers;
 mod replay;

@@ -50,7 +50,7 @@ async fn a_replay_is_followed_to_applied_or_failed_again() {
     let groups = rows(&dead_letters(&env.settings, &["groups"]).await.expect(0));
     assert_eq!(groups.len(), 1, "the letter that came back is of the same group");
     assert_eq!(
-        (&groups[0]["replayed"], &groups[0]["came_back"], &groups[0]["open"]),
+        (&groups[0]["replayed"], &groups[0]["failed_again"], &groups[0]["open"]),
         (&json!(2), &json!(1), &json!(1))
     );
 

@@ -1,7 +1,7 @@
 //! What is forgotten, and what never is.
 
 use partner_program_worker::store::connection::connect;
-use partner_program_worker::store::retention::forget_dead_letters;
+use partner_program_worker::store::retention::delete_expired_dead_letters;
 use sqlx::Executor as _;
 
 use crate::harness::database::TestDatabase;
@@ -21,7 +21,7 @@ const LETTERS: &str = "
         'replaying', 'replayed', 'applied', 'failed_again', 'discarded', 'superseded']) state;
     update dead_letter set replay_of = letter('came back', 'failed_again', 50) where command_id = 'open 50';
     update dead_letter set edited_from = letter('edited', 'superseded', 50) where command_id = 'open 10';
-    insert into hold (letter_id, lane, org_id, command_id) values (letter('holds', 'discarded', 50), 'main', 1, 'holds');
+    insert into hold (dead_letter_id, lane, org_id, command_id) values (letter('holds', 'discarded', 50), 'main', 1, 'holds');
     insert into dead_letter_action (dead_letter_id, action, actor, reason) select id, 'discard', 'olivia', '' from dead_letter;";
 
 #[tokio::test]
@@ -32,8 +32,8 @@ async fn letters_that_were_settled_long_ago_are_forgotten_and_no_others() {
     let mut worker = connect(&place.database_url, "tests").await.expect("it connects");
     worker.execute("set role partner_program_worker").await.expect("the role is there");
 
-    assert_eq!(forget_dead_letters(&mut worker, 60).await.expect("it may"), 0, "not yet");
-    assert_eq!(forget_dead_letters(&mut worker, 30).await.expect("it may"), 4);
+    assert_eq!(delete_expired_dead_letters(&mut worker, 60).await.expect("it may"), 0, "not yet");
+    assert_eq!(delete_expired_dead_letters(&mut worker, 30).await.expect("it may"), 4);
     let left = rows.archived_commands().await;
     let mut left: Vec<&str> = left.iter().map(String::as_str).collect();
     left.sort_unstable();
@@ -62,6 +62,6 @@ async fn letters_that_were_settled_long_ago_are_forgotten_and_no_others() {
     // What was kept for another's sake goes after it.
     rows.execute("delete from hold; update dead_letter set replay_of = null, edited_from = null")
         .await;
-    assert_eq!(forget_dead_letters(&mut worker, 30).await.expect("it may"), 3);
-    assert!(forget_dead_letters(&mut worker, 0).await.is_err());
+    assert_eq!(delete_expired_dead_letters(&mut worker, 30).await.expect("it may"), 3);
+    assert!(delete_expired_dead_letters(&mut worker, 0).await.is_err());
 }

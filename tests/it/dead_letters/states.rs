@@ -199,7 +199,7 @@ async fn settle(env: &mut TestEnv, worker: Process) {
     let TestEnv { rows, place, .. } = env;
     eventually(DEADLINE, "nothing is under way", async || {
         let query = "select (select count(*) from dead_letter where state in ('replaying', 'replayed')) \
-                     + (select count(*) from dead_letter_operation where state = 'running')";
+                     + (select count(*) from bulk_job where state = 'running')";
         let is_settled = rows.count(query).await == 0;
         (is_settled && is_empty(place, LANE_QUEUE) && is_empty(place, QUEUE)).then_some(())
     })

@@ -82,7 +82,7 @@ impl Worker {
             }
             Self::Disconnected => close_workers_connections(&trial.place).await,
             Self::LaneTaken => {
-                trial.rows.execute("update lane set epoch = epoch + 1, holder = 'nobody'").await;
+                trial.rows.execute("update lane set epoch = epoch + 1, owner = 'no worker'").await;
             }
             Self::LanePaused => {
                 trial.start_worker("");

@@ -4,79 +4,23 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 
+use crate::harness::history::{HistoryRow, Values};
 use crate::harness::servers::Place;
 use crate::harness::set_up;
-use crate::model::{Enrolment, Event, Key, Model, Org};
+use crate::model::{Enrolment, Key, Model, Org};
 
 /// What the tests' own connections are called.
 const APPLICATION: &str = "tests";
-
-/// An enrolment's values, as a history row has them.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Values {
-    pub(crate) linked: bool,
-    pub(crate) membership_id: Option<String>,
-    pub(crate) tier: Option<String>,
-    pub(crate) tier_expires_at: Option<DateTime<Utc>>,
-}
 
 /// A dead letter that was found.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
     pub(crate) command_id: String,
     pub(crate) detail: String,
-}
-
-/// A history row.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Written {
-    pub(crate) key: Key,
-    pub(crate) kind: String,
-    /// `None` stands for one that the worker made up.
-    pub(crate) command_id: Option<String>,
-    pub(crate) version: i64,
-    pub(crate) old: Option<Values>,
-    pub(crate) new: Values,
-    pub(crate) reason: Option<String>,
-    pub(crate) occurred_at: DateTime<Utc>,
-}
-
-impl Values {
-    fn of(row: &Enrolment) -> Self {
-        Self {
-            linked: row.linked,
-            membership_id: row.membership_id.clone(),
-            tier: row.tier.clone(),
-            tier_expires_at: row.tier_expires_at,
-        }
-    }
-}
-
-impl Written {
-    /// As the law wants it.
-    pub(crate) fn expected(event: &Event, now: DateTime<Utc>) -> Self {
-        Self {
-            key: event.key.clone(),
-            kind: event.kind.clone(),
-            command_id: event.command_id.clone(),
-            version: event.after.version,
-            old: event.before.as_ref().map(Values::of),
-            new: Values::of(&event.after),
-            reason: event.reason.clone(),
-            occurred_at: now,
-        }
-    }
-}
-
-/// Customer by customer: what belongs to one is in order, whatever happens beside it.
-pub(crate) fn by_customer(mut history: Vec<Written>) -> Vec<Written> {
-    history.sort_by(|one, other| (&one.key.0, one.key.1).cmp(&(&other.key.0, other.key.1)));
-    history
 }
 
 /// A row of the inbox, as far as order shows in it.
@@ -86,14 +30,18 @@ pub(crate) struct LogEntry {
     pub(crate) command_id: String,
 }
 
+/// A connection that finds the program's tables.
+pub(crate) async fn connect(database_url: &str) -> Result<PgConnection, sqlx::Error> {
+    let options = PgConnectOptions::from_str(database_url)?.application_name(APPLICATION);
+    options.options([("search_path", "partner_program,pg_temp")]).connect().await
+}
+
 /// A test's own connection to the database of its place.
 pub(crate) struct TestDatabase(PgConnection);
 
 impl TestDatabase {
     pub(crate) async fn of(place: &Place) -> Self {
-        let options = PgConnectOptions::from_str(&place.database_url).expect("a URL");
-        let options = options.application_name(APPLICATION);
-        Self(set_up("a connection to Postgres", async || options.connect().await).await)
+        Self(set_up("a connection to Postgres", async || connect(&place.database_url).await).await)
     }
 
     /// Puts in the model's orgs, customers and enrolments.
@@ -106,7 +54,7 @@ impl TestDatabase {
                 "insert into enrolment (org_id, customer_id, program_id, linked, membership_id, \
                      tier_number, tier_expires_at, linked_since, version) \
                  select program.org_id, $3, program.id, $4, $5, tier.number, $7, $8, $9 \
-                 from partner_program program join org on org.id = program.org_id \
+                 from program program join org on org.id = program.org_id \
                  left join tier on tier.program_id = program.id and tier.name = $6 \
                  where org.code = $1 and program.name = $2",
             )
@@ -137,7 +85,7 @@ impl TestDatabase {
         .expect("the org is inserted");
         for program in &org.programs {
             let program_id: i32 = sqlx::query_scalar(
-                "insert into partner_program (org_id, name, normalised_name, kind, active, ends_at) \
+                "insert into program (org_id, name, normalised_name, kind, active, ends_at) \
                  values ($1, $2, $3, $4, $5, $6) returning id",
             )
             .bind(org_id)
@@ -151,8 +99,8 @@ impl TestDatabase {
             .expect("the program is inserted");
             for (number, tier) in (1_i16..).zip(program.tiers) {
                 sqlx::query(
-                    "insert into tier (org_id, program_id, number, name, normalised_name) \
-                     values ($1, $2, $3, $4, $5)",
+                    "insert into tier (org_id, program_id, number, rank, name, normalised_name) \
+                     values ($1, $2, $3, $3, $4, $5)",
                 )
                 .bind(org_id)
                 .bind(program_id)
@@ -187,7 +135,7 @@ impl TestDatabase {
             "select org.code, customer_id, program.name as program, linked, membership_id, \
                  tier.name as tier, tier_expires_at, linked_since, version \
              from enrolment join org on org.id = enrolment.org_id and org.id > 0 \
-             join partner_program program on program.id = program_id \
+             join program program on program.id = program_id \
              left join tier on tier.program_id = program.id and tier.number = tier_number",
         )
         .fetch_all(&mut self.0)
@@ -205,12 +153,12 @@ impl TestDatabase {
     }
 
     /// The history, in its own order.
-    pub(crate) async fn history(&mut self) -> Vec<Written> {
+    pub(crate) async fn history(&mut self) -> Vec<HistoryRow> {
         let rows = sqlx::query(
             "select org.code, customer_id, program.name as program, history.*, \
                  old_tier.name as old_tier, new_tier.name as new_tier \
              from enrolment_history history join org on org.id = history.org_id \
-             join partner_program program on program.id = history.program_id \
+             join program program on program.id = history.program_id \
              left join tier old_tier on old_tier.program_id = program.id \
                  and old_tier.number = old_tier_number \
              left join tier new_tier on new_tier.program_id = program.id \
@@ -222,7 +170,7 @@ impl TestDatabase {
         .expect("the history is read");
         let written = |row: &PgRow| {
             let old_linked: Option<bool> = row.get("old_linked");
-            Written {
+            HistoryRow {
                 key: key(row),
                 kind: row.get("kind"),
                 command_id: row.get("command_id"),
@@ -283,7 +231,7 @@ impl TestDatabase {
 
     /// The worker that has taken a lane.
     pub(crate) async fn holder(&mut self, lane: &str) -> Option<String> {
-        sqlx::query_scalar("select holder from lane where name = $1")
+        sqlx::query_scalar("select owner from lane where name = $1")
             .bind(lane)
             .fetch_optional(&mut self.0)
             .await
@@ -332,7 +280,7 @@ impl TestDatabase {
     pub(crate) async fn archive_digest(&mut self) -> String {
         sqlx::query_scalar(
             "select md5(concat((select string_agg(letter::text, ',' order by id) from dead_letter letter), \
-                 (select count(*) from dead_letter_action), (select count(*) from dead_letter_operation)))",
+                 (select count(*) from dead_letter_action), (select count(*) from bulk_job)))",
         )
         .fetch_one(&mut self.0)
         .await

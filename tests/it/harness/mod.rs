@@ -5,6 +5,7 @@ pub(crate) mod servers;
 
 pub(crate) mod collector;
 pub(crate) mod database;
+pub(crate) mod history;
 pub(crate) mod publisher;
 pub(crate) mod worker;
 

@@ -11,7 +11,8 @@ use partner_program_worker::message::Message;
 use serde_json::json;
 
 use crate::harness::collector::{Collector, Received};
-use crate::harness::database::{TestDatabase, Written, by_customer};
+use crate::harness::database::TestDatabase;
+use crate::harness::history::{HistoryRow, by_customer};
 use crate::harness::publisher::command;
 use crate::harness::worker::Settings;
 use crate::model::{Answer, Customer, Model, Org, Program};
@@ -116,8 +117,8 @@ fn id(number: usize) -> String {
 }
 
 /// What of a history row does not depend on the time of day.
-fn gist(row: &Written) -> Written {
-    Written { occurred_at: DateTime::UNIX_EPOCH, ..row.clone() }
+fn gist(row: &HistoryRow) -> HistoryRow {
+    HistoryRow { occurred_at: DateTime::UNIX_EPOCH, ..row.clone() }
 }
 
 /// Waits until each of these commands has a result, and checks results, history and inbox.
@@ -162,7 +163,7 @@ pub(crate) async fn assert_done_in_order(
     }
 
     let written = by_customer(rows.history().await.iter().map(gist).collect());
-    let law = model.history.iter().map(|event| Written::expected(event, model.now));
+    let law = model.history.iter().map(|event| HistoryRow::expected(event, model.now));
     let law = by_customer(law.collect());
     for (place, (law, written)) in law.iter().zip(&written).enumerate() {
         assert_eq!(written, law, "history row {place}");

@@ -13,7 +13,8 @@ use partner_program_worker::message::Message;
 use crate::generate::world::{self, SECOND_LANE, SECOND_LANE_BINDINGS, shards};
 use crate::generate::{Sent, stream};
 use crate::harness::collector::{Collector, Received};
-use crate::harness::database::{TestDatabase, Written, by_customer};
+use crate::harness::database::TestDatabase;
+use crate::harness::history::{HistoryRow, by_customer};
 use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::{Publisher, command};
 use crate::harness::random::{Random, seed};
@@ -97,8 +98,8 @@ async fn agrees(batch: usize, count: usize, catalogue: Catalogue) {
         judged.push(judge(&mut model, sent));
     }
     let history = rows.history().await;
-    let expected: Vec<Written> =
-        model.history.iter().map(|event| Written::expected(event, now)).collect();
+    let expected: Vec<HistoryRow> =
+        model.history.iter().map(|event| HistoryRow::expected(event, now)).collect();
     for lane in ["main", SECOND_LANE] {
         let of_lane = |judged: &&Judged| judged.sent.lane == lane;
         check_lane(
@@ -209,8 +210,8 @@ fn check_lane(judged: &[&Judged], received: &[&Received]) {
 }
 
 /// Customer by customer: what belongs to none in common need not be in order.
-fn check_history(expected: &[&Written], history: &[&Written]) {
-    let sorted = |rows: &[&Written]| by_customer(rows.iter().copied().cloned().collect());
+fn check_history(expected: &[&HistoryRow], history: &[&HistoryRow]) {
+    let sorted = |rows: &[&HistoryRow]| by_customer(rows.iter().copied().cloned().collect());
     let (expected, history) = (sorted(expected), sorted(history));
     for (place, (expected, written)) in expected.iter().zip(&history).enumerate() {
         let mut written = written.clone();
@@ -267,7 +268,7 @@ fn lane_of(received: &Received) -> &'static str {
     shards().iter().find(|known| known.name == shard).expect("a known shard").lane
 }
 
-fn lane_of_row(row: &Written) -> &'static str {
+fn lane_of_row(row: &HistoryRow) -> &'static str {
     let (org, customer_id, _) = &row.key;
     let place = usize::try_from(customer_id - 1).expect("from 1");
     shards()

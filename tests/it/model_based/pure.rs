@@ -15,7 +15,7 @@ use partner_program_worker::wire::decode::decode;
 use partner_program_worker::wire::result::encode;
 
 use crate::generate::{Sent, stream, world};
-use crate::harness::database::{Values, Written};
+use crate::harness::history::{HistoryRow, Values};
 use crate::harness::random::{Random, seed};
 use crate::model::{self, Answer, Model};
 
@@ -89,7 +89,7 @@ impl Product {
         }
     }
 
-    fn written(&self) -> Vec<Written> {
+    fn written(&self) -> Vec<HistoryRow> {
         let of = |(id, effect): &(Option<String>, Effect)| {
             let orgs = self.orgs.values();
             let org = orgs.into_iter().find(|org| org.id == effect.key.org_id).expect("an org");
@@ -104,7 +104,7 @@ impl Product {
                 }),
                 tier_expires_at: row.tier_expires_at,
             };
-            Written {
+            HistoryRow {
                 key: (org.code.clone(), effect.key.customer_id.0, program.name.clone()),
                 kind: effect.kind.as_str().to_owned(),
                 command_id: id.clone(),
@@ -182,8 +182,8 @@ fn deciding_alone_agrees_with_the_model() {
         let answer = product.answer(sent);
         assert_eq!(answer, law, "{} {}", sent.operation, String::from_utf8_lossy(&sent.body));
     }
-    let law: Vec<Written> =
-        model.history.iter().map(|event| Written::expected(event, now)).collect();
+    let law: Vec<HistoryRow> =
+        model.history.iter().map(|event| HistoryRow::expected(event, now)).collect();
     let written = product.written();
     for (place, (law, written)) in law.iter().zip(&written).enumerate() {
         assert_eq!(written, law, "history row {place}");

@@ -15,10 +15,10 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// Two claimed letters; the one with the larger id is first in the table.
 const LETTERS: &str = "
-    insert into dead_letter_operation (id, kind, filter, actor, reason, source, matched)
+    insert into bulk_job (id, kind, filter, actor, reason, source, matched)
         values ('00000000-0000-0000-0000-000000000009', 'replay', '{}', 'ana', 'test', 'cli', 2);
     insert into dead_letter (id, operation, reason, detail, fingerprint, exchange, routing_key, properties,
-            headers, body, state, operation_id)
+            headers, body, state, bulk_job_id)
         select ('00000000-0000-0000-0000-00000000000' || n)::uuid, 'link', 'not-json', '', 'f', '', '', '{}',
             '{}', '', 'replaying', '00000000-0000-0000-0000-000000000009'
         from unnest(array[2, 1]) n;";
@@ -37,7 +37,7 @@ async fn claims_are_closed_in_the_order_of_the_letters_ids() {
     let lock = "select from dead_letter where id = $1 for update nowait";
     sqlx::query(lock).bind(first).execute(&mut *transaction).await.unwrap();
     let closing =
-        tokio::spawn(async move { claims::settle(&mut runner, job, &[second, first], &[]).await });
+        tokio::spawn(async move { claims::close(&mut runner, job, &[second, first], &[]).await });
     eventually(SOON, "the runner waits", async || {
         let waits: bool = sqlx::query_scalar(WAITS).fetch_one(&mut *transaction).await.unwrap();
         waits.then_some(())

@@ -28,7 +28,7 @@ const SEED: &str = "
     insert into org (id, code, name, country_code) values (1, 'acme', 'Acme', '91');
     insert into customer (org_id, id, mobile, email, external_id, state)
         select 1, n, '91000000000' || n, 'U' || n || '@x.example', 'e' || n, 'active' from generate_series(1, 4) n;
-    insert into partner_program (org_id, id, name, normalised_name, kind)
+    insert into program (org_id, id, name, normalised_name, kind)
         values (1, 1, 'Miles', 'miles', 'EXTERNAL');";
 
 const BOUNDS: &str = "select lower_on || '/' || upper_on
@@ -334,18 +334,21 @@ async fn no_role_does_more_than_it_should() {
         ("partner_program_worker", "update command_log set result = ''"),
         ("partner_program_worker", "delete from enrolment_history"),
         ("partner_program_worker", "drop table command_log"),
-        ("partner_program_worker", "create table public.own (id int)"),
-        ("partner_program_ops", "update enrolment set linked = false"),
-        ("partner_program_ops", "select maintain_partitions(1, current_date)"),
-        ("partner_program_readonly", "insert into lane values ('main', 1, 'me')"),
+        ("partner_program_worker", "create table partner_program.own (id int)"),
+        ("partner_program_operator", "update enrolment set linked = false"),
+        ("partner_program_operator", "select maintain_partitions(1, current_date)"),
+        (
+            "partner_program_readonly",
+            "insert into lane (name, epoch, owner) values ('main', 1, 'me')",
+        ),
         ("partner_program_readonly", "select nextval('command_log_sequence_seq')"),
         ("partner_program_readonly", "select maintain_partitions(1, current_date)"),
     ] {
         assert_eq!(env.as_role(role, sql).await.as_deref(), Some(DENIED), "{role}: {sql}");
     }
     for (role, sql) in [
-        ("partner_program_ops", "update partner_program set active = false"),
-        ("partner_program_ops", "insert into tier values (1, 1, 1, 'Gold', 'gold')"),
+        ("partner_program_operator", "update program set active = false"),
+        ("partner_program_operator", "insert into tier values (1, 1, 1, 1, 'Gold', 'gold')"),
         ("partner_program_readonly", "select * from command_log"),
     ] {
         assert_eq!(env.as_role(role, sql).await, None, "{role}: {sql}");

@@ -8,8 +8,9 @@ use partner_program_worker::message::Message;
 use serde_json::{Value, json};
 
 use crate::harness::collector::{Collector, Received};
-use crate::harness::database::{TestDatabase, Written, by_customer};
+use crate::harness::database::TestDatabase;
 use crate::harness::environment::TestEnv;
+use crate::harness::history::{HistoryRow, by_customer};
 use crate::harness::leftovers::assert_nothing_is_left;
 use crate::harness::publisher::command;
 use crate::harness::worker::InProcess;
@@ -29,11 +30,11 @@ const SCHEMA: &str = "select abs(hashtext(string_agg(concat_ws(' ', relname, att
     attnotnull, (select string_agg(pg_get_constraintdef(oid), ' ' order by conname) \
     from pg_constraint where conrelid = c.oid)), ',' order by relname, attnum))::bigint) \
     from pg_class c join pg_attribute on attrelid = c.oid \
-    where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and not relispartition";
+    where relnamespace = 'partner_program'::regnamespace and relkind in ('r', 'p') and not relispartition";
 /// What no command may touch.
 const CATALOGUE: &str = "select abs(hashtext(string_agg(line, ',' order by line))::bigint) from ( \
     select customer::text from customer union all select org::text from org union all \
-    select tier::text from tier union all select p::text from partner_program p) lines(line)";
+    select tier::text from tier union all select p::text from program p) lines(line)";
 
 /// Sends all of them, and holds outcomes and tables against the model's.
 async fn hold(name: &str, judged: Vec<Judged>) -> Vec<Received> {
@@ -94,7 +95,7 @@ fn check_answer(model: &mut Model, message: &Message, event: &Received, about: &
 
 async fn check_rows(rows: &mut TestDatabase, model: &Model, answered: usize) {
     assert_eq!(rows.enrolments().await, model.enrolments);
-    let law = model.history.iter().map(|event| Written::expected(event, model.now));
+    let law = model.history.iter().map(|event| HistoryRow::expected(event, model.now));
     assert_eq!(by_customer(rows.history().await), by_customer(law.collect()));
     assert_eq!(rows.inbox().await.len(), answered);
 }
