@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use sqlx::Connection as _;
 use uuid::Uuid;
 
+use crate::domain::identity::CustomerState;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 use crate::store::import::Counts;
@@ -27,8 +28,8 @@ pub struct Row {
     pub email: Option<String>,
     /// As given.
     pub external_id: Option<String>,
-    /// A word of `customer.state`.
-    pub state: &'static str,
+    /// Whether the customer may be acted on.
+    pub state: CustomerState,
 }
 
 /// Why a row was left out.
@@ -86,7 +87,7 @@ async fn copy(connection: &mut Connection, batch: Uuid, rows: &[Row]) -> Result<
             field(row.mobile.as_deref()),
             field(row.email.as_deref()),
             field(row.external_id.as_deref()),
-            row.state,
+            row.state.as_str(),
         );
     }
     let mut copying = connection

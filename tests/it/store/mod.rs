@@ -2,6 +2,7 @@
 
 mod attempts;
 mod lock_order;
+mod unknown_words;
 
 use chrono::{DateTime, Days, Utc};
 use partner_program_worker::domain::attempt::Company;
