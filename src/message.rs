@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+/// The content type of everything that is published.
+pub const JSON: &str = "application/json";
 /// Largest body of a command (`docs/contract.md#a-command-message`); a larger one is not kept whole.
 pub const BODY_BYTES_MAX: usize = 1_048_576;
 /// The header with the number of bytes that a body had before it was cut.

@@ -63,6 +63,16 @@ impl Operation {
         }
     }
 
+    /// The key of an item's status in a result.
+    #[must_use]
+    pub const fn status_key(self) -> &'static str {
+        match self {
+            Self::Link => "partnerLinkStatus",
+            Self::Update => "updateStatus",
+            Self::Delink => "partnerDeLinkStatus",
+        }
+    }
+
     /// The inverse of [`as_str`](Self::as_str).
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::message::Message;
-use crate::wire::result::json;
+use crate::wire::result::{COMMAND_ID, json};
 
 /// The word for the reason; part of the contract.
 const TOO_LARGE: &str = "too-large-for-broker";
@@ -32,7 +32,7 @@ pub fn in_place_of(result: &Message) -> Option<Message> {
     if !kind.contains(KIND.0) {
         return None;
     }
-    let command_id = result.properties.headers.get("command-id").and_then(Value::as_str);
+    let command_id = result.properties.headers.get(COMMAND_ID).and_then(Value::as_str);
     let body = json(&Unavailable {
         command_id,
         reason: TOO_LARGE,

@@ -16,7 +16,10 @@ use crate::message::{BODY_BYTES_MAX, EXPIRATION, HEADER_TYPE, Message, PRIORITY}
 use crate::wire::customer_keys;
 use crate::wire::cut_body;
 use crate::wire::envelope;
-use crate::wire::own_headers::{self, DELIVERY_TAG, LANE_EPOCH};
+use crate::wire::own_headers::{
+    self, ATTEMPTS, DEAD_LETTER_ID, DEAD_LETTERED_AT, DEATH, DELIVERY_TAG, DETAIL, LANE,
+    LANE_EPOCH, ORIGINAL_EXCHANGE, ORIGINAL_ROUTING_KEY, REASON, USER_ID,
+};
 use crate::wire::rejected::{DETAIL_BYTES_MAX, PlaceOfDeath, content_id, cut, dead_letter_id};
 use crate::wire::replay;
 
@@ -156,11 +159,11 @@ fn can_be(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 
 /// A letter that a worker wrote: its id must be that of its content.
 fn by_worker(message: &Message, reading: Reading<'_>) -> Option<Death> {
-    let claimed = Uuid::parse_str(header(message, "x-dead-letter-id")?).ok()?;
-    let reason = Reason::parse(header(message, "x-reason")?)?;
-    let routing_key = header(message, "x-original-routing-key")?;
+    let claimed = Uuid::parse_str(header(message, DEAD_LETTER_ID)?).ok()?;
+    let reason = Reason::parse(header(message, REASON)?)?;
+    let routing_key = header(message, ORIGINAL_ROUTING_KEY)?;
     let original = Message { routing_key: routing_key.to_owned(), ..message.clone() };
-    let lane = header(message, "x-lane");
+    let lane = header(message, LANE);
     let place = PlaceOfDeath { lane: lane.unwrap_or_default(), position: position(message) };
     let id = dead_letter_id(&original, reason, place);
     if id != claimed {
@@ -168,19 +171,19 @@ fn by_worker(message: &Message, reading: Reading<'_>) -> Option<Death> {
     }
     let writer = message.properties.user_id.as_deref();
     let is_workers = reading.worker_user.is_none_or(|user| writer == Some(user));
-    let user_id = if is_workers { header(message, "x-user-id") } else { None };
-    let attempts = message.properties.headers.get("x-attempts").and_then(Value::as_i64);
-    let died_at = header(message, "x-dead-lettered-at")
-        .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let user_id = if is_workers { header(message, USER_ID) } else { None };
+    let attempts = message.properties.headers.get(ATTEMPTS).and_then(Value::as_i64);
+    let died_at =
+        header(message, DEAD_LETTERED_AT).and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     Some(Death {
         id,
         lane: lane.map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
         reason: reason.as_str().to_owned(),
-        detail: cut(header(message, "x-detail").unwrap_or_default(), DETAIL_BYTES_MAX).to_owned(),
+        detail: cut(header(message, DETAIL).unwrap_or_default(), DETAIL_BYTES_MAX).to_owned(),
         attempts: attempts.and_then(|count| i32::try_from(count).ok()).unwrap_or(1),
         died_at: died_at.map(|at| at.to_utc()),
         position: position(message),
-        exchange: header(message, "x-original-exchange").unwrap_or_default().to_owned(),
+        exchange: header(message, ORIGINAL_EXCHANGE).unwrap_or_default().to_owned(),
         routing_key: original.routing_key,
         user_id: user_id.map(str::to_owned),
     })
@@ -188,7 +191,7 @@ fn by_worker(message: &Message, reading: Reading<'_>) -> Option<Death> {
 
 /// A message that the broker gave up: its latest death is the first in `x-death`.
 fn by_broker(message: &Message, reading: Reading<'_>) -> Option<Death> {
-    let death = message.properties.headers.get("x-death")?.get(0)?;
+    let death = message.properties.headers.get(DEATH)?.get(0)?;
     let text = |name: &str| death.get(name).and_then(Value::as_str);
     let reason = cut(text("reason")?, WORD_BYTES_MAX).replace('_', "-");
     let queue = cut(text("queue")?, DETAIL_BYTES_MAX / 2);
