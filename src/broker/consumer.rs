@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::broker::connection::{Connection, Loss, close_channel, request};
 use crate::broker::error::Error;
 use crate::broker::properties;
-use crate::failpoint::{self, Protection};
+use crate::failpoint;
 use crate::message::Message;
 
 /// A subscription on a channel of its own.
 pub struct Consumer {
-    channel: Channel,
+    pub(super) channel: Channel,
     prefetch: u16,
-    deliveries: lapin::Consumer,
+    pub(super) deliveries: lapin::Consumer,
     /// How many have come.
     delivered: Arc<AtomicU64>,
     /// Told when the subscription ends.
@@ -52,7 +52,7 @@ impl Consumer {
         let channel = connection.channel().await?;
         request("setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default()))
             .await?;
-        let no_ack = failpoint::is_without(Protection::AckAfterCommit);
+        let no_ack = failpoint::without!(AckAfterCommit, true, else false);
         let options = BasicConsumeOptions { no_ack, ..BasicConsumeOptions::default() };
         let mut arguments = FieldTable::default();
         let milliseconds = i64::try_from(unacked_max.as_millis()).unwrap_or(i64::MAX);
@@ -106,14 +106,8 @@ impl Consumer {
         }
     }
 
-    /// Cancels the consumer, which hands the queue over while messages are still unacked here:
-    /// what [`Self::close`] avoids. For the fault suite.
-    pub(crate) async fn cancel(&self) -> Result<(), Error> {
-        let options = BasicCancelOptions::default();
-        request("cancelling", self.channel.basic_cancel(self.deliveries.tag(), options)).await
-    }
-
-    /// Closes the channel, which requeues what is unacked at the front of the queue.
+    /// Closes the channel, which requeues what is unacked at the front of the queue. A cancel would hand the
+    /// queue over while messages are still unacked here.
     pub async fn close(self) {
         close_channel(&self.channel).await;
     }
@@ -152,9 +146,7 @@ impl Acknowledger {
 
     /// Acks everything up to `tag`. A broker that does not hear of it delivers it all again.
     pub async fn ack_through(&self, tag: u64) -> Result<(), Error> {
-        if failpoint::is_without(Protection::AckAfterCommit) {
-            return Ok(());
-        }
+        failpoint::without!(AckAfterCommit, return Ok(()));
         request("acknowledging", self.channel.basic_ack(tag, BasicAckOptions { multiple: true }))
             .await?;
         Ok(())

@@ -16,12 +16,13 @@ use futures_util::{FutureExt, poll};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, ConnectionStatus, PublisherConfirm};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::connection::{Connection, close_channel, request};
 use crate::broker::error::Error;
+#[cfg(feature = "failpoints")]
+use crate::broker::failpoints;
 use crate::broker::properties;
-use crate::failpoint::{self, Point, Protection};
+use crate::failpoint::{self, Point};
 use crate::message::Message;
 
 /// How many of these waits a blocked connection is given, which confirms nothing: giving up costs
@@ -240,9 +241,7 @@ async fn send(
     messages: &[Message],
     user_id: Option<&ShortString>,
 ) -> Result<BoxFuture<'static, Result<Vec<Confirmation>, Error>>, Error> {
-    if failpoint::is_without(Protection::OnePublisher) {
-        return Ok(by_many_tasks(channel.clone(), messages.to_vec()).boxed());
-    }
+    failpoint::without!(OnePublisher, return Ok(failpoints::by_many_tasks(channel, messages)));
     let messages: Vec<&Message> = messages.iter().collect();
     let confirms = begin(channel, &messages, user_id).await?;
     failpoint::reach(Point::BeforeConfirm);
@@ -337,25 +336,4 @@ async fn send_one(
 
 async fn confirmed(confirm: PublisherConfirm) -> Result<Confirmation, Error> {
     confirm.await.map_err(|error| Error::of("waiting for confirms", &error))
-}
-
-/// What one owner of the channel avoids. For the fault suite.
-async fn by_many_tasks(
-    channel: Channel,
-    messages: Vec<Message>,
-) -> Result<Vec<Confirmation>, Error> {
-    let tasks: Vec<_> = messages
-        .into_iter()
-        .map(|message| {
-            let channel = channel.clone();
-            let publishing =
-                async move { confirmed(send_one(&channel, &message, None).await?).await };
-            AbortOnDropHandle::new(tokio::spawn(publishing))
-        })
-        .collect();
-    let mut confirmations = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        confirmations.push(task.await.map_err(|panic| Error::Outage(panic.to_string()))??);
-    }
-    Ok(confirmations)
 }

@@ -8,7 +8,7 @@
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use uuid::Uuid;
 
-use crate::failpoint::{self, Protection};
+use crate::failpoint;
 
 /// The permits of one process.
 pub(crate) struct Permits {
@@ -35,9 +35,7 @@ impl Permits {
 
     /// To run while no other executor does. Cancel-safe.
     pub(crate) async fn alone(&self) -> Permit<'_> {
-        if failpoint::is_without(Protection::Alone) {
-            return self.shared().await;
-        }
+        failpoint::without!(Alone, return self.shared().await);
         Permit::Alone { _guard: self.running.write().await }
     }
 }

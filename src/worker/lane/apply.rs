@@ -23,7 +23,7 @@ use crate::domain::replay::Replay;
 use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::Status;
-use crate::failpoint::{self, Point, Protection};
+use crate::failpoint::{self, Point};
 use crate::message::Message;
 use crate::store;
 use crate::store::command_log::{CommandKey, Record, Stored};
@@ -132,12 +132,8 @@ pub(crate) async fn apply(
     let plans: Vec<Plan<'_>> =
         deliveries.iter().map(|delivery| plan(&catalogue, delivery)).collect();
     let keys: Vec<CommandKey> = plans.iter().filter_map(Plan::inbox_key).collect();
-    let inbox = if failpoint::is_without(Protection::Inbox) {
-        HashMap::new()
-    } else {
-        let hashes: Vec<&[u8]> = plans.iter().filter_map(Plan::body_hash).collect();
-        store::command_log::find_answers(connection, &keys, &hashes).await?
-    };
+    let hashes: Vec<&[u8]> = plans.iter().filter_map(Plan::body_hash).collect();
+    let inbox = store::command_log::find_answers(connection, &keys, &hashes).await?;
     let new = plans.iter().filter_map(|plan| match plan {
         Plan::Command { org, decoded, key } => {
             (!inbox.contains_key(key)).then_some((*org, *decoded))
@@ -196,6 +192,7 @@ impl<'a> Plan<'a> {
     /// The key to look up in the inbox. A made-up id can be there, too: after a commit whose
     /// outcome was unknown.
     fn inbox_key(&self) -> Option<CommandKey> {
+        failpoint::without!(Inbox, return None);
         match self {
             Self::Command { key, .. } => Some(key.clone()),
             Self::Reject(_) | Self::Marker => None,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::domain::canary;
 use crate::domain::evaluate::evaluate;
 use crate::domain::needs::Needs;
-use crate::failpoint::{self, Protection};
+use crate::failpoint;
 use crate::store;
 use crate::store::command_log::{CommandKey, Record, Stored};
 use crate::store::commit::{self, Batch};
@@ -33,9 +33,7 @@ pub(crate) async fn run(
     asks_for_holds: bool,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    if failpoint::is_without(Protection::Canary) {
-        return Ok(());
-    }
+    failpoint::without!(Canary, return Ok(()));
     let timeout = session.timeout();
     let running = rehearse(session, fence, worker, asks_for_holds, now);
     let passed = AssertUnwindSafe(session::bounded(timeout, running)).catch_unwind().await;

@@ -18,13 +18,15 @@ use crate::broker::error::Error;
 use crate::broker::publisher::{Alone, Confirmed, Confirming, Publisher, Receipt};
 use crate::broker::topology::Topology;
 use crate::config::memory::UNCONFIRMED_BYTES_MAX;
-use crate::failpoint::{self, Point, Protection};
+use crate::failpoint::{self, Point};
 use crate::message::Message;
 use crate::retry::Backoff;
 use crate::wire::frame;
 use crate::worker::counters::Counters;
 use crate::worker::lane::direct_reply::Replies;
 use crate::worker::lane::error::GenerationError;
+#[cfg(feature = "failpoints")]
+use crate::worker::lane::failpoints;
 use crate::worker::lane::outgoing_message::{Need, OutgoingMessage};
 use crate::worker::lane::unpublishable;
 
@@ -122,11 +124,6 @@ impl ResultPublisher {
         processed: ProcessedBatch,
     ) -> Result<(), GenerationError> {
         let ProcessedBatch { outgoing, arrivals, ack_through, confirmed } = processed;
-        if failpoint::is_without(Protection::AckAfterConfirm)
-            && let Some(tag) = ack_through
-        {
-            self.acknowledger.ack_through(tag).await?;
-        }
         let (replies, outgoing): (Vec<_>, Vec<_>) =
             outgoing.into_iter().partition(|outgoing| outgoing.need == Need::BestEffort);
         let (mut messages, needs): (Vec<_>, Vec<_>) =
@@ -135,6 +132,10 @@ impl ResultPublisher {
             frame::fit(message, self.publisher.connection().frame_max());
         }
         let mut batch = Batch { messages, needs, arrivals, ack_through, confirmed };
+        failpoint::without!(
+            AckAfterConfirm,
+            failpoints::ack(&self.acknowledger, &mut batch.ack_through).await?
+        );
         self.shrink_known(&mut batch);
         let alone = batch.needs.contains(&Need::Queued);
         // Nothing else is on its way with a dead letter, so that the sign that it found no queue
@@ -327,9 +328,7 @@ impl ResultPublisher {
 
     async fn ack(&self, batch: Batch) -> Result<(), GenerationError> {
         failpoint::reach(Point::BeforeAck);
-        if !failpoint::is_without(Protection::AckAfterConfirm)
-            && let Some(tag) = batch.ack_through
-        {
+        if let Some(tag) = batch.ack_through {
             self.acknowledger.ack_through(tag).await?;
             self.counters.in_flight.ack_through(tag);
         }

@@ -19,7 +19,7 @@ use crate::config::{self, Publishers, memory};
 use crate::domain::command::Command;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::{Reason, Rejection};
-use crate::failpoint::{self, Point, Protection};
+use crate::failpoint::{self, Point};
 use crate::message::Message;
 use crate::wire::cut_body;
 use crate::wire::decode;
@@ -121,9 +121,7 @@ pub(crate) async fn run(
             }
         }
     }
-    if failpoint::is_without(Protection::ChannelClose) {
-        consumer.cancel().await?;
-    }
+    failpoint::without!(ChannelClose, consumer.cancel().await?);
     Ok(consumer)
 }
 
