@@ -1,4 +1,4 @@
-//! A lane's consumer: deliveries in the order of the queue, settled by multiple acks.
+//! A lane's consumer: deliveries in the order of the queue, acked up to a tag.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -125,10 +125,9 @@ impl Acknowledger {
     /// Asks the broker whether the channel is still open.
     ///
     /// The answer comes behind all deliveries that the broker has sent already, which may be
-    /// hundreds of megabytes: so it is waited for as long as these come, and for `patience` after
-    /// the last one. A broker from 4.0 on takes seconds over each delivery with deep headers, and to
-    /// begin anew would make it take them again. The prefetch bounds that; a broker that is gone is
-    /// noticed by the connection.
+    /// hundreds of megabytes. So this waits as long as these come, and for `patience` after the last one. A
+    /// broker from 4.0 on spends seconds on each delivery with deep headers, and would spend them again on a
+    /// new channel. The prefetch bounds that; the connection notices a broker that is unavailable.
     pub async fn check_open(&self, patience: Duration) -> Result<(), Error> {
         let what = "checking the channel";
         // Any request would do; this one changes nothing.

@@ -1,4 +1,4 @@
-//! A command as it was given: well-formed, but not yet judged.
+//! A command as it was given: well-formed, but not checked against the rules yet.
 //!
 //! Texts are kept as they were sent, because results echo them. Whether they mean anything is
 //! for [`evaluate`](crate::domain::evaluate) to say.

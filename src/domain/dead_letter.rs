@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The place of a delivery in the queue of its lane: what came later has a greater one. Letters of a lane
+/// The place of a delivery in the queue of its lane: what came later has a greater one. Dead letters of a lane
 /// died in this order, whatever the clocks of its workers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueuePosition {
@@ -24,10 +24,10 @@ impl QueuePosition {
     }
 }
 
-/// Where a letter stands.
+/// The state of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
-    /// Nobody has done anything about it.
+    /// No operator has acted on it yet.
     Open,
     /// An operation has claimed it and is about to publish it.
     Replaying,
@@ -35,16 +35,16 @@ pub enum State {
     Replayed,
     /// Its command took effect.
     Applied,
-    /// The replay died again, as another letter.
+    /// The replay died again, as another dead letter.
     FailedAgain,
     /// Put aside; it can be restored.
     Discarded,
-    /// An edited copy stands for it.
+    /// An edited copy replaces it.
     Superseded,
 }
 
 impl State {
-    /// Every state, in the order of a letter's life.
+    /// Every state, in the order of a dead letter's life.
     pub const ALL: [Self; 7] = [
         Self::Open,
         Self::Replaying,

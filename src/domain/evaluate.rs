@@ -157,7 +157,7 @@ pub(super) trait Item {
     fn decide(&self, standing: &Standing<'_>) -> Checked<Decision>;
 }
 
-/// Where a customer stands in the program that an item names.
+/// The state of a customer in the program that an item names.
 pub(super) struct Standing<'a> {
     pub(super) program: &'a Program,
     pub(super) key: EnrolmentKey,

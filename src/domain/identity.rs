@@ -1,7 +1,7 @@
 //! Who a customer is: identifiers, parsed, and the customer that was found.
 //!
-//! The rules are the contract's, "Identifying the customer". Parsing judges each identifier on
-//! its own; whether it matches a customer is for `resolve` to say.
+//! The rules are the contract's, "Identifying the customer". Parsing checks each identifier on
+//! its own; `resolve` says whether it matches a customer.
 
 use crate::domain::command::{Identifiers, given};
 use crate::domain::status::Status;

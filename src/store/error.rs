@@ -14,7 +14,7 @@ pub enum Error {
     /// mends it, and the canary tells which.
     #[error("{0}")]
     Statement(String),
-    /// Somebody else changed what this was based on: load and evaluate again.
+    /// Another transaction has changed what this was based on: load and evaluate again.
     #[error("{0}")]
     Conflict(String),
     /// The database will not take this, now or later.

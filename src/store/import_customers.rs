@@ -1,6 +1,6 @@
-//! Merges customers a batch at a time: copied into a staging table, judged as a set, merged.
+//! Merges customers a batch at a time: copied into a staging table, checked as a set, merged.
 //!
-//! Each batch is one transaction. A row that can't be taken is reported and left out; the others
+//! Each batch is one transaction. A row that breaks a rule is reported and left out; the others
 //! are merged. Texts about rows name the column, never the value.
 
 use std::fmt::Write as _;
@@ -41,7 +41,7 @@ pub struct Problem {
     pub text: String,
 }
 
-/// Merges a batch; with `dry_run` everything is judged and nothing kept.
+/// Merges a batch; with `dry_run` everything is checked and nothing kept.
 pub async fn merge(
     connection: &mut Connection,
     rows: &[Row],
@@ -50,7 +50,7 @@ pub async fn merge(
     let batch = Uuid::now_v7();
     let mut transaction = connection.begin().await?;
     copy(&mut transaction, batch, rows).await?;
-    judge(&mut transaction, batch).await?;
+    check(&mut transaction, batch).await?;
     let problems = sqlx::query!(
         r#"select line, problem as "problem!" from customer_import
         where batch = $1 and problem is not null order by line"#,
@@ -77,7 +77,7 @@ async fn copy(connection: &mut Connection, batch: Uuid, rows: &[Row]) -> Result<
     let mut text = String::new();
     for row in rows {
         let id = row.id.map(|id| id.to_string());
-        // A String takes whatever is written to it.
+        // Writing to a String can't fail.
         let _always = writeln!(
             text,
             "{batch},{},{},{},{},{},{},{}",
@@ -107,7 +107,7 @@ fn field(text: Option<&str>) -> String {
 }
 
 /// Finds each row's org and customer, and what speaks against it.
-async fn judge(connection: &mut Connection, batch: Uuid) -> Result<(), Error> {
+async fn check(connection: &mut Connection, batch: Uuid) -> Result<(), Error> {
     sqlx::query!(
         "update customer_import i set org_id = org.id from org where batch = $1 and org.code = i.org",
         batch

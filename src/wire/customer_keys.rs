@@ -1,4 +1,4 @@
-//! Finding letters by their customers: hashes of the identifiers, so that no index holds personal
+//! Finding dead letters by their customers: hashes of the identifiers, so that no index holds personal
 //! data in the clear.
 //!
 //! Any body is read that is JSON, for most letters are commands that could not be decoded.
@@ -12,7 +12,7 @@ use crate::domain::identity::Mobile;
 use crate::domain::names::{CUSTOMER, IDENTIFIERS};
 use crate::message::BODY_BYTES_MAX;
 
-/// Most keys that are kept of a letter; a command names 50 customers at most, by four identifiers.
+/// Most keys that are kept of a dead letter; a command names 50 customers at most, by four identifiers.
 const KEYS_MAX: usize = 200;
 /// Longer texts identify no customer.
 const TEXT_BYTES_MAX: usize = 1_024;

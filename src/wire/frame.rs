@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// AMQP's least frame, and the longest of everything that a letter says.
+    /// AMQP's least frame, and the longest of everything that a dead letter says.
     #[test]
     fn a_letter_fits_the_least_frame() {
         let long = || Some("x".repeat(255));

@@ -1,7 +1,7 @@
 //! The headers that this system adds to messages, and how a bound on headers spares them.
 //!
 //! A publisher may set as many headers as fit into a frame, so those of a message are bounded wherever it
-//! is kept. What decides what becomes of a message (which letter it replays, what a dead letter says of
+//! is kept. What decides what becomes of a message (which dead letter it replays, what a dead letter says of
 //! its death) is carried first: only a publisher's headers are dropped.
 
 use std::collections::{BTreeMap, HashSet};
@@ -97,7 +97,7 @@ pub(super) fn is_spared(name: &str, bytes: usize) -> bool {
     (is_own(name) || name == TRACEPARENT) && bytes <= OWN_BYTES_MAX
 }
 
-/// Sets a header of ours, or takes it away: a publisher's own would be believed.
+/// Sets a header of ours, or removes it: a publisher's own would be believed.
 pub(super) fn replace(
     headers: &mut BTreeMap<String, Value>,
     name: &str,

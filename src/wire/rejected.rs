@@ -34,13 +34,13 @@ pub struct Origin<'a> {
     pub lane: &'a str,
     /// The worker's id.
     pub worker: &'a str,
-    /// Where the command stood in the lane's queue; nothing if that was not noted.
+    /// The command's position in the lane's queue; nothing if that was not noted.
     pub position: Option<QueuePosition>,
     /// How often processing was tried.
     pub attempts: u32,
     /// When it was rejected.
     pub at: DateTime<Utc>,
-    /// The user that it publishes letters as, where that is looked at.
+    /// The user that it publishes dead letters as, where that is looked at.
     pub worker_user: Option<&'a str>,
 }
 
@@ -49,7 +49,7 @@ pub struct Origin<'a> {
 pub struct PlaceOfDeath<'a> {
     /// The lane.
     pub lane: &'a str,
-    /// Where the command stood in the lane's queue.
+    /// The command's position in the lane's queue.
     pub position: Option<QueuePosition>,
 }
 
@@ -73,7 +73,7 @@ pub fn attempt_id(message: &Message) -> Uuid {
     content_id(message, Reason::ProcessingFailed.as_str(), None)
 }
 
-/// The id of a letter with the reasons of others; `death` tells apart what is equal otherwise.
+/// The id of a dead letter with the reasons of others; `death` tells apart what is equal otherwise.
 pub(super) fn content_id(message: &Message, reason: &str, death: Option<&str>) -> Uuid {
     // Of a body that was cut, the hash tells what the whole was.
     let body_hash =
@@ -89,7 +89,7 @@ pub(super) fn content_id(message: &Message, reason: &str, death: Option<&str>) -
         Some(reason.as_bytes()),
         Some(body_hash.as_slice()),
     ];
-    // Only then: letters of before have ids without it.
+    // Only then: dead letters of before have ids without it.
     let parts = parts.into_iter().chain(death.map(|death| Some(death.as_bytes())));
     let mut hash = Sha256::new();
     for part in parts {
@@ -119,7 +119,7 @@ pub fn event(exchange: &str, original: &Message, rejection: &Rejection, id: Uuid
     let body = json(&Rejected {
         command_id,
         reason: rejection.reason.as_str(),
-        // As its letter has it, so that the archive can say it again.
+        // As its dead letter has it, so that the archive can say it again.
         detail: cut(&rejection.detail, DETAIL_BYTES_MAX),
         dead_letter_id: id.to_string(),
     });
@@ -167,7 +167,7 @@ pub fn dead_letter(
     headers.remove(DELIVERY_COUNT);
     // The broker would refuse another's name in the property.
     own_headers::replace(headers, USER_ID, letter.properties.user_id.take());
-    // It proves that a worker wrote the letter: the broker takes no other user's name.
+    // It proves that a worker wrote the dead letter: the broker takes no other user's name.
     letter.properties.user_id = origin.worker_user.map(str::to_owned);
     own_headers::replace(headers, PRIORITY, letter.properties.priority.take());
     own_headers::replace(headers, EXPIRATION, letter.properties.expiration.take());

@@ -1,4 +1,4 @@
-//! What is published in place of a result that the broker does not take because of its size
+//! What is published in place of a result that the broker refuses because of its size
 //! (`docs/contract.md#the-result-event`).
 //!
 //! The event is made of the result's own message, so that it is the same for a first result, a
@@ -12,7 +12,7 @@ use crate::wire::result::{COMMAND_ID, json};
 
 /// The word for the reason; part of the contract.
 const TOO_LARGE: &str = "too-large-for-broker";
-/// What stands between the operation and the version in a result's type, here and there.
+/// The part of the type between operation and version: of a result, and of the event in its place.
 const KIND: (&str, &str) = (".result.", ".result-unavailable.");
 
 #[derive(Serialize)]

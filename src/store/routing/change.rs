@@ -24,8 +24,8 @@ async fn begin(
     Ok(transaction)
 }
 
-/// Begins `topology apply` and holds these lanes; the id of the change. Whatever change is under way
-/// must be one of the same kind: it is taken over.
+/// Begins `topology apply` and holds these lanes; the id of the change. A change that is under way
+/// must be of the same kind: it is continued.
 ///
 /// # Errors
 ///

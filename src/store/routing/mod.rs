@@ -1,6 +1,6 @@
 //! The routing map: what is applied, and the change that is under way.
 //!
-//! A change is a row before anything is done on the broker, and the lanes that must stand still
+//! A change is a row before anything is done on the broker, and the lanes that it pauses
 //! are held on their own rows: `held_by_change` keeps workers from acquiring a lane, and the raised
 //! epoch keeps its owner from committing. So a crash at any step leaves lanes that wait, and the
 //! next run of the same command goes on.
@@ -25,7 +25,7 @@ const LOCK: i64 = 0x7061_7274_6e65_7201;
 pub struct Routing {
     /// Grows with each change of the map.
     pub version: i64,
-    /// Which lane takes which key.
+    /// Which lane each key leads to.
     pub map: RoutingMap,
     /// Pattern and lane of bindings that were made once and are to be removed.
     pub left_over: Vec<(String, String)>,

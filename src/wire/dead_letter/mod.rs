@@ -31,7 +31,7 @@ const CLOCK_TOLERANCE: TimeDelta = TimeDelta::hours(1);
 /// What the archive keeps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Letter {
-    /// Of the same letter always the same.
+    /// Of the same dead letter always the same.
     pub id: Uuid,
     /// The first word of the routing key, if it can be one.
     pub org: Option<String>,
@@ -45,17 +45,17 @@ pub struct Letter {
     pub detail: String,
     /// The place in the body that the detail is about, as a JSON pointer.
     pub pointer: Option<String>,
-    /// Shared by letters that failed alike.
+    /// Shared by dead letters that failed alike.
     pub fingerprint: String,
     /// How often the worker tried it.
     pub attempts: i32,
     /// When it died.
     pub died_at: DateTime<Utc>,
-    /// Where its command stood in the lane's queue, if a worker says so.
+    /// The position of its command in the lane's queue, if a worker says so.
     pub position: Option<QueuePosition>,
-    /// The letter that it says to be a replay of.
+    /// The dead letter that it says to be a replay of.
     pub replay_of: Option<Uuid>,
-    /// Which replay of that letter it says to be.
+    /// Which replay of that dead letter it says to be.
     pub replay_number: Option<i32>,
     /// The message as its publisher sent it; `user_id` as the broker authenticated it then.
     pub original: Message,
@@ -65,21 +65,21 @@ pub struct Letter {
     pub customer_keys: Vec<i64>,
 }
 
-/// How a letter came to be read.
+/// How a dead letter came to be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
     /// Lanes' queues begin with it.
     pub lane_prefix: &'a str,
     /// Stands for a time of death that is unknown or impossible.
     pub now: DateTime<Utc>,
-    /// Tells apart letters without any id that are equal otherwise.
+    /// Tells apart dead letters without any id that are equal otherwise.
     pub delivery: Uuid,
-    /// The user that workers publish letters as. Only these say who published a command; without a
+    /// The user that workers publish dead letters as. Only these say who published a command; without a
     /// name, all that look like a worker's do.
     pub worker_user: Option<&'a str>,
 }
 
-/// How a letter came to be one.
+/// How a dead letter came to be one.
 struct Death {
     id: Uuid,
     lane: Option<String>,
@@ -94,7 +94,7 @@ struct Death {
     user_id: Option<String>,
 }
 
-/// Reads a letter. What the broker gave up by itself may have a body of any size: it is cut as one of a
+/// Reads a dead letter. What the broker gave up by itself may have a body of any size: it is cut as one of a
 /// command.
 #[must_use]
 pub fn read(mut message: Message, reading: Reading<'_>) -> Letter {
@@ -157,7 +157,7 @@ fn can_be(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     DateTime::UNIX_EPOCH <= at && at <= now + CLOCK_TOLERANCE
 }
 
-/// A letter that a worker wrote: its id must be that of its content.
+/// A dead letter that a worker wrote: its id must be that of its content.
 fn by_worker(message: &Message, reading: Reading<'_>) -> Option<Death> {
     let claimed = Uuid::parse_str(header(message, DEAD_LETTER_ID)?).ok()?;
     let reason = Reason::parse(header(message, REASON)?)?;
@@ -205,7 +205,7 @@ fn by_broker(message: &Message, reading: Reading<'_>) -> Option<Death> {
         lane: queue
             .strip_prefix(reading.lane_prefix)
             .map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
-        // Without the queue, which may be made up: such letters are one group.
+        // Without the queue, which may be made up: such dead letters are one group.
         detail: format!("the broker gave it up: {reason}"),
         reason,
         attempts: i32::try_from(count).unwrap_or(1),
@@ -217,7 +217,7 @@ fn by_broker(message: &Message, reading: Reading<'_>) -> Option<Death> {
     })
 }
 
-/// The id of a letter that no worker has written. One without a message id is a letter of its own each
+/// The id of a dead letter that no worker has written. One without a message id is a letter of its own each
 /// time that it is read: a crash between its archiving and the ack gives two.
 fn unwritten_id(original: &Message, reason: &str, reading: Reading<'_>) -> Uuid {
     let id = original.properties.message_id.as_deref().unwrap_or_default();
@@ -240,7 +240,7 @@ fn by_nobody(message: &Message, reading: Reading<'_>) -> Death {
     }
 }
 
-/// A time of the broker, in seconds: of AMQP's own type, which stands as text.
+/// A time of the broker, in seconds: a number, or AMQP's own type, whose value is a text.
 fn seconds(time: &Value) -> Option<i64> {
     let tagged = || time.get(format!("{HEADER_TYPE}timestamp"))?.as_str()?.parse().ok();
     time.as_i64().or_else(tagged)

@@ -1,7 +1,7 @@
 //! A command's body to a [`Command`] (`docs/contract.md#a-command-message` to
 //! `docs/contract.md#limits`).
 //!
-//! Texts stay as they were sent; whether they mean anything is the domain's to judge. So the
+//! Texts stay as they were sent; the domain decides whether they mean anything. So the
 //! limits of 50 customers and 50 programs are not known here: exceeding them is an answer.
 
 use std::fmt;

@@ -91,7 +91,7 @@ pub(crate) async fn take_back(session: &mut Session, lane: &str, process: Uuid) 
         attempts::take_back(session.connection().await?, lane, process).await
     });
     if let Err(error) = taking_back.await {
-        tracing::debug!(lane, "attempts could not be uncounted: {error}");
+        tracing::debug!(lane, "the attempts of lane `{lane}` could not be taken back: {error}");
     }
 }
 
