@@ -1,8 +1,9 @@
 //! Places where the fault suite makes the worker fail, and protections that it takes out to see
 //! whether it would notice.
 //!
-//! Without the cargo feature `failpoints`, which no release has, all of this is empty. With it,
-//! the variable `FAILPOINTS` says what happens where, in the syntax of the crate `fail`:
+//! Without the cargo feature `failpoints`, which no release has, all of this is empty: a hot function has a
+//! line that names the point, and what happens there is in modules `failpoints`. With it, the variable
+//! `FAILPOINTS` says what happens where, in the syntax of the crate `fail`:
 //! `FAILPOINTS="after-commit=3*off->return(abort);without-fence=return"`.
 
 /// A moment between two steps of a batch: what a crash *here* leaves behind differs from what
@@ -47,6 +48,7 @@ pub enum Point {
 }
 
 /// Something that keeps the promises, named after what goes wrong without it.
+#[cfg(feature = "failpoints")]
 #[derive(Clone, Copy, Debug)]
 pub enum Protection {
     /// Commands are looked up in the inbox before they are applied.
@@ -70,7 +72,7 @@ pub enum Protection {
     /// A suspect command runs while no other executor of the process does.
     Alone,
     /// A try that ends is taken back, so that only what a process did not survive counts as its
-    /// death.
+    /// death. Without it a try of this very process counts as one, too.
     TakeBack,
 }
 
@@ -176,8 +178,29 @@ pub(crate) fn is_without(protection: Protection) -> bool {
     false
 }
 
-/// No.
-#[cfg(not(feature = "failpoints"))]
-pub(crate) const fn is_without(_protection: Protection) -> bool {
-    false
+/// Does `$instead` where `FAILPOINTS` takes the protection out, and `$usual` where it does not.
+#[cfg(feature = "failpoints")]
+macro_rules! without {
+    ($protection:ident $(if $condition:expr)?, $instead:expr) => {
+        if $crate::failpoint::is_without($crate::failpoint::Protection::$protection) $(&& $condition)? {
+            $instead
+        }
+    };
+    ($protection:ident, $instead:expr, else $usual:expr) => {
+        if $crate::failpoint::is_without($crate::failpoint::Protection::$protection) {
+            $instead
+        } else {
+            $usual
+        }
+    };
 }
+
+/// Only what is usual.
+#[cfg(not(feature = "failpoints"))]
+macro_rules! without {
+    ($protection:ident $(if $condition:expr)?, $instead:expr) => {};
+    ($protection:ident, $instead:expr, else $usual:expr) => {
+        $usual
+    };
+}
+pub(super) use without;

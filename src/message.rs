@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
+/// The content type of everything that is published.
+pub const JSON: &str = "application/json";
 /// Largest body of a command (`docs/contract.md#a-command-message`); a larger one is not kept whole.
 pub const BODY_BYTES_MAX: usize = 1_048_576;
 /// The header with the number of bytes that a body had before it was cut.
@@ -25,15 +28,20 @@ pub const EXPIRATION: &str = "x-expiration";
 pub const UNREADABLE_TIMESTAMP: &str = "x-unreadable-timestamp";
 
 /// A message to publish, or one that was delivered.
-#[derive(Clone, Debug, Default, PartialEq)]
+///
+/// In JSON it is the document of a parked command (`wire::parked`), which other releases read and write, too:
+/// the names of the fields stay, and a new one has to be optional.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     /// The exchange it is published to, or came from; empty for the default exchange.
     pub exchange: String,
     /// At most 255 bytes.
     pub routing_key: String,
     /// The basic properties.
+    #[serde(flatten)]
     pub properties: Properties,
     /// Any bytes.
+    #[serde(skip)]
     pub body: Vec<u8>,
 }
 
@@ -41,7 +49,7 @@ pub struct Message {
 ///
 /// Published messages are always persistent. Per-message expiry is never set, because it breaks the
 /// order of a queue; priority only where a lane's commands have one.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Properties {
     /// The publisher's id of the message.
     pub message_id: Option<String>,

@@ -113,7 +113,7 @@ async fn sessions(database: String, connections: usize) -> (Vec<Session>, Fence,
     let mut sessions: Vec<Session> = (1..connections).map(|_| first.another()).collect();
     sessions.push(first);
     let connection = sessions[0].connection().await.expect("a connection");
-    let fence = store::fence::take(connection, "main", "bare").await.expect("the lane");
+    let fence = store::fence::acquire(connection, "main", "bare").await.expect("the lane");
     let catalogue = sessions[0].catalogue().await.expect("the catalogue");
     (sessions, fence, catalogue)
 }

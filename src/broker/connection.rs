@@ -28,7 +28,7 @@ const HEARTBEAT_S: u16 = 10;
 /// AMQP's reply code of a close without a fault.
 const REPLY_SUCCESS: u16 = 200;
 
-/// An open connection. It is never mended: after a fault a new one is opened.
+/// An open connection. It does not recover: after a fault a new one is opened.
 pub struct Connection {
     inner: Arc<lapin::Connection>,
     consumers: Consumers,
@@ -107,7 +107,7 @@ impl Connection {
         self.inner.status().blocked()
     }
 
-    /// Says goodbye, within a bound; a connection that is lost already is fine.
+    /// Closes the connection, within a bound; one that is lost already counts as closed.
     pub async fn close(&self) {
         say_goodbye(self.inner.close(REPLY_SUCCESS, "done".into())).await;
     }

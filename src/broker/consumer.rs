@@ -1,4 +1,4 @@
-//! A lane's consumer: deliveries in the order of the queue, settled by multiple acks.
+//! A lane's consumer: deliveries in the order of the queue, acked up to a tag.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::broker::connection::{Connection, Loss, close_channel, request};
 use crate::broker::error::Error;
 use crate::broker::properties;
-use crate::failpoint::{self, Protection};
+use crate::failpoint;
 use crate::message::Message;
 
 /// A subscription on a channel of its own.
 pub struct Consumer {
-    channel: Channel,
+    pub(super) channel: Channel,
     prefetch: u16,
-    deliveries: lapin::Consumer,
+    pub(super) deliveries: lapin::Consumer,
     /// How many have come.
     delivered: Arc<AtomicU64>,
     /// Told when the subscription ends.
@@ -52,7 +52,7 @@ impl Consumer {
         let channel = connection.channel().await?;
         request("setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default()))
             .await?;
-        let no_ack = failpoint::is_without(Protection::AckAfterCommit);
+        let no_ack = failpoint::without!(AckAfterCommit, true, else false);
         let options = BasicConsumeOptions { no_ack, ..BasicConsumeOptions::default() };
         let mut arguments = FieldTable::default();
         let milliseconds = i64::try_from(unacked_max.as_millis()).unwrap_or(i64::MAX);
@@ -106,14 +106,8 @@ impl Consumer {
         }
     }
 
-    /// Cancels the consumer, which hands the queue over while messages are still unacked here:
-    /// what [`Self::close`] avoids. For the fault suite.
-    pub(crate) async fn cancel(&self) -> Result<(), Error> {
-        let options = BasicCancelOptions::default();
-        request("cancelling", self.channel.basic_cancel(self.deliveries.tag(), options)).await
-    }
-
-    /// Closes the channel, which requeues what is unacked at the front of the queue.
+    /// Closes the channel, which requeues what is unacked at the front of the queue. A cancel would hand the
+    /// queue over while messages are still unacked here.
     pub async fn close(self) {
         close_channel(&self.channel).await;
     }
@@ -131,10 +125,9 @@ impl Acknowledger {
     /// Asks the broker whether the channel is still open.
     ///
     /// The answer comes behind all deliveries that the broker has sent already, which may be
-    /// hundreds of megabytes: so it is waited for as long as these come, and for `patience` after
-    /// the last one. A broker from 4.0 on takes seconds over each delivery with deep headers, and to
-    /// begin anew would make it take them again. The prefetch bounds that; a broker that is gone is
-    /// noticed by the connection.
+    /// hundreds of megabytes. So this waits as long as these come, and for `patience` after the last one. A
+    /// broker from 4.0 on spends seconds on each delivery with deep headers, and would spend them again on a
+    /// new channel. The prefetch bounds that; the connection notices a broker that is unavailable.
     pub async fn check_open(&self, patience: Duration) -> Result<(), Error> {
         let what = "checking the channel";
         // Any request would do; this one changes nothing.
@@ -152,9 +145,7 @@ impl Acknowledger {
 
     /// Acks everything up to `tag`. A broker that does not hear of it delivers it all again.
     pub async fn ack_through(&self, tag: u64) -> Result<(), Error> {
-        if failpoint::is_without(Protection::AckAfterCommit) {
-            return Ok(());
-        }
+        failpoint::without!(AckAfterCommit, return Ok(()));
         request("acknowledging", self.channel.basic_ack(tag, BasicAckOptions { multiple: true }))
             .await?;
         Ok(())

@@ -14,7 +14,7 @@ use crate::broker::error::Error;
 pub struct Depth {
     /// Messages that are ready to be delivered.
     pub ready: u32,
-    /// Subscriptions, those that stand by included.
+    /// Subscriptions, those on standby included.
     pub consumers: u32,
 }
 

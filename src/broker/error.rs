@@ -13,10 +13,10 @@ pub enum Error {
     /// It is unavailable, or closed the connection or channel: try again later.
     #[error("{0}")]
     Outage(String),
-    /// Confirms stayed out: the messages may have arrived. A new channel may do.
+    /// Confirms are missing: the messages may have arrived. A new channel may help.
     #[error("the broker did not confirm within {0:?}")]
     Unconfirmed(Duration),
-    /// It does not let us: a human has to mend credentials, permissions or the address.
+    /// It refuses this user: an operator must correct credentials, permissions or the address.
     #[error("{0}: check the user, its permissions and the virtual host of amqp_url")]
     Refused(String),
     /// A queue or exchange is not there.

@@ -1,7 +1,7 @@
 //! Header values as JSON and back, without a loss.
 //!
-//! What JSON has itself stands for the AMQP type that clients use for it: a text for a long string, a whole
-//! number for a 64-bit integer, another number for a double, an object for a table. A value of any other
+//! A value that JSON has, too, maps to the AMQP type that clients use for it: a text to a long string, a whole
+//! number to a 64-bit integer, another number to a double, an object to a table. A value of any other
 //! type is an object with one key, [`HEADER_TYPE`] and the type's name: `{"amqp:int32": 7}`.
 
 use base64::Engine as _;
@@ -14,7 +14,7 @@ use crate::message::HEADER_TYPE;
 /// Deeper tables are cut: no publisher of ours nests, and a hostile one may not overflow us.
 const DEPTH_MAX: usize = 8;
 
-/// The JSON that stands for an AMQP value.
+/// An AMQP value as JSON.
 pub(super) fn json(value: &AMQPValue) -> Value {
     to_json(value, 0)
 }
@@ -79,13 +79,13 @@ fn double(value: f64) -> Value {
     }
 }
 
-/// The type and the value of an object that stands for a value which JSON has no type for.
+/// The AMQP type and the value in an object whose only key names a type that JSON lacks.
 fn tag_of(fields: &Map<String, Value>) -> Option<(&str, &Value)> {
     let (key, value) = fields.iter().next()?;
     (fields.len() == 1).then_some((key.strip_prefix(HEADER_TYPE)?, value))
 }
 
-/// The AMQP value that JSON stands for; a tag that means nothing is a table like others.
+/// JSON as an AMQP value; an object whose key names no known type is a table like others.
 pub(super) fn amqp(value: &Value) -> AMQPValue {
     match value {
         Value::Null => AMQPValue::Void,
@@ -129,7 +129,7 @@ fn untagged(kind: &str, value: &Value) -> Option<AMQPValue> {
     })
 }
 
-/// The table that these fields stand for.
+/// These fields as a table.
 pub(super) fn table<'f>(fields: impl IntoIterator<Item = (&'f String, &'f Value)>) -> FieldTable {
     let mut table = FieldTable::default();
     for (key, value) in fields {

@@ -2,8 +2,8 @@
 //!
 //! Two exchanges tell, to which nothing is published: one with the installation's id in its name, and
 //! [`MARK`], which has the id in its argument `alternate-exchange`, the only one that brokers compare. To
-//! look for them takes no right. Who declares [`MARK`] with another id is refused, and told which one it
-//! has: so no two installations can have the same broker.
+//! look for them needs no right. A declaration of [`MARK`] with another id is refused, and the refusal names
+//! its id: so no two installations can have the same broker.
 
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
@@ -101,7 +101,7 @@ async fn ask_owner(connection: &Connection, own: Uuid) -> Result<Option<Uuid>, E
     }
 }
 
-/// Takes the broker from whom it belongs to.
+/// Takes the broker from the installation that it belongs to.
 pub async fn release(connection: &Connection, owner: Option<Uuid>) -> Result<(), Error> {
     for exchange in owner.map(exchange).into_iter().chain([MARK.to_owned()]) {
         let channel = connection.channel().await?;

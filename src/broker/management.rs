@@ -40,7 +40,7 @@ struct ListedBinding {
 pub struct BindingDifferences {
     /// Of the map, and not there.
     pub missing: Vec<String>,
-    /// There, and not of the map: they may take commands away from the lane `main`, or copy them.
+    /// There, and not of the map: they may take commands from the lane `main`, or copy them.
     pub foreign: Vec<String>,
 }
 

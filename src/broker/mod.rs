@@ -21,3 +21,6 @@ pub mod publisher;
 mod greeting;
 mod header_values;
 mod properties;
+
+#[cfg(feature = "failpoints")]
+mod failpoints;

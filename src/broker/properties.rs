@@ -12,6 +12,8 @@ use crate::message::{Message, Properties, UNREADABLE_TIMESTAMP, sent_at};
 /// AMQP's delivery mode of a message that survives a restart.
 const PERSISTENT: u8 = 2;
 
+type SetText = fn(BasicProperties, ShortString) -> BasicProperties;
+
 /// A delivery as plain data.
 pub(super) fn message(
     exchange: &str,
@@ -52,30 +54,21 @@ pub(super) fn message(
 /// The properties to publish with; without an expiration, as a message that expires leaves its place in the
 /// queue. The broker refuses any `user_id` but the connection's own.
 pub(super) fn of(properties: &Properties) -> BasicProperties {
+    let texts: [(&Option<String>, SetText); 8] = [
+        (&properties.message_id, BasicProperties::with_message_id),
+        (&properties.correlation_id, BasicProperties::with_correlation_id),
+        (&properties.reply_to, BasicProperties::with_reply_to),
+        (&properties.kind, BasicProperties::with_type),
+        (&properties.content_type, BasicProperties::with_content_type),
+        (&properties.content_encoding, BasicProperties::with_content_encoding),
+        (&properties.app_id, BasicProperties::with_app_id),
+        (&properties.user_id, BasicProperties::with_user_id),
+    ];
     let mut out = BasicProperties::default().with_delivery_mode(PERSISTENT);
-    if let Some(user) = &properties.user_id {
-        out = out.with_user_id(user.as_str().into());
-    }
-    if let Some(id) = &properties.message_id {
-        out = out.with_message_id(id.as_str().into());
-    }
-    if let Some(id) = &properties.correlation_id {
-        out = out.with_correlation_id(id.as_str().into());
-    }
-    if let Some(queue) = &properties.reply_to {
-        out = out.with_reply_to(queue.as_str().into());
-    }
-    if let Some(kind) = &properties.kind {
-        out = out.with_type(kind.as_str().into());
-    }
-    if let Some(content_type) = &properties.content_type {
-        out = out.with_content_type(content_type.as_str().into());
-    }
-    if let Some(encoding) = &properties.content_encoding {
-        out = out.with_content_encoding(encoding.as_str().into());
-    }
-    if let Some(app_id) = &properties.app_id {
-        out = out.with_app_id(app_id.as_str().into());
+    for (text, with) in texts {
+        if let Some(text) = text {
+            out = with(out, text.as_str().into());
+        }
     }
     if let Some(priority) = properties.priority {
         out = out.with_priority(priority);

@@ -2,8 +2,8 @@
 //!
 //! Two traps of lapin shape this module. Several tasks that publish on one channel can get each
 //! other's confirms: so the publisher owns its channel and publishes through `&mut self`. And a
-//! returned message can hang on another message's confirm, even one of another batch: so a batch
-//! is judged only when all of its confirms are in, and returns are told apart by what was returned.
+//! returned message can arrive with another message's confirm, even one of another batch: so the receipts
+//! of a batch are made when all of its confirms have arrived, and a return is matched by its content.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -16,16 +16,17 @@ use futures_util::{FutureExt, poll};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, ConnectionStatus, PublisherConfirm};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::broker::connection::{Connection, close_channel, request};
 use crate::broker::error::Error;
+#[cfg(feature = "failpoints")]
+use crate::broker::failpoints;
 use crate::broker::properties;
-use crate::failpoint::{self, Point, Protection};
+use crate::failpoint::{self, Point};
 use crate::message::Message;
 
-/// How many of these waits a blocked connection is given, which confirms nothing: giving up costs
-/// every delivery that the lane holds one of its deliveries.
+/// How many of these waits a blocked connection gets, which confirms nothing: giving up uses up one delivery
+/// of everything that the lane holds.
 const WAITS_WHILE_BLOCKED: u32 = 20;
 
 /// Largest body that is sent with others on their way. A broker closes the channel of a message that is
@@ -39,7 +40,7 @@ pub struct Publisher {
     channel: Channel,
     /// Bounds the wait for all confirms of a batch.
     timeout: Duration,
-    /// What came back and was not asked for yet.
+    /// Messages that the broker has returned and no batch has been matched with yet.
     returned: HashSet<Identity>,
     /// Who publishes, as messages say; the broker refuses any but the connection's own user.
     user_id: Option<ShortString>,
@@ -59,7 +60,7 @@ pub struct Confirmed(Vec<Confirmation>);
 pub enum Receipt {
     /// In a queue, and safe.
     Routed,
-    /// Taken, but no queue is bound for it.
+    /// Accepted, but no queue is bound for it.
     Unroutable,
     /// A queue refused it: it is full, or can't write.
     Refused,
@@ -83,7 +84,7 @@ impl Publisher {
         Ok(Self { connection, channel, timeout, returned: HashSet::new(), user_id: None })
     }
 
-    /// Likewise, and lets each message say who publishes it: for workers that ask for that.
+    /// Opens a channel over which each message says who publishes it: for workers with `[publishers]`.
     pub async fn open_as(
         user: &str,
         connection: &Arc<Connection>,
@@ -107,7 +108,7 @@ impl Publisher {
 
     /// Publishes a batch, persistent and mandatory, and waits for every confirm.
     ///
-    /// The receipts stand in the order of the messages. After an error it is unknown which of
+    /// The receipts are in the order of the messages. After an error it is unknown which of
     /// them arrived, and the publisher is of no use unless it can be reopened.
     pub async fn publish(&mut self, messages: &[Message]) -> Result<Vec<Receipt>, Error> {
         let confirmed = self.send(messages).await?.await?;
@@ -142,7 +143,7 @@ impl Publisher {
         &self.connection
     }
 
-    /// Forgets what came back, once it is more than `returns_max`: for users who do not ask for
+    /// Forgets returned messages once they are more than `returns_max`: for callers that do not ask for
     /// receipts in the order in which they sent.
     pub fn forget_returned(&mut self, returns_max: usize) {
         if self.returned.len() > returns_max {
@@ -240,9 +241,7 @@ async fn send(
     messages: &[Message],
     user_id: Option<&ShortString>,
 ) -> Result<BoxFuture<'static, Result<Vec<Confirmation>, Error>>, Error> {
-    if failpoint::is_without(Protection::OnePublisher) {
-        return Ok(by_many_tasks(channel.clone(), messages.to_vec()).boxed());
-    }
+    failpoint::without!(OnePublisher, return Ok(failpoints::by_many_tasks(channel, messages)));
     let messages: Vec<&Message> = messages.iter().collect();
     let confirms = begin(channel, &messages, user_id).await?;
     failpoint::reach(Point::BeforeConfirm);
@@ -337,25 +336,4 @@ async fn send_one(
 
 async fn confirmed(confirm: PublisherConfirm) -> Result<Confirmation, Error> {
     confirm.await.map_err(|error| Error::of("waiting for confirms", &error))
-}
-
-/// What one owner of the channel avoids. For the fault suite.
-async fn by_many_tasks(
-    channel: Channel,
-    messages: Vec<Message>,
-) -> Result<Vec<Confirmation>, Error> {
-    let tasks: Vec<_> = messages
-        .into_iter()
-        .map(|message| {
-            let channel = channel.clone();
-            let publishing =
-                async move { confirmed(send_one(&channel, &message, None).await?).await };
-            AbortOnDropHandle::new(tokio::spawn(publishing))
-        })
-        .collect();
-    let mut confirmations = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        confirmations.push(task.await.map_err(|panic| Error::Outage(panic.to_string()))??);
-    }
-    Ok(confirmations)
 }

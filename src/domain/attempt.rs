@@ -13,7 +13,8 @@ pub enum FailureKind {
     /// The processing panicked, or took longer than its bound.
     Panicked,
     /// The database refused the statement: SQLSTATE class 42. A missing table or right, mostly, but
-    /// also what a trigger or a function raises for some rows.
+    /// also what a trigger or a function raises for some rows. Or a row that was loaded holds a word that
+    /// this program does not know.
     StatementRefused,
     /// Everything that a server does by itself: SQLSTATE class 08, 25, 40, 53, 55, 57 or 58, a
     /// time-out, a lost connection, a newer owner of the lane, a shutdown.

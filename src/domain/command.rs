@@ -1,4 +1,4 @@
-//! A command as it was given: well-formed, but not yet judged.
+//! A command as it was given: well-formed, but not checked against the rules yet.
 //!
 //! Texts are kept as they were sent, because results echo them. Whether they mean anything is
 //! for [`evaluate`](crate::domain::evaluate) to say.
@@ -60,6 +60,16 @@ impl Operation {
             Self::Link => "linkToPartnerPrograms",
             Self::Update => "partnerProgramUpdates",
             Self::Delink => "deLinkFromPartnerPrograms",
+        }
+    }
+
+    /// The key of an item's status in a result.
+    #[must_use]
+    pub const fn status_key(self) -> &'static str {
+        match self {
+            Self::Link => "partnerLinkStatus",
+            Self::Update => "updateStatus",
+            Self::Delink => "partnerDeLinkStatus",
         }
     }
 

@@ -1,6 +1,6 @@
 //! A dead letter's position in its lane, and its state.
 
-/// The place of a delivery in the queue of its lane: what came later has a greater one. Letters of a lane
+/// The place of a delivery in the queue of its lane: what came later has a greater one. Dead letters of a lane
 /// died in this order, whatever the clocks of its workers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueuePosition {

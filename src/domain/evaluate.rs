@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use crate::domain::command::{CUSTOMERS_MAX, Command, Entry, Operation, PROGRAMS_MAX, given};
 use crate::domain::enrolment::{Effect, EffectKind, Enrolment, EnrolmentKey};
 use crate::domain::identity::Customer;
+use crate::domain::names::CUSTOMER;
 use crate::domain::program::{Org, Program, normalised};
 use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
@@ -156,7 +157,7 @@ pub(super) trait Item {
     fn decide(&self, standing: &Standing<'_>) -> Checked<Decision>;
 }
 
-/// Where a customer stands in the program that an item names.
+/// The state of a customer in the program that an item names.
 pub(super) struct Standing<'a> {
     pub(super) program: &'a Program,
     pub(super) key: EnrolmentKey,
@@ -217,7 +218,7 @@ impl Walk<'_> {
     fn customer<I>(&mut self, index: usize, entry: &Entry<I>) -> Checked<Customer> {
         let resolved = resolve::resolve(self.org, self.snapshot, &entry.customer)?;
         for field in resolved.unmatched {
-            let path = format!("/{}/{index}/customer/{field}", self.operation.root_key());
+            let path = format!("/{}/{index}/{CUSTOMER}/{field}", self.operation.root_key());
             self.outcome.warnings.push(Warning { status: Status::IdentifierUnmatched, path });
         }
         Ok(resolved.customer)

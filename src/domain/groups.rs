@@ -15,7 +15,7 @@ use crate::domain::program::{Org, OrgId};
 use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
 
-/// A command to be grouped, and the id under which it must not stand in two groups.
+/// A command to be grouped, and its id: commands with the same id belong to one group.
 pub struct BatchCommand<'a> {
     /// The tenant.
     pub org: &'a Org,

@@ -1,13 +1,13 @@
 //! Who waits for whom behind a dead letter, in lanes that hold a customer's later commands.
 //!
-//! Letters and parked commands stand in one wait queue, each at a position of its own. A command may go if
-//! no customer that it stands for stands at an earlier position. One that may not stands in the wait queue
-//! itself, for all of its customers: so a command that shares a customer with it waits behind it.
-//! A replay has the position of its letter, ahead of all that waits for it.
+//! Dead letters and parked commands are entries of one wait queue, each at a position of its own. A command
+//! may be applied if none of its customers has an entry at an earlier position. Otherwise the command
+//! becomes an entry itself, with all of its customers: so a command that shares a customer with it waits
+//! behind it. A replay has the position of its dead letter, ahead of all that waits for it.
 //!
-//! An entry stands for the customers that it meant when it was put into the wait queue, and for those
-//! that it has turned out to mean since: an import may move an identifier meanwhile. These are
-//! stored, and all decisions go by what is stored. [`free`] says which parked commands are due; a
+//! An entry has the customers that it named when it was put into the wait queue, and those that it has
+//! named since: an import may move an identifier meanwhile. These are stored, and all decisions use
+//! what is stored. [`free`] says which parked commands are due; a
 //! due command is resolved anew, and [`WaitQueue::admit`] adds what is new to its entry before it decides.
 //! So a command that is due and may not go has a larger entry afterwards, is due no more, and no
 //! pass over the wait queue is made twice for nothing.
@@ -41,11 +41,11 @@ pub struct WaitQueue {
 pub enum Admission {
     /// It is out of the wait queue, and nothing waits for it.
     Granted,
-    /// It stands in the wait queue.
+    /// It is an entry of the wait queue.
     Waits {
-        /// All customers that it stands for.
+        /// All customers of the entry.
         customers: Vec<Customer>,
-        /// Those among them that it did not stand for before.
+        /// Those among them that the entry did not have before.
         added: Vec<Customer>,
     },
 }
@@ -59,7 +59,7 @@ impl WaitQueue {
         self.customers.entry(position).or_default().extend(customers);
     }
 
-    /// Takes an entry out: nothing waits for it any longer.
+    /// Removes an entry: nothing waits for it afterwards.
     fn remove(&mut self, position: Position) {
         for customer in self.customers.remove(&position).unwrap_or_default() {
             if let Some(positions) = self.entries.get_mut(&customer) {
@@ -68,7 +68,7 @@ impl WaitQueue {
         }
     }
 
-    /// Whether no customer of the entry stands at an earlier position.
+    /// Whether no customer of the entry has another entry at an earlier position.
     fn is_due(&self, position: Position) -> bool {
         let first = |customer| self.entries.get(customer).and_then(BTreeSet::first);
         let customers = self.customers.get(&position).into_iter().flatten();
@@ -179,7 +179,7 @@ mod tests {
         let mut queue = WaitQueue::default();
         queue.enqueue(Position::Queued(5), &customers(&[1]));
         queue.enqueue(Position::Queued(6), &customers(&[1, 2]));
-        // An edited copy may mean somebody else, who waits for an earlier letter.
+        // An edited copy may name another customer, who waits for an earlier dead letter.
         let mut edited = queue.clone();
         edited.enqueue(Position::Queued(4), &customers(&[3]));
         let waits = edited.admit(Position::Queued(5), &customers(&[3]));
@@ -246,7 +246,7 @@ mod tests {
         ) {
             let mut lane = Lane::default();
             for step in steps {
-                lane.take(step)?;
+                lane.apply(step)?;
             }
             while let Some(letter) = lane.letters.pop() {
                 drop(letter);
@@ -262,7 +262,7 @@ mod tests {
         Move(usize, i64),
         /// A command with these identifiers comes, and is given up if it is tried.
         Deliver(Vec<usize>, bool),
-        /// One of the letters is replayed or discarded.
+        /// One of the dead letters is replayed or discarded.
         Release(usize),
     }
 
@@ -306,7 +306,7 @@ mod tests {
             queue
         }
 
-        fn take(&mut self, step: Step) -> Result<(), TestCaseError> {
+        fn apply(&mut self, step: Step) -> Result<(), TestCaseError> {
             match step {
                 Step::Move(identifier, to) => self.meant[identifier] = to,
                 Step::Deliver(identifiers, fails) => {

@@ -1,7 +1,7 @@
 //! Who a customer is: identifiers, parsed, and the customer that was found.
 //!
-//! The rules are the contract's, "Identifying the customer". Parsing judges each identifier on
-//! its own; whether it matches a customer is for `resolve` to say.
+//! The rules are the contract's, "Identifying the customer". Parsing checks each identifier on
+//! its own; `resolve` says whether it matches a customer.
 
 use crate::domain::command::{Identifiers, given};
 use crate::domain::status::Status;
@@ -43,6 +43,28 @@ pub enum CustomerState {
     Merged,
     /// Marked as fraud.
     Fraud,
+}
+
+impl CustomerState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Active, Self::NotEnrolled, Self::Merged, Self::Fraud];
+
+    /// The word in `customer.state` and in files of customers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::NotEnrolled => "not_enrolled",
+            Self::Merged => "merged",
+            Self::Fraud => "fraud",
+        }
+    }
+
+    /// The inverse of [`as_str`](Self::as_str).
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
 }
 
 /// The identifiers of one entry, valid and normalised: what to look customers up by.
@@ -162,6 +184,14 @@ mod tests {
 
     fn candidates(text: &str) -> Result<Vec<String>, Status> {
         Mobile::parse(text).map(|mobile| mobile.candidates("91").collect())
+    }
+
+    #[test]
+    fn a_word_that_is_no_state_is_not_taken_for_one() {
+        for state in CustomerState::ALL {
+            assert_eq!(CustomerState::parse(state.as_str()), Some(state));
+        }
+        assert_eq!(CustomerState::parse("Active"), None);
     }
 
     #[test]

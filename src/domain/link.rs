@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::domain::command::{GivenDate, LinkItem, Reference, given, stored_text};
 use crate::domain::enrolment::{EffectKind, Enrolment};
 use crate::domain::evaluate::{Decision, Item, Standing};
+use crate::domain::names::CUSTOMER_PARTNER_REFERENCE;
 use crate::domain::program::{ProgramKind, TierId};
 use crate::domain::status::{Checked, Status};
 
@@ -27,7 +28,7 @@ impl Item for LinkItem {
         } else {
             let ignored = given(reference.tier_name.as_ref()).is_some()
                 || reference.tier_expiry != GivenDate::Absent;
-            (None, ignored.then_some((Status::TierFieldsIgnored, "customerPartnerReference")))
+            (None, ignored.then_some((Status::TierFieldsIgnored, CUSTOMER_PARTNER_REFERENCE)))
         };
         let after = Enrolment {
             linked: true,

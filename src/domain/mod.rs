@@ -8,6 +8,7 @@
 
 pub mod command;
 pub mod identity;
+pub mod names;
 pub mod priority;
 pub mod program;
 

@@ -28,7 +28,7 @@ pub(super) fn matches(pattern: &[impl AsRef<str>], key: &[&str]) -> bool {
     reached[pattern.len()]
 }
 
-/// A `#` may stand for no word at all.
+/// A `#` may match no word at all.
 fn skip_any_number(pattern: &[impl AsRef<str>], reached: &mut [bool]) {
     for (at, expected) in pattern.iter().enumerate() {
         if reached[at] && expected.as_ref() == "#" {

@@ -3,9 +3,9 @@
 //! A lane is one ordered log, but a broker from 4.0 on delivers by priority, and that can't be switched
 //! off. So the commands of a lane must have priorities that its broker does not tell apart.
 
-/// A quorum queue takes a message without a priority for one of this.
+/// A quorum queue treats a message without a priority as one with this.
 pub const WITHOUT_PRIORITY: u8 = 4;
-/// The first of the priorities that a broker from 4.0 on takes for high.
+/// The first of the priorities that a broker from 4.0 on treats as high.
 const FIRST_HIGH: u8 = 5;
 /// The highest priority that a broker from 4.3 on tells from lower ones.
 const HIGHEST_LEVEL: u8 = 31;

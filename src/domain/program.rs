@@ -95,6 +95,26 @@ pub enum ProgramKind {
     Supplementary,
 }
 
+impl ProgramKind {
+    /// The words of both kinds.
+    pub const WORDS: [&str; 2] = [Self::External.as_str(), Self::Supplementary.as_str()];
+
+    /// The word in `partner_program.kind` and in catalogue files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::External => "EXTERNAL",
+            Self::Supplementary => "SUPPLEMENTARY",
+        }
+    }
+
+    /// The inverse of [`as_str`](Self::as_str).
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::External, Self::Supplementary].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
 /// A tier's key within its program. It stays when the order of the tiers changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TierId(pub i16);

@@ -31,7 +31,7 @@ pub enum Reason {
     NotJson,
     /// Something follows the JSON document.
     TrailingData,
-    /// A field that is read stands twice in one object.
+    /// A field that is read occurs twice in one object.
     DuplicateKey,
     /// The root is no object, or names no or several operations.
     RootKeys,
@@ -115,7 +115,7 @@ impl Reason {
         }
     }
 
-    /// Whether it befalls those who may not publish here, whatever they send.
+    /// Whether it is about the publisher's right, and not about what it has sent.
     #[must_use]
     pub const fn is_of_stranger(self) -> bool {
         matches!(self, Self::UnknownOrg | Self::PublisherNotAllowed)

@@ -2,6 +2,7 @@
 
 use crate::domain::command::{Command, Identifiers};
 use crate::domain::identity::{Customer, CustomerId, CustomerState, Lookup};
+use crate::domain::names::{EMAIL, EXTERNAL_ID, ID, MOBILE};
 use crate::domain::program::{Org, OrgId};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::{Checked, Status};
@@ -59,20 +60,20 @@ pub(super) fn matches(
 ) -> Vec<(&'static str, Option<CustomerId>)> {
     let by_id = lookup.id.map(|id| {
         let found = snapshot.customer(org.id, id).map(|customer| customer.id);
-        ("id", found)
+        (ID, found)
     });
     let by_mobile = lookup.mobile.as_ref().map(|mobile| {
         let found = mobile
             .candidates(&org.country_code)
             .find_map(|number| snapshot.by_mobile(org.id, number));
-        ("mobile", found)
+        (MOBILE, found)
     });
     let by_email = lookup
         .email
         .as_ref()
-        .map(|email| ("email", snapshot.by_email(org.id, email.as_str().to_owned())));
+        .map(|email| (EMAIL, snapshot.by_email(org.id, email.as_str().to_owned())));
     let by_external_id = lookup.external_id.as_ref().map(|external_id| {
-        ("externalId", snapshot.by_external_id(org.id, external_id.as_str().to_owned()))
+        (EXTERNAL_ID, snapshot.by_external_id(org.id, external_id.as_str().to_owned()))
     });
     [by_id, by_mobile, by_email, by_external_id].into_iter().flatten().collect()
 }

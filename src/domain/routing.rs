@@ -1,4 +1,4 @@
-//! The routing map: which lane takes which routing key.
+//! The routing map: which lane each routing key leads to.
 //!
 //! A key that no pattern matches goes to the catch-all lane. Patterns of two lanes never match the
 //! same key, so each key has one lane, and a change of the map is a list of patterns that get
@@ -135,7 +135,7 @@ impl RoutingMap {
         affected
     }
 
-    /// Each lane that takes some key that the pattern matches, if the pattern is not itself of a lane.
+    /// Each lane that some key leads to which the pattern matches, if the pattern is not itself of a lane.
     fn lanes_that_match(&self, pattern: &str) -> BTreeSet<String> {
         if let Some(lane) = self.patterns.get(pattern) {
             return BTreeSet::from([lane.clone()]);

@@ -60,7 +60,7 @@ impl Snapshot {
         customers.known.insert((org_id, customer.id), customer);
     }
 
-    /// Adds an enrolment as it stands in the database.
+    /// Adds an enrolment as it is in the database.
     pub fn add_enrolment(&mut self, key: EnrolmentKey, enrolment: Enrolment) {
         if let Some(membership_id) = held_membership_id(&enrolment) {
             let membership_id = membership_id.to_owned();
@@ -69,7 +69,7 @@ impl Snapshot {
         self.enrolments.insert(key, enrolment);
     }
 
-    /// Adds who holds a membership id among the linked, as it stands in the database.
+    /// Adds the linked customer that has a membership id in the database.
     pub fn add_holder(
         &mut self,
         org_id: OrgId,

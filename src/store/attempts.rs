@@ -157,8 +157,7 @@ pub async fn take_back(
     Ok(())
 }
 
-/// Forgets those last tried a week ago: given up or discarded then, they come back under another
-/// id if they are replayed.
+/// Forgets commands that were last tried a week ago: they were given up, and a replay has another id.
 pub async fn forget_old(connection: &mut Connection) -> Result<(), Error> {
     sqlx::query!("delete from delivery_attempt where last_at < now() - interval '7 days'")
         .execute(connection)

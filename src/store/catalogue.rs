@@ -6,7 +6,7 @@ use crate::domain::program::{
     Catalogue, Org, OrgId, Program, ProgramId, ProgramKind, Tier, TierId,
 };
 use crate::store::connection::Connection;
-use crate::store::error::Error;
+use crate::store::error::{Error, unknown_word};
 
 /// The SQLSTATE of a table that is not there.
 const UNDEFINED_TABLE: &str = "42P01";
@@ -82,10 +82,8 @@ pub async fn load(connection: &mut Connection) -> Result<Catalogue, Error> {
     .fetch_all(&mut *connection)
     .await?;
     for row in rows {
-        let kind = match row.kind.as_str() {
-            "EXTERNAL" => ProgramKind::External,
-            _ => ProgramKind::Supplementary,
-        };
+        let kind = ProgramKind::parse(&row.kind)
+            .ok_or_else(|| Error::Outage(unknown_word("partner_program.kind", &row.kind)))?;
         let program = Program {
             id: ProgramId(row.id),
             name: row.name,

@@ -43,7 +43,7 @@ pub struct Batch<'a> {
 /// # Errors
 ///
 /// [`Error::Fenced`] if it is not; [`Error::Conflict`] if the catalogue, an enrolment, a membership
-/// id, a command id or a replayed letter is no longer as it was loaded. Either way nothing is stored.
+/// id, a command id or a replayed dead letter is no longer as it was loaded. Either way nothing is stored.
 pub async fn commit(
     connection: &mut Connection,
     fence: &Fence,

@@ -43,8 +43,8 @@ pub async fn connect(database_url: &str, name: &str) -> Result<Connection, Error
     connect_within(CONNECT_TIMEOUT, database_url, name).await
 }
 
-/// Likewise, for queries whose filters vary: each is planned for what it is asked for, because a
-/// plan that fits any filter fits none.
+/// Connects for queries whose filters vary: the server plans each one anew, because a plan for any filter is
+/// good for none.
 pub async fn connect_to_search(database_url: &str, name: &str) -> Result<Connection, Error> {
     let mut connection = connect(database_url, name).await?;
     sqlx::query!("select set_config('plan_cache_mode', 'force_custom_plan', false) as mode")
@@ -65,7 +65,7 @@ pub async fn is_writable(connection: &mut Connection) -> bool {
     matches!(tokio::time::timeout(ANSWER_TIMEOUT, asking).await, Ok(Ok(false)))
 }
 
-/// Like [`connect`], for those who have less time.
+/// Like [`connect`], within a shorter time.
 pub(super) async fn connect_within(
     timeout: Duration,
     database_url: &str,

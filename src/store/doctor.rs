@@ -1,7 +1,7 @@
 //! What the database says of itself: whether it keeps what it confirms, and whether this user
 //! may do what a worker does.
 //!
-//! Facts only; what is good enough is for the caller to judge.
+//! Facts only; the caller decides what is good enough.
 
 use chrono::{DateTime, NaiveDate, Utc};
 

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::enrolment::Enrolment;
 use crate::domain::snapshot::Change;
-use crate::failpoint::{self, Protection};
+use crate::failpoint;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 
@@ -16,6 +16,7 @@ pub(super) async fn write(
 ) -> Result<(), Error> {
     let (fresh, stored): (Vec<_>, Vec<_>) =
         changes.iter().partition(|change| change.loaded_version == 0);
+    failpoint::without!(LockOrder, lock(connection, &stored[stored.len() / 2..]).await?);
     lock(connection, &stored).await?;
     release_membership_ids(connection, &stored).await?;
     // Changed rows first, then new ones: a new row may take a membership id that a changed one
@@ -27,15 +28,12 @@ pub(super) async fn write(
 /// Locks the rows in the order of their keys, as every writer does, so that two of them can't
 /// wait for each other. A row whose version has moved since the load is a conflict.
 async fn lock(connection: &mut Connection, changes: &[&Change<'_>]) -> Result<(), Error> {
-    let late = if failpoint::is_without(Protection::LockOrder) { changes.len() / 2 } else { 0 };
-    let (late, early) = changes.split_at(late);
-    for changes in [early, late] {
-        if changes.is_empty() {
-            continue;
-        }
-        let keys = Keys::of(changes.iter().copied());
-        let locked = sqlx::query_scalar!(
-            r#"select count(*) as "locked!" from (
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let keys = Keys::of(changes.iter().copied());
+    let locked = sqlx::query_scalar!(
+        r#"select count(*) as "locked!" from (
                 select 1
                 from unnest($1::int[], $2::bigint[], $3::int[], $4::bigint[])
                     as w (org_id, customer_id, program_id, loaded_version)
@@ -44,16 +42,14 @@ async fn lock(connection: &mut Connection, changes: &[&Change<'_>]) -> Result<()
                 order by org_id, customer_id, program_id
                 for update of e
             ) held"#,
-            &keys.org_ids,
-            &keys.customer_ids,
-            &keys.program_ids,
-            &keys.loaded_versions,
-        )
-        .fetch_one(&mut *connection)
-        .await?;
-        all_rows(locked, changes.len())?;
-    }
-    Ok(())
+        &keys.org_ids,
+        &keys.customer_ids,
+        &keys.program_ids,
+        &keys.loaded_versions,
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    all_rows(locked, changes.len())
 }
 
 /// Unlinks the rows whose membership id passes to another customer within this batch: the
@@ -193,8 +189,6 @@ impl States {
 
 /// A row that was not written had another version.
 fn all_rows(written: impl TryInto<usize>, expected: usize) -> Result<(), Error> {
-    if failpoint::is_without(Protection::VersionGuard) {
-        return Ok(());
-    }
+    failpoint::without!(VersionGuard, return Ok(()));
     if written.try_into().ok() == Some(expected) { Ok(()) } else { Err(Error::version_conflict()) }
 }

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-/// A fault of the database. Texts hold SQLSTATEs and names of constraints, never values.
+/// A fault of the database. Texts hold SQLSTATEs, names of constraints and words of closed lists, never values
+/// of people.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It is unavailable, failing over, read-only or out of resources: drop the connection, try later.
     #[error("{0}")]
     Outage(String),
     /// A table, a column, a function or a right is missing (SQLSTATE class 42), for all statements
-    /// of the kind or for some rows: a human mends it, and the canary tells which.
+    /// of the kind or for some rows, or a row of theirs has a word that this program does not know: a human
+    /// mends it, and the canary tells which.
     #[error("{0}")]
     Statement(String),
-    /// Somebody else changed what this was based on: load and evaluate again.
+    /// Another transaction has changed what this was based on: load and evaluate again.
     #[error("{0}")]
     Conflict(String),
     /// The database will not take this, now or later.
@@ -42,6 +44,13 @@ impl Error {
     pub(super) fn version_conflict() -> Self {
         Self::Conflict("an enrolment has changed since it was loaded".into())
     }
+}
+
+/// Says that a column holds a word that this program does not know, and what to do.
+pub(super) fn unknown_word(column: &str, word: &str) -> String {
+    format!(
+        "{column} holds `{word}`, which this program does not know: run the release that wrote it, or correct the row"
+    )
 }
 
 impl From<sqlx::Error> for Error {

@@ -6,19 +6,19 @@ use uuid::Uuid;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 
-/// New letters beyond so many are not counted.
+/// New dead letters beyond so many are not counted.
 const NEW_LETTERS_MAX: i64 = 10_000;
 
-/// A lane that was taken at least once.
+/// A lane that was acquired at least once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
     /// Its name.
     pub name: String,
-    /// How often it was taken.
+    /// How often it was acquired.
     pub epoch: i64,
-    /// The worker that took it last.
+    /// The worker that acquired it last.
     pub holder: String,
-    /// That worker's process; `None` where no worker took it.
+    /// That worker's process; `None` where no worker acquired it.
     pub process: Option<Uuid>,
     /// Its machine and number there, while they are known.
     pub process_name: Option<String>,
@@ -53,9 +53,9 @@ pub async fn last_command(connection: &mut Connection) -> Result<i64, Error> {
 /// Dead letters that need an operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Letters {
-    /// Nobody has done anything about these.
+    /// Dead letters that no operator has acted on yet.
     pub open: i64,
-    /// What all archived letters take, nearly.
+    /// What all archived dead letters take, nearly.
     pub bytes: i64,
     /// Died within the last hour, whatever became of them; not counted beyond 10,000.
     pub new_within_an_hour: i64,

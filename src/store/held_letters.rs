@@ -15,40 +15,40 @@ use crate::store::connection::Connection;
 use crate::store::error::Error;
 use crate::store::fence::{self, Fence};
 
-/// A letter that is to hold its customers.
+/// A dead letter that is to hold its customers.
 #[derive(Clone, Debug)]
 pub struct Hold {
-    /// The letter's id.
+    /// The dead letter's id.
     pub dead_letter_id: Uuid,
     /// The command.
     pub key: CommandKey,
     /// The customers that it names; none is no hold, unless it replays one.
     pub customers: Vec<Customer>,
-    /// The letter that it replays: this one takes over from it.
+    /// The dead letter that it replays: this one takes over from it.
     pub replay_of: Option<Uuid>,
     /// The place of the parked command that it was; nothing: at the end.
     pub sequence: Option<i64>,
 }
 
-/// A letter that holds its customers, and what tells a replay of it.
+/// A dead letter that holds its customers, and what tells a replay of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldLetter {
-    /// The letter.
+    /// The dead letter.
     pub dead_letter_id: Uuid,
-    /// The letter that a replay of it has become.
+    /// The dead letter that a replay of it has become.
     pub replay_died_as: Option<Uuid>,
     /// The lane where later commands of its customers wait.
     pub lane: String,
     /// Its place in that lane's line, and in any other.
     pub sequence: i64,
-    /// The command that died, or that of the edited copy which stands for it.
+    /// The command that died, or that of the edited copy which replaces it.
     pub key: CommandKey,
     /// The org that its replay will be of: another one than the command's, if an edited copy goes there.
     pub replay_org_id: Option<OrgId>,
 }
 
-/// The letters among `letters`, those that came back as these, and those of the commands `keys`; in
-/// whatever lane they hold.
+/// The dead letters among `letters`, those whose replays became these by failing again, and those of the
+/// commands `keys`; in whatever lane they hold.
 pub async fn find(
     connection: &mut Connection,
     letters: &[Uuid],
@@ -84,7 +84,7 @@ pub async fn find(
     Ok(letters.collect())
 }
 
-/// Makes a letter hold its customers. Comes before the letter itself, so no later command overtakes it.
+/// Makes a dead letter hold its customers. Comes before the letter itself, so no later command overtakes it.
 pub async fn hold(connection: &mut Connection, fence: &Fence, hold: &Hold) -> Result<(), Error> {
     let mut transaction = connection.begin().await?;
     fence::check(&mut transaction, fence).await?;
@@ -93,7 +93,7 @@ pub async fn hold(connection: &mut Connection, fence: &Fence, hold: &Hold) -> Re
     Ok(())
 }
 
-/// The letter of a replay that failed takes over from the one that was replayed, at its place, if that
+/// The dead letter of a replay that failed takes over from the one that was replayed, at its place, if that
 /// one holds in this lane; else both hold, each in its lane, until this letter is done with.
 pub(super) async fn write(
     connection: &mut Connection,
@@ -158,8 +158,8 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Notes of letters that their replays came back as others, which the archive knows for sure. A hold
-/// that one of these has taken over already is not concerned.
+/// Notes which dead letters the replays of others have become by failing again: the archive knows that for
+/// sure. A hold that such a dead letter has taken over already stays as it is.
 pub(super) async fn failed_again(
     connection: &mut Connection,
     letters: &[Uuid],

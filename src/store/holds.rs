@@ -1,7 +1,7 @@
 //! Dead letters that hold their customers, and the commands that are parked behind them: a wait queue
 //! in the database, see [`domain::holds`](crate::domain::holds).
 //!
-//! Only the lane's owner adds to a lane's wait queue or takes from it, behind the fence. Who discards a
+//! Only the lane's owner adds to a lane's wait queue or removes from it, behind the fence. Who discards a
 //! letter only notes the release; the lane's owner notices it and applies what waited.
 
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::store::connection::Connection;
 use crate::store::error::Error;
 use crate::store::held_letters::{self, Hold, customer_columns};
 
-/// What stands in the wait queue: a letter or a parked command.
+/// An entry of the wait queue: a dead letter or a parked command.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// Its place, and whom it means.
@@ -42,7 +42,7 @@ pub struct Question {
     pub customers: Vec<Customer>,
     /// Its commands.
     pub keys: Vec<CommandKey>,
-    /// The letters that its commands are replays of.
+    /// The dead letters that its commands are replays of.
     pub letters: Vec<Uuid>,
 }
 
@@ -59,9 +59,9 @@ pub struct Parking {
     pub body: Vec<u8>,
     /// Whom it means.
     pub customers: Vec<Customer>,
-    /// The place of the letter that it replays; nothing: at the end.
+    /// The place of the dead letter that it replays; nothing: at the end.
     pub sequence: Option<i64>,
-    /// Where it stood in the lane's queue.
+    /// Its position in the lane's queue.
     pub position: Option<QueuePosition>,
 }
 
@@ -72,11 +72,11 @@ pub struct Changes {
     pub parked: Vec<Parking>,
     /// In their order, behind the parked.
     pub held: Vec<Hold>,
-    /// Parked commands that stand for further customers, which an import has brought about.
+    /// Parked commands whose entries get further customers, because an import has moved an identifier.
     pub widened: Vec<Entry>,
-    /// Letters whose replays have taken effect.
+    /// Dead letters whose replays have taken effect.
     pub released: Vec<Uuid>,
-    /// Letters whose parked replays were taken back: those that are open hold their customers again.
+    /// Dead letters whose parked replays were taken back: those that are open hold their customers again.
     pub reinstated: Vec<Uuid>,
     /// Parked commands that have taken effect, by their positions.
     pub applied: Vec<i64>,
@@ -95,9 +95,9 @@ impl Changes {
     }
 }
 
-/// Everything in the lane's wait queue that concerns a batch: what stands for a customer that the batch
-/// asks about, or that an entry of its own stands for. Its own entries, those of its commands and
-/// of the letters that they replay, are found in any lane.
+/// Everything in the lane's wait queue that concerns a batch: the entries of customers that the batch asks
+/// about or that one of its own entries has. Its own entries, those of its commands and of the dead letters
+/// that they replay, are found in any lane.
 pub async fn find(
     connection: &mut Connection,
     lane: &str,
@@ -295,9 +295,9 @@ async fn widen(connection: &mut Connection, widened: &[Entry]) -> Result<(), Err
     Ok(())
 }
 
-/// Notes that letters hold no customer any longer, because they were replayed or discarded, and neither do
-/// those whose replays they were; letters that never did are passed over. The owner of the lane then
-/// applies what waited.
+/// Notes that dead letters release their customers, because they were replayed or discarded, and so do those
+/// whose replays they were. One that holds no customer is skipped. The owner of the lane then applies what
+/// waited.
 pub async fn release(connection: &mut Connection, letter_ids: &[Uuid]) -> Result<(), Error> {
     sqlx::query!(
         "update hold set released_at = now()
@@ -316,8 +316,8 @@ pub(super) fn entry(sequence: i64, org_id: i32, customers: Vec<i64>) -> Entry {
     Entry { sequence, customers: customers.collect() }
 }
 
-/// Lets an edited copy stand for its original, and for the letters whose replays that one was: it is the
-/// copy's replay, or its discard, that counts.
+/// Lets an edited copy replace its original, and the dead letters whose replays the original was: from then
+/// on the replay or the discard of the copy releases the customers.
 pub async fn supersede(
     connection: &mut Connection,
     original: Uuid,

@@ -144,7 +144,7 @@ pub struct Merged {
 ///
 /// # Errors
 ///
-/// [`Error::Conflict`] if it takes away tiers that enrolments are in.
+/// [`Error::Conflict`] if it removes tiers that enrolments are in.
 pub async fn catalogue(
     connection: &mut Connection,
     orgs: &Orgs,

@@ -1,6 +1,6 @@
-//! Merges customers a batch at a time: copied into a staging table, judged as a set, merged.
+//! Merges customers a batch at a time: copied into a staging table, checked as a set, merged.
 //!
-//! Each batch is one transaction. A row that can't be taken is reported and left out; the others
+//! Each batch is one transaction. A row that breaks a rule is reported and left out; the others
 //! are merged. Texts about rows name the column, never the value.
 
 use std::fmt::Write as _;
@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use sqlx::Connection as _;
 use uuid::Uuid;
 
+use crate::domain::identity::CustomerState;
 use crate::store::connection::Connection;
 use crate::store::error::Error;
 use crate::store::import::Counts;
@@ -27,8 +28,8 @@ pub struct Row {
     pub email: Option<String>,
     /// As given.
     pub external_id: Option<String>,
-    /// A word of `customer.state`.
-    pub state: &'static str,
+    /// Whether the customer may be acted on.
+    pub state: CustomerState,
 }
 
 /// Why a row was left out.
@@ -40,7 +41,7 @@ pub struct Problem {
     pub text: String,
 }
 
-/// Merges a batch; with `dry_run` everything is judged and nothing kept.
+/// Merges a batch; with `dry_run` everything is checked and nothing kept.
 pub async fn merge(
     connection: &mut Connection,
     rows: &[Row],
@@ -49,7 +50,7 @@ pub async fn merge(
     let batch = Uuid::now_v7();
     let mut transaction = connection.begin().await?;
     copy(&mut transaction, batch, rows).await?;
-    judge(&mut transaction, batch).await?;
+    check(&mut transaction, batch).await?;
     let problems = sqlx::query!(
         r#"select line, problem as "problem!" from customer_import
         where batch = $1 and problem is not null order by line"#,
@@ -76,7 +77,7 @@ async fn copy(connection: &mut Connection, batch: Uuid, rows: &[Row]) -> Result<
     let mut text = String::new();
     for row in rows {
         let id = row.id.map(|id| id.to_string());
-        // A String takes whatever is written to it.
+        // Writing to a String can't fail.
         let _always = writeln!(
             text,
             "{batch},{},{},{},{},{},{},{}",
@@ -86,7 +87,7 @@ async fn copy(connection: &mut Connection, batch: Uuid, rows: &[Row]) -> Result<
             field(row.mobile.as_deref()),
             field(row.email.as_deref()),
             field(row.external_id.as_deref()),
-            row.state,
+            row.state.as_str(),
         );
     }
     let mut copying = connection
@@ -106,7 +107,7 @@ fn field(text: Option<&str>) -> String {
 }
 
 /// Finds each row's org and customer, and what speaks against it.
-async fn judge(connection: &mut Connection, batch: Uuid) -> Result<(), Error> {
+async fn check(connection: &mut Connection, batch: Uuid) -> Result<(), Error> {
     sqlx::query!(
         "update customer_import i set org_id = org.id from org where batch = $1 and org.code = i.org",
         batch

@@ -38,7 +38,7 @@ pub struct Present {
     /// In milliseconds, from a command's arrival to the confirm of its answer: half took no longer,
     /// in the slowest sample of the last minute.
     pub p50_ms: Option<f32>,
-    /// 99 in 100 took no longer, likewise.
+    /// In milliseconds, as before: 99 in 100 took no longer.
     pub p99_ms: Option<f32>,
     /// The age of the oldest command that was being worked, which is the head of the queue.
     pub oldest_ms: Option<i64>,

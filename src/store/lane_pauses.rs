@@ -1,4 +1,4 @@
-//! Lanes that operators let stand still.
+//! Lanes that operators have paused.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use crate::store::connection::Connection;
 use crate::store::error::Error;
 use crate::store::text::replace_nul;
 
-/// A lane that stands still.
+/// A paused lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
     /// The lane.
@@ -20,7 +20,7 @@ pub struct Pause {
     pub paused_at: DateTime<Utc>,
 }
 
-/// The lanes that stand still, by name: those that operators pause, and those that a change of the
+/// The paused lanes, by name: those that operators pause, and those that a change of the
 /// routing map holds. A lane may be both.
 pub async fn paused(connection: &mut Connection) -> Result<Vec<Pause>, Error> {
     let pauses = sqlx::query_as!(

@@ -12,13 +12,13 @@ use crate::store::error::Error;
 pub struct Look {
     /// Its name.
     pub lane: String,
-    /// How often it was taken.
+    /// How often it was acquired.
     pub epoch: i64,
     /// Whether commands wait there and none is consumed.
     pub is_waiting: bool,
 }
 
-/// Notes what was seen. A lane that was taken since the last look has been consumed meanwhile.
+/// Notes what was seen. A lane that was acquired since the last look has been consumed meanwhile.
 pub async fn note(connection: &mut Connection, looks: &[Look]) -> Result<(), Error> {
     let (waiting, others): (Vec<&Look>, Vec<&Look>) =
         looks.iter().partition(|look| look.is_waiting);

@@ -9,7 +9,7 @@ use crate::domain::needs::Needs;
 use crate::domain::program::{OrgId, ProgramId, TierId};
 use crate::domain::snapshot::Snapshot;
 use crate::store::connection::Connection;
-use crate::store::error::Error;
+use crate::store::error::{Error, unknown_word};
 
 /// A snapshot with an answer to every question in `needs`.
 pub async fn load(connection: &mut Connection, needs: &Needs) -> Result<Snapshot, Error> {
@@ -84,12 +84,8 @@ pub async fn customers(
     .await?;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
-        let state = match row.state.as_str() {
-            "active" => CustomerState::Active,
-            "not_enrolled" => CustomerState::NotEnrolled,
-            "merged" => CustomerState::Merged,
-            _ => CustomerState::Fraud,
-        };
+        let state = CustomerState::parse(&row.state)
+            .ok_or_else(|| Error::Statement(unknown_word("customer.state", &row.state)))?;
         found.push((OrgId(row.org_id), CustomerId(row.id)));
         let customer = Customer {
             id: CustomerId(row.id),

@@ -1,4 +1,4 @@
-//! What operators look up: one command, one customer, where they stand and how that came.
+//! What operators look up: one command or one customer, with state and history.
 //!
 //! Reads only, and by key. Deliberately absent from the way of a message: that one loads whole
 //! batches, see `load`.
@@ -52,7 +52,7 @@ pub struct Customer {
     pub state: String,
 }
 
-/// How a customer stands in a program.
+/// The state of a customer in a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolment {
     /// The program's name.

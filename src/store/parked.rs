@@ -14,7 +14,7 @@ use crate::store::error::Error;
 use crate::store::fence::{self, Fence};
 use crate::store::holds::entry;
 
-/// The lane's letters that were released at least so many seconds ago.
+/// The lane's dead letters that were released at least so many seconds ago.
 pub async fn released(
     connection: &mut Connection,
     lane: &str,
@@ -34,7 +34,7 @@ pub async fn released(
 /// A lane's whole wait queue, in order.
 #[derive(Clone, Debug, Default)]
 pub struct WaitQueue {
-    /// The letters that hold their customers.
+    /// The dead letters that hold their customers.
     pub letters: Vec<Entry>,
     /// What waits to be applied.
     pub parked: Vec<Entry>,
@@ -115,7 +115,7 @@ pub async fn read(
     Ok(parked)
 }
 
-/// The customers that a parked command stands for.
+/// The customers that a parked command waits for.
 pub async fn customers(connection: &mut Connection, sequence: i64) -> Result<Vec<Customer>, Error> {
     let rows = sqlx::query!(
         "select org_id, customer_id from parked_customer where sequence = $1",
@@ -126,8 +126,8 @@ pub async fn customers(connection: &mut Connection, sequence: i64) -> Result<Vec
     Ok(rows.into_iter().map(|row| (OrgId(row.org_id), CustomerId(row.customer_id))).collect())
 }
 
-/// Takes commands out of the wait queue whose results were published. The time of the
-/// letters' release is noted anew: it is not over yet.
+/// Removes commands from the wait queue whose results were published. The time of the
+/// dead letters' release is noted anew: it is not over yet.
 pub async fn remove(
     connection: &mut Connection,
     fence: &Fence,
@@ -150,7 +150,7 @@ pub async fn remove(
     Ok(())
 }
 
-/// Forgets letters that were released: all that they held is done.
+/// Forgets dead letters that were released: all that they held is done.
 pub async fn forget(
     connection: &mut Connection,
     fence: &Fence,
@@ -171,7 +171,7 @@ pub async fn forget(
 /// What holds a customer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// The letters of this customer's own commands.
+    /// The dead letters of this customer's own commands.
     pub letters: Vec<Uuid>,
     /// How many of this customer's commands are parked.
     pub parked: i64,

@@ -15,11 +15,11 @@ pub async fn maintain(connection: &mut Connection, retention_days: i32) -> Resul
     Ok(())
 }
 
-/// Letters that are forgotten in one transaction.
+/// Dead letters that are forgotten in one transaction.
 const LETTERS_MAX: i32 = 1_000;
 
-/// Forgets some dead letters that were settled more than `retention_days` ago, with their audit, and
-/// says how many they were: none, when no more are left.
+/// Deletes some dead letters that were closed more than `retention_days` ago, with their audit, and
+/// returns their number: zero when none is left.
 pub async fn delete_expired_dead_letters(
     connection: &mut Connection,
     retention_days: i32,

@@ -1,4 +1,4 @@
-//! A lane's own way to the database: a connection opened when needed and thrown away when in
+//! A lane's own way to the database: a connection opened when needed and dropped when in
 //! doubt, and the catalogue as last read over it.
 //!
 //! Not a pool: a transaction on a pooled connection is not safe to abandon, and each connection of

@@ -1,6 +1,6 @@
 //! The processes of workers: which of them live, and which have one `worker_id` between them.
 //!
-//! A process that dies says nothing more and is taken for dead after a while. One that is started again
+//! A process that dies says nothing more and counts as dead after a while. One that is started again
 //! under the same id right away is no twin of the dead one, which was last seen before. All times are
 //! the database's.
 

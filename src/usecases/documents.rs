@@ -163,12 +163,7 @@ impl<'de> Visitor<'de> for RootVisitor {
 }
 
 fn operation_of(root_key: &str) -> Option<Operation> {
-    match root_key {
-        "linkCustomers" => Some(Operation::Link),
-        "customersPartnerUpdates" => Some(Operation::Update),
-        "deLinkCustomers" => Some(Operation::Delink),
-        _ => None,
-    }
+    Operation::ALL.into_iter().find(|operation| operation.root_key() == root_key)
 }
 
 #[cfg(test)]

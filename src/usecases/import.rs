@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
-use crate::domain::program::normalised;
+use crate::domain::program::{ProgramKind, normalised};
 use crate::store;
 use crate::store::connection::Connection;
 use crate::store::import::{Merged, Orgs, Programs, Tiers};
@@ -54,7 +55,8 @@ pub struct Program {
     /// Compared normalised.
     pub name: String,
     /// Whose program it is.
-    pub kind: Kind,
+    #[serde(deserialize_with = "program_kind")]
+    pub kind: ProgramKind,
     /// A program that is switched off takes no new customers.
     #[serde(default = "yes")]
     pub active: bool,
@@ -66,14 +68,9 @@ pub struct Program {
     pub tiers: Vec<String>,
 }
 
-/// Whose program it is.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Kind {
-    /// A partner's.
-    External,
-    /// The org's own.
-    Supplementary,
+fn program_kind<'de, D: Deserializer<'de>>(from: D) -> Result<ProgramKind, D::Error> {
+    let word = String::deserialize(from)?;
+    ProgramKind::parse(&word).ok_or_else(|| D::Error::unknown_variant(&word, &ProgramKind::WORDS))
 }
 
 fn yes() -> bool {
@@ -137,15 +134,6 @@ pub async fn merge(
         }
     }
     store::import::catalogue(connection, &orgs, &programs, &tiers).await
-}
-
-impl Kind {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::External => "EXTERNAL",
-            Self::Supplementary => "SUPPLEMENTARY",
-        }
-    }
 }
 
 fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {

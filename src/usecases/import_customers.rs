@@ -7,7 +7,7 @@ use std::io::Read;
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use crate::domain::identity::{Email, ExternalId, Mobile};
+use crate::domain::identity::{CustomerState, Email, ExternalId, Mobile};
 use crate::store;
 use crate::store::connection::Connection;
 use crate::store::import::Counts;
@@ -18,7 +18,6 @@ const BATCH_ROWS: usize = 10_000;
 /// Problems that are kept for the report; the rest is counted.
 const PROBLEMS_MAX: usize = 1000;
 const COLUMNS: [&str; 6] = ["org", "id", "mobile", "email", "external_id", "state"];
-const STATES: [&str; 4] = ["active", "not_enrolled", "merged", "fraud"];
 
 /// Why an import ended early. Batches before that are in the database.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +118,6 @@ fn row(line: u64, record: &StringRecord, columns: &[usize; 6]) -> Result<Row, St
         ExternalId::parse(id)
             .map_err(|_| invalid("external_id", "longer than 255 or with control characters"))?;
     }
-    let state = state.unwrap_or("active");
     Ok(Row {
         line,
         org: org.ok_or_else(|| invalid("org", "is empty"))?.to_owned(),
@@ -129,9 +127,11 @@ fn row(line: u64, record: &StringRecord, columns: &[usize; 6]) -> Result<Row, St
             .map(|mobile| mobile.digits().to_owned()),
         email: email.map(ToOwned::to_owned),
         external_id: external_id.map(ToOwned::to_owned),
-        state: STATES
-            .into_iter()
-            .find(|known| *known == state)
-            .ok_or_else(|| invalid("state", "none of active, not_enrolled, merged, fraud"))?,
+        state: state.map_or(Some(CustomerState::Active), CustomerState::parse).ok_or_else(
+            || {
+                let states = CustomerState::ALL.map(CustomerState::as_str).join(", ");
+                invalid("state", &format!("none of {states}"))
+            },
+        )?,
     })
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::command::Operation;
-use crate::message::{Message, Properties};
+use crate::message::{JSON, Message, Properties};
 use crate::usecases::documents;
 use crate::usecases::documents::Document;
 
@@ -111,7 +111,7 @@ impl Envelope {
                 message_id,
                 correlation_id: self.correlation_id.clone(),
                 reply_to: self.reply_to.clone(),
-                content_type: Some("application/json".to_owned()),
+                content_type: Some(JSON.to_owned()),
                 app_id: Some("partner-program".to_owned()),
                 timestamp: Some(now),
                 ..Properties::default()

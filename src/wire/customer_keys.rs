@@ -1,4 +1,4 @@
-//! Finding letters by their customers: hashes of the identifiers, so that no index holds personal
+//! Finding dead letters by their customers: hashes of the identifiers, so that no index holds personal
 //! data in the clear.
 //!
 //! Any body is read that is JSON, for most letters are commands that could not be decoded.
@@ -9,9 +9,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::domain::identity::Mobile;
+use crate::domain::names::{CUSTOMER, IDENTIFIERS};
 use crate::message::BODY_BYTES_MAX;
 
-/// Most keys that are kept of a letter; a command names 50 customers at most, by four identifiers.
+/// Most keys that are kept of a dead letter; a command names 50 customers at most, by four identifiers.
 const KEYS_MAX: usize = 200;
 /// Longer texts identify no customer.
 const TEXT_BYTES_MAX: usize = 1_024;
@@ -26,10 +27,9 @@ pub fn of_body(body: &[u8]) -> Vec<i64> {
         return Vec::new();
     };
     let entries = root.values().filter_map(Value::as_array).flatten();
-    let customers = entries.filter_map(|entry| entry.get("customer"));
-    let identifiers = customers.flat_map(|customer| {
-        ["id", "mobile", "email", "externalId"].into_iter().filter_map(|name| customer.get(name))
-    });
+    let customers = entries.filter_map(|entry| entry.get(CUSTOMER));
+    let identifiers = customers
+        .flat_map(|customer| IDENTIFIERS.into_iter().filter_map(|name| customer.get(name)));
     let keys = identifiers.filter_map(|identifier| match identifier {
         Value::String(text) => normalised(text),
         Value::Number(number) => Some(number.to_string()),

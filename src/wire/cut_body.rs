@@ -65,7 +65,7 @@ pub fn whole_length(message: &Message) -> Option<usize> {
     length_in(message.properties.headers.get(BODY_LENGTH))
 }
 
-/// Likewise, by the value of the header [`BODY_LENGTH`] in what the archive keeps of a dead letter.
+/// How many bytes the body of an archived dead letter had, by its header [`BODY_LENGTH`].
 #[must_use]
 pub fn length_in(header: Option<&Value>) -> Option<usize> {
     header.and_then(Value::as_u64).and_then(|length| usize::try_from(length).ok())

@@ -1,8 +1,8 @@
 //! Dates as publishers write them (`docs/contract.md#dates`).
 //!
 //! RFC 3339 with an offset; besides, a space for `T`, a space before the offset, and an offset
-//! without colon. No format of chrono's takes exactly these, so the form is read here and chrono
-//! judges only the calendar.
+//! without colon. No format of chrono's accepts exactly these, so the form is read here and chrono
+//! checks only the calendar.
 
 use std::ops::RangeInclusive;
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::command::Operation;
 use crate::domain::rejection::{Reason, Rejection};
-use crate::message::{Message, Properties};
+use crate::message::{JSON, Message, Properties};
 use crate::wire::own_headers;
 
 /// Longest org code, in bytes. A routing key has at most 255 bytes, and that of a result must
@@ -114,8 +114,8 @@ fn check_content(properties: &Properties) -> Result<(), Rejection> {
     }
     let content_type = properties.content_type.as_deref().unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let json = essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"));
+    let json =
+        essence == JSON || (essence.starts_with("application/") && essence.ends_with("+json"));
     if !content_type.is_empty() && !json {
         let detail = "content_type: only application/json is taken";
         return Err(Rejection::new(Reason::UnsupportedContent, detail));

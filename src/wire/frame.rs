@@ -11,14 +11,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::message::{Message, Properties};
-use crate::wire::own_headers::{self, HEADERS_DROPPED};
+use crate::wire::own_headers::{self, DETAIL, HEADERS_DROPPED, ROUTED_BY};
 use crate::wire::rejected::{cut, field_bytes};
 
-/// What the broker routes a message by, too: lists of texts, or it closes the channel.
-const ROUTED_BY: [&str; 2] = ["CC", "BCC"];
-/// The header that may be long and is for people.
-const DETAIL: &str = "x-detail";
-/// Least that is left of it.
+/// Least that is left of the detail, which may be long and is for people.
 const DETAIL_BYTES_MIN: usize = 64;
 /// Frame: type, channel, size and end. Header: class, weight, size of the body and flags. Properties:
 /// delivery mode, priority and timestamp; length of the headers.
@@ -66,6 +62,7 @@ pub fn fit(message: &mut Message, frame_max: usize) -> usize {
 fn is_refused(name: &str, value: &Value) -> bool {
     let is_list_of_texts =
         |value: &Value| value.as_array().is_some_and(|all| all.iter().all(Value::is_string));
+    // It closes the channel for them.
     ROUTED_BY.contains(&name) && !is_list_of_texts(value)
 }
 
@@ -143,7 +140,7 @@ mod tests {
         }
     }
 
-    /// AMQP's least frame, and the longest of everything that a letter says.
+    /// AMQP's least frame, and the longest of everything that a dead letter says.
     #[test]
     fn a_letter_fits_the_least_frame() {
         let long = || Some("x".repeat(255));

@@ -1,7 +1,7 @@
 //! Bytes to domain and back: what messages look like (`docs/contract.md`, all sections on messages).
 //!
 //! This module alone knows the JSON and the properties of messages. Deliberately absent: AMQP
-//! itself (`broker`), and every judgement of what a command says (`domain`): it only refuses
+//! itself (`broker`), and the rules for what a command says (`domain`): this module only refuses
 //! what can't be read. Nothing here panics, whatever a publisher sends, and no text that it
 //! makes for people quotes a value, which may be personal data.
 

@@ -4,9 +4,10 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::message::{Message, Properties};
+use crate::message::{JSON, Message, Properties};
 use crate::wire::envelope::Envelope;
-use crate::wire::result::{json, message_id};
+use crate::wire::own_headers::TRACEPARENT;
+use crate::wire::result::{COMMAND_ID, json, message_id};
 
 /// For what a command waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +26,7 @@ pub fn event(exchange: &str, envelope: &Envelope, command_id: &str, waiting: Wai
         dead_letter_id: waiting.dead_letter_id.map(|id| id.to_string()),
         position: waiting.position,
     });
-    let headers =
-        [("command-id", Some(command_id)), ("traceparent", envelope.traceparent.as_deref())];
+    let headers = [(COMMAND_ID, Some(command_id)), (TRACEPARENT, envelope.traceparent.as_deref())];
     let headers = headers.into_iter().filter_map(|(name, text)| Some((name, Value::from(text?))));
     Message {
         exchange: exchange.to_owned(),
@@ -37,7 +37,7 @@ pub fn event(exchange: &str, envelope: &Envelope, command_id: &str, waiting: Wai
                 envelope.correlation_id.clone().unwrap_or_else(|| command_id.to_owned()),
             ),
             kind: Some(format!("partner-program.{}.parked.v1", envelope.operation)),
-            content_type: Some("application/json".to_owned()),
+            content_type: Some(JSON.to_owned()),
             app_id: envelope.app_id.clone(),
             timestamp: envelope.sent_at,
             headers: headers.map(|(name, value)| (name.to_owned(), value)).collect(),

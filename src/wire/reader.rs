@@ -29,7 +29,7 @@ pub(super) enum Step {
     Element(usize),
 }
 
-/// A scalar as it stands in the document.
+/// A scalar of the document.
 enum Scalar<'de> {
     Null,
     Boolean,

@@ -10,10 +10,14 @@ use uuid::Uuid;
 use crate::domain::command::Operation;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::{Reason, Rejection};
-use crate::message::{EXPIRATION, Message, PRIORITY, Properties};
+use crate::message::{EXPIRATION, JSON, Message, PRIORITY, Properties};
 use crate::wire::cut_body;
 use crate::wire::envelope;
-use crate::wire::own_headers::{self, DELIVERY_TAG, LANE_EPOCH};
+use crate::wire::own_headers::{
+    self, ATTEMPTS, DEAD_LETTER_ID, DEAD_LETTERED_AT, DELIVERY_COUNT, DELIVERY_TAG, DETAIL,
+    HEADERS_DROPPED, LANE, LANE_EPOCH, ORIGINAL_EXCHANGE, ORIGINAL_ROUTING_KEY, REASON, REPLAY_OF,
+    TRACEPARENT, USER_ID, WORKER,
+};
 use crate::wire::result::json;
 
 /// Longest detail that is said, in bytes.
@@ -30,13 +34,13 @@ pub struct Origin<'a> {
     pub lane: &'a str,
     /// The worker's id.
     pub worker: &'a str,
-    /// Where the command stood in the lane's queue; nothing if that was not noted.
+    /// The command's position in the lane's queue; nothing if that was not noted.
     pub position: Option<QueuePosition>,
     /// How often processing was tried.
     pub attempts: u32,
     /// When it was rejected.
     pub at: DateTime<Utc>,
-    /// The user that it publishes letters as, where that is looked at.
+    /// The user that it publishes dead letters as, where that is looked at.
     pub worker_user: Option<&'a str>,
 }
 
@@ -45,7 +49,7 @@ pub struct Origin<'a> {
 pub struct PlaceOfDeath<'a> {
     /// The lane.
     pub lane: &'a str,
-    /// Where the command stood in the lane's queue.
+    /// The command's position in the lane's queue.
     pub position: Option<QueuePosition>,
 }
 
@@ -69,14 +73,14 @@ pub fn attempt_id(message: &Message) -> Uuid {
     content_id(message, Reason::ProcessingFailed.as_str(), None)
 }
 
-/// The id of a letter with the reasons of others; `death` tells apart what is equal otherwise.
+/// The id of a dead letter with the reasons of others; `death` tells apart what is equal otherwise.
 pub(super) fn content_id(message: &Message, reason: &str, death: Option<&str>) -> Uuid {
     // Of a body that was cut, the hash tells what the whole was.
     let body_hash =
         cut_body::whole_hash(message).unwrap_or_else(|| Sha256::digest(&message.body).into());
     let properties = &message.properties;
     let timestamp = properties.timestamp.map(|at| at.timestamp().to_string());
-    let replay_of = properties.headers.get(own_headers::REPLAY_OF).map(Value::to_string);
+    let replay_of = properties.headers.get(REPLAY_OF).map(Value::to_string);
     let parts = [
         Some(message.routing_key.as_bytes()),
         properties.message_id.as_deref().map(str::as_bytes),
@@ -85,7 +89,7 @@ pub(super) fn content_id(message: &Message, reason: &str, death: Option<&str>) -
         Some(reason.as_bytes()),
         Some(body_hash.as_slice()),
     ];
-    // Only then: letters of before have ids without it.
+    // Only then: dead letters of before have ids without it.
     let parts = parts.into_iter().chain(death.map(|death| Some(death.as_bytes())));
     let mut hash = Sha256::new();
     for part in parts {
@@ -115,7 +119,7 @@ pub fn event(exchange: &str, original: &Message, rejection: &Rejection, id: Uuid
     let body = json(&Rejected {
         command_id,
         reason: rejection.reason.as_str(),
-        // As its letter has it, so that the archive can say it again.
+        // As its dead letter has it, so that the archive can say it again.
         detail: cut(&rejection.detail, DETAIL_BYTES_MAX),
         dead_letter_id: id.to_string(),
     });
@@ -131,13 +135,10 @@ pub fn event(exchange: &str, original: &Message, rejection: &Rejection, id: Uuid
             message_id: Some(format!("{id}.rejected")),
             correlation_id: correlation_id.or(command_id).map(str::to_owned),
             kind: Some("partner-program.rejected.v1".to_owned()),
-            content_type: Some("application/json".to_owned()),
+            content_type: Some(JSON.to_owned()),
             app_id: from.app_id.clone(),
             timestamp: from.timestamp,
-            headers: traceparent
-                .map(|value| ("traceparent".to_owned(), value))
-                .into_iter()
-                .collect(),
+            headers: traceparent.map(|value| (TRACEPARENT.to_owned(), value)).into_iter().collect(),
             ..Properties::default()
         },
         body,
@@ -159,46 +160,32 @@ pub fn dead_letter(
     let of_cut_body = cut_body::take(headers);
     let dropped = own_headers::keep_within(headers, HEADERS_BYTES_MAX, field_bytes);
     if dropped > 0 {
-        headers.insert(own_headers::HEADERS_DROPPED.to_owned(), Value::from(dropped));
+        headers.insert(HEADERS_DROPPED.to_owned(), Value::from(dropped));
     }
     headers.extend(of_cut_body);
     // The lane queue's own count; the dead letters' queue starts another.
-    headers.remove("x-delivery-count");
-    // The broker would refuse another's name in the property, and a publisher may not forge it.
-    headers.remove("x-user-id");
-    if let Some(user_id) = letter.properties.user_id.take() {
-        headers.insert("x-user-id".to_owned(), Value::from(user_id));
-    }
-    // It proves that a worker wrote the letter: the broker takes no other user's name.
+    headers.remove(DELIVERY_COUNT);
+    // The broker would refuse another's name in the property.
+    own_headers::replace(headers, USER_ID, letter.properties.user_id.take());
+    // It proves that a worker wrote the dead letter: the broker takes no other user's name.
     letter.properties.user_id = origin.worker_user.map(str::to_owned);
-    headers.remove(PRIORITY);
-    if let Some(priority) = letter.properties.priority.take() {
-        headers.insert(PRIORITY.to_owned(), Value::from(priority));
-    }
-    headers.remove(EXPIRATION);
-    if let Some(expiration) = letter.properties.expiration.take() {
-        headers.insert(EXPIRATION.to_owned(), Value::from(expiration));
-    }
+    own_headers::replace(headers, PRIORITY, letter.properties.priority.take());
+    own_headers::replace(headers, EXPIRATION, letter.properties.expiration.take());
+    own_headers::replace(headers, LANE_EPOCH, origin.position.map(|position| position.lane_epoch));
+    let delivery_tag = origin.position.map(|position| position.delivery_tag);
+    own_headers::replace(headers, DELIVERY_TAG, delivery_tag);
     let said = [
-        ("x-dead-letter-id", Value::from(id.to_string())),
-        ("x-reason", Value::from(rejection.reason.as_str())),
-        ("x-detail", Value::from(cut(&rejection.detail, DETAIL_BYTES_MAX))),
-        ("x-original-exchange", Value::from(original.exchange.as_str())),
-        ("x-original-routing-key", Value::from(original.routing_key.as_str())),
-        ("x-lane", Value::from(origin.lane)),
-        ("x-worker", Value::from(origin.worker)),
-        ("x-attempts", Value::from(origin.attempts)),
-        ("x-dead-lettered-at", Value::from(origin.at.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
+        (DEAD_LETTER_ID, Value::from(id.to_string())),
+        (REASON, Value::from(rejection.reason.as_str())),
+        (DETAIL, Value::from(cut(&rejection.detail, DETAIL_BYTES_MAX))),
+        (ORIGINAL_EXCHANGE, Value::from(original.exchange.as_str())),
+        (ORIGINAL_ROUTING_KEY, Value::from(original.routing_key.as_str())),
+        (LANE, Value::from(origin.lane)),
+        (WORKER, Value::from(origin.worker)),
+        (ATTEMPTS, Value::from(origin.attempts)),
+        (DEAD_LETTERED_AT, Value::from(origin.at.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
     ];
     headers.extend(said.map(|(name, value)| (name.to_owned(), value)));
-    for (name, number) in [
-        (LANE_EPOCH, origin.position.map(|position| position.lane_epoch)),
-        (DELIVERY_TAG, origin.position.map(|position| position.delivery_tag)),
-    ] {
-        // A publisher's own would be believed.
-        headers.remove(name);
-        headers.extend(number.map(|number| (name.to_owned(), Value::from(number))));
-    }
     letter
 }
 

@@ -14,7 +14,7 @@ pub fn mark(message: &mut Message, replay: Replay) {
     headers.insert(REPLAY_NUMBER.to_owned(), replay.number.into());
 }
 
-/// The letter that a message says it replays.
+/// The dead letter that a message says it replays.
 #[must_use]
 pub fn dead_letter_id(message: &Message) -> Option<Uuid> {
     let text = message.properties.headers.get(REPLAY_OF)?.as_str()?;
@@ -22,7 +22,7 @@ pub fn dead_letter_id(message: &Message) -> Option<Uuid> {
 }
 
 /// Which replay a message says it is. Older releases give no number, and so does a publisher that sends a
-/// command again for a letter.
+/// command again for a dead letter.
 #[must_use]
 pub fn read(message: &Message) -> Option<Replay> {
     let number = message.properties.headers.get(REPLAY_NUMBER).and_then(Value::as_i64)?;

@@ -1,4 +1,4 @@
-//! What is published in place of a result that the broker does not take because of its size
+//! What is published in place of a result that the broker refuses because of its size
 //! (`docs/contract.md#the-result-event`).
 //!
 //! The event is made of the result's own message, so that it is the same for a first result, a
@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::message::Message;
-use crate::wire::result::json;
+use crate::wire::result::{COMMAND_ID, json};
 
 /// The word for the reason; part of the contract.
 const TOO_LARGE: &str = "too-large-for-broker";
-/// What stands between the operation and the version in a result's type, here and there.
+/// The part of the type between operation and version: of a result, and of the event in its place.
 const KIND: (&str, &str) = (".result.", ".result-unavailable.");
 
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ pub fn in_place_of(result: &Message) -> Option<Message> {
     if !kind.contains(KIND.0) {
         return None;
     }
-    let command_id = result.properties.headers.get("command-id").and_then(Value::as_str);
+    let command_id = result.properties.headers.get(COMMAND_ID).and_then(Value::as_str);
     let body = json(&Unavailable {
         command_id,
         reason: TOO_LARGE,

@@ -107,7 +107,7 @@ pub struct Counters {
     pub(crate) rejected: AtomicU64,
     /// What is logged of dead letters.
     pub(crate) events: EventSummary,
-    /// Replays without effect, since their letters were taken back.
+    /// Replays without effect, because they were taken back.
     pub(crate) replays_dropped: AtomicU64,
     /// Commands that were parked behind a dead letter of their customer.
     pub(crate) parked: AtomicU64,
@@ -184,7 +184,7 @@ impl Counters {
     }
 
     /// Commands that were answered, parked or dead-lettered.
-    pub(crate) fn settled(&self) -> u64 {
+    pub(crate) fn completed(&self) -> u64 {
         [&self.applied, &self.duplicates, &self.rejected, &self.parked].map(Self::get).iter().sum()
     }
 

@@ -1,7 +1,7 @@
 //! Stopping in time, whatever is waited for: a server that is silent, one that refuses, a lock.
 //!
-//! A drain that gets on may take as long as `shutdown_deadline_ms` allows. One that does not is given up:
-//! its work is dropped as at a kill, so what was not acked is delivered again, in its order, and what was
+//! A drain that makes progress may take as long as `shutdown_deadline_ms` allows. One that makes none is given
+//! up: its work is dropped as at a kill, so what was not acked is delivered again, in its order, and what was
 //! committed is found in the inbox. Both bounds together keep the promise of ten seconds.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How a lane is, for the probes of an orchestrator.
+//! The health of a lane, for the probes of an orchestrator.
 //!
 //! Readiness asks whether the lane could work now; liveness, whether its loop still turns. An outage
 //! makes a lane unready and never dead: a restart would not help the servers.
@@ -61,7 +61,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the lane could apply a command that came now, or stands still on purpose.
+    /// Whether the lane could apply a command that came now, or is paused.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         match self.state {
@@ -95,7 +95,7 @@ pub enum Bindings {
 }
 
 impl Bindings {
-    /// Whether commands may go astray.
+    /// Whether commands may reach the wrong lane or none.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! What a lane's worker was delivered and has not acked yet: the head of the queue, and how old it is.
+//! The deliveries that a lane's worker has not acked yet: the head of the queue, and how old it is.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -23,7 +23,7 @@ impl InFlight {
         });
     }
 
-    /// The channel is gone, and all that it had delivered with it.
+    /// The channel has closed: the broker delivers everything again.
     pub(crate) fn clear(&self) {
         self.change(VecDeque::clear);
     }

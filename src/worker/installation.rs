@@ -1,6 +1,5 @@
-//! Whether the broker is the database's: looked at with each connection, before anything is taken from
-//! the broker or given to it. A worker that mixes two installations up applies the commands of one to the
-//! other.
+//! Checks that broker and database belong to the same installation: with each connection, before anything is
+//! consumed or published. A worker that mixes two installations up applies the commands of one to the other.
 
 use crate::broker::connection::Connection;
 use crate::broker::installation as broker_installation;
@@ -8,7 +7,7 @@ use crate::store::installation;
 use crate::store::session::{self, Session};
 use crate::worker::lane::error::GenerationError;
 
-/// Fails unless it is.
+/// Fails unless they do.
 pub(crate) async fn check(
     session: &mut Session,
     broker: &Connection,

@@ -1,4 +1,4 @@
-//! Joins the modules below: takes commands from lanes, applies them, publishes the results.
+//! Joins the modules below: receives commands from lanes, applies them, publishes the results.
 //!
 //! A lane is one ordered log. Its loop is the only place where an order of steps matters for
 //! safety: commit, then confirm, then ack. Everything that can fail in between is repeated from
@@ -40,7 +40,7 @@ use crate::worker::permits::Permits;
 use crate::worker::supervise::supervise;
 use crate::worker::tasks::{archive, bindings, lane_metrics, replay_outcomes, retention};
 
-/// A task beside the lanes, begun anew each time.
+/// A task beside the lanes, made again for each restart.
 type Task = Box<dyn Fn(&TaskContext) -> BoxFuture<'static, Result<(), Error>> + Send + Sync>;
 
 /// Runs all lanes of the configuration until `shutdown`, and drains them.

@@ -1,9 +1,9 @@
-//! Pauses lanes for as long as operators want it, or a change of the routing map takes, in every
-//! worker.
+//! Pauses lanes in every worker: while an operator has paused them, and while a change of the routing map
+//! holds them.
 //!
 //! A paused lane is drained as at the worker's end: what was begun is finished, published and
-//! acked, then its channel closes. So a pause costs no delivery, and the lane goes on where it
-//! stood. Each worker sees a pause for itself, within a second or so of the others; meanwhile the
+//! acked, then its channel closes. So a pause costs no delivery, and the lane goes on at the same
+//! command. Each worker sees a pause for itself, within a second or so of the others; meanwhile the
 //! lane may change its owner, as it may at any time.
 
 use std::collections::BTreeSet;
@@ -26,8 +26,8 @@ use crate::worker::lane::context::Lane;
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The paused lanes, as seen last; `None` until they were seen once. While the database is unavailable
-/// what was seen last holds: without it no lane gets anything done.
+/// The paused lanes, as read last; `None` until they were read once. While the database is unavailable the
+/// last answer holds: no lane makes progress then.
 pub(crate) type Paused = Option<BTreeSet<String>>;
 
 /// Looks which lanes are paused, until `shutdown`.

@@ -1,14 +1,14 @@
 //! The permit to try commands: many executors share it, or one has it alone.
 //!
 //! A command that failed by itself, or that a process did not survive, runs alone in the process: if
-//! the process dies then, no other command can be to blame, and what fails then is not the doing of
-//! another lane. Permits are granted in the order in which they are asked for, so neither kind waits
-//! for longer than the tries that are under way, each of which has a bound.
+//! the process dies then, no other command can be the cause, and no other lane can be the cause of a
+//! failure. Permits are granted in the order in which they are asked for, so neither kind waits for longer
+//! than the tries that are under way, each of which has a bound.
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use uuid::Uuid;
 
-use crate::failpoint::{self, Protection};
+use crate::failpoint;
 
 /// The permits of one process.
 pub(crate) struct Permits {
@@ -35,9 +35,7 @@ impl Permits {
 
     /// To run while no other executor does. Cancel-safe.
     pub(crate) async fn alone(&self) -> Permit<'_> {
-        if failpoint::is_without(Protection::Alone) {
-            return self.shared().await;
-        }
+        failpoint::without!(Alone, return self.shared().await);
         Permit::Alone { _guard: self.running.write().await }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Publishers of a lane that are counted apart; the others are counted together.
 const PUBLISHERS_MAX: usize = 32;
-/// Stands for those, and for commands that name no publisher.
+/// The publisher in the counts of those, and of commands that name no publisher.
 const OTHERS: &str = "(others)";
 const UNNAMED: &str = "(unnamed)";
 /// How often a lane says in the log that it lets such commands pass.

@@ -1,6 +1,6 @@
-//! Keeps the tasks of the worker going: one that ends by itself is begun anew.
+//! Restarts the tasks of the worker that end by themselves.
 //!
-//! No lane dies because another task has a defect, and none dies in silence.
+//! A defect in one task ends no lane, and each restart is logged.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::retry::Backoff;
 use crate::worker::counters::Counters;
 use crate::worker::error::Error;
 
-/// The first and the longest pause before a task begins anew.
+/// The first and the longest pause before a task restarts.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
-/// Runs `task` until `shutdown`, as often as it takes. Ends early only with an error for which the
-/// worker as a whole has to end.
+/// Runs `task` until `shutdown`, and restarts it when it ends. Ends early only with an error that ends the
+/// whole worker.
 pub(crate) async fn supervise<F>(
     name: &'static str,
     restarts: &AtomicU64,

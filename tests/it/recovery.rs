@@ -154,11 +154,11 @@ async fn a_worker_from_before_a_restore_is_fenced_at_the_same_epoch() {
     let url = &place.database_url;
     let mut connection = connection::connect(url, "tests").await.expect("it answers");
     let mut rows = TestDatabase::of(&place).await;
-    fence::take(&mut connection, "main", "first").await.expect("it is taken");
+    fence::acquire(&mut connection, "main", "first").await.expect("it is taken");
     rows.execute("select * into temp backup from lane").await;
-    let zombie = fence::take(&mut connection, "main", "worker").await.expect("it is taken");
+    let zombie = fence::acquire(&mut connection, "main", "worker").await.expect("it is taken");
     rows.execute("delete from lane; insert into lane select * from backup").await;
-    let heir = fence::take(&mut connection, "main", "worker").await.expect("it is taken");
+    let heir = fence::acquire(&mut connection, "main", "worker").await.expect("it is taken");
     assert_eq!(heir.epoch, zombie.epoch);
     let ids = [uuid::Uuid::now_v7()];
     let process = uuid::Uuid::now_v7();

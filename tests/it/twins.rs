@@ -136,7 +136,7 @@ async fn a_lane_s_figures_are_those_of_the_process_that_has_it() {
         connection::connect(&env.place.database_url, "tests").await.expect("it answers");
     let connection = &mut connection;
     let lane = Owner { worker: NAME, process: Some(owner) };
-    fence::take(connection, "main", lane).await.expect("it is taken");
+    fence::acquire(connection, "main", lane).await.expect("it is taken");
     let sample = Sample { lane: "main".into(), commands: 7, p50: None, p99: None, oldest: None };
     for (process, samples) in [(twin, 0), (owner, 1)] {
         let over = Duration::from_secs(5);

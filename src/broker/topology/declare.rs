@@ -85,7 +85,7 @@ async fn probe_exchange(
         options,
         table(exchange.arguments),
     );
-    judge(&channel, "exchange", exchange.name, declared).await
+    difference(&channel, "exchange", exchange.name, declared).await
 }
 
 /// Declares a queue on a channel of its own, because a refusal closes the channel.
@@ -98,10 +98,11 @@ async fn probe_queue(
     let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
     let declared =
         channel.queue_declare(queue.name.as_str().into(), options, table(queue.arguments));
-    judge(&channel, "queue", &queue.name, declared).await
+    difference(&channel, "queue", &queue.name, declared).await
 }
 
-async fn judge<T>(
+/// How a declaration differs from what the broker has; nothing if it agrees.
+async fn difference<T>(
     channel: &Channel,
     kind: &'static str,
     name: &str,

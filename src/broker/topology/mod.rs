@@ -1,9 +1,9 @@
-//! The exchanges, queues and bindings that the system stands on, as data: declared, verified
+//! The exchanges, queues and bindings that the system needs, as data: declared, verified
 //! and exported from one description.
 //!
 //! Publishers write to [`COMMANDS`]. It passes everything on to [`ROUTING`], which is internal, and only
-//! there lanes are bound. So a foreign queue that is bound to [`COMMANDS`] gets copies and takes nothing
-//! away: an alternate exchange gets what has found no queue, and only lanes are bound to [`ROUTING`].
+//! there lanes are bound. So a foreign queue that is bound to [`COMMANDS`] gets copies and removes nothing
+//! from a lane: an alternate exchange gets what has found no queue, and only lanes are bound to [`ROUTING`].
 //!
 //! Queue arguments are written out rather than left to policies, so that a broker without any
 //! set-up of its own is safe: quorum queues, a single active consumer, a positive delivery
@@ -24,13 +24,13 @@ use crate::domain::routing::RoutingMap;
 pub const COMMANDS: &str = "partner-program.commands";
 /// Gets every command from [`COMMANDS`] and routes it to its lane; topic, internal.
 pub const ROUTING: &str = "partner-program.commands.routing";
-/// Takes the commands that no lane's pattern matches; fanout, alternate exchange of [`ROUTING`].
+/// Receives the commands that no lane's pattern matches; fanout, alternate exchange of [`ROUTING`].
 pub const COMMANDS_UNBOUND: &str = "partner-program.commands.unbound";
 /// Where results are published; topic.
 pub const RESULTS: &str = "partner-program.results";
 /// The dead-letter exchange, fanout, and the queue bound to it.
 pub const DEAD_LETTERS: &str = "partner-program.dead-letters";
-/// The lane that takes what no other lane is bound to.
+/// The lane that receives what no other lane is bound to.
 pub const CATCH_ALL_LANE: &str = MAIN_LANE;
 
 /// The broker's own limit of deliveries, a last resort: it blames all that a closed channel held,
@@ -125,7 +125,7 @@ const EXCHANGES: [Exchange; 5] = [
         is_internal: true,
         arguments: &[("alternate-exchange", Argument::Text(COMMANDS_UNBOUND))],
     },
-    // The alternate exchange stands in for the binding to the same exchange, should that be lost.
+    // The alternate exchange replaces the binding to the same exchange if that is lost.
     Exchange {
         name: COMMANDS,
         kind: ExchangeKind::Topic,

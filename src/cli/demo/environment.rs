@@ -17,7 +17,7 @@ use crate::broker::topology;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::actor::Actor;
-use crate::message::{Message, Properties};
+use crate::message::{JSON, Message, Properties};
 use crate::store;
 use crate::usecases::routing::apply;
 use crate::usecases::{import, import_customers};
@@ -100,7 +100,7 @@ impl Environment {
             routing_key: format!("{ORG}.{operation}"),
             properties: Properties {
                 message_id: Some(id.clone()),
-                content_type: Some("application/json".to_owned()),
+                content_type: Some(JSON.to_owned()),
                 app_id: Some("partner-program demo".to_owned()),
                 timestamp: Some(self.clock.now()),
                 ..Properties::default()

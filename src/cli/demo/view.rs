@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cli::demo::json;
 use crate::cli::output::{moment, or_dash};
 use crate::domain::command::Operation;
+use crate::domain::names::{CUSTOMER, IDENTIFIERS, PARTNER_PROGRAM_NAME};
 use crate::message::Message;
 use crate::store::lookup;
 
@@ -81,16 +82,15 @@ pub(super) fn items(result: &Value) -> impl Iterator<Item = Item<'_>> {
         .filter_map(|operation| Some((operation, result.get(operation.root_key())?.as_array()?)))
         .flat_map(|(operation, entries)| entries.iter().map(move |entry| (operation, entry)))
         .filter_map(|(operation, entry)| {
-            Some((entry.get("customer")?, entry.get(operation.list_key())?.as_array()?))
+            Some((entry.get(CUSTOMER)?, entry.get(operation.list_key())?.as_array()?))
         })
         .flat_map(|(customer, items)| items.iter().map(move |item| (customer, item)))
         .filter_map(|(customer, item)| {
-            let status = ["partnerLinkStatus", "updateStatus", "partnerDeLinkStatus"]
-                .iter()
-                .find_map(|name| item.get(name))?;
+            let status =
+                Operation::ALL.iter().find_map(|operation| item.get(operation.status_key()))?;
             Some(Item {
                 customer,
-                program: item.get("partnerProgramName").and_then(Value::as_str).unwrap_or_default(),
+                program: item.get(PARTNER_PROGRAM_NAME).and_then(Value::as_str).unwrap_or_default(),
                 code: status.get("code")?.as_i64()?,
                 message: status.get("message")?.as_str()?,
             })
@@ -102,7 +102,7 @@ pub(super) fn statuses(result: &Value) -> String {
     let rows: Vec<[String; 4]> = items(result)
         .map(|Item { customer, program, code, message }| {
             let status = customer.pointer("/status/code").map(ToString::to_string);
-            let who = ["id", "mobile", "email", "externalId"]
+            let who = IDENTIFIERS
                 .iter()
                 .find_map(|name| customer.get(name))
                 .map(|who| who.as_str().map_or_else(|| who.to_string(), ToOwned::to_owned));

@@ -11,6 +11,7 @@ use crate::broker::follower::Follower;
 use crate::cli::context::{Context, Exit};
 use crate::cli::output::{Row, note, or_dash};
 use crate::message::Message;
+use crate::wire::result::{COMMAND_ID, ITEMS_FAILED, ITEMS_SUCCEEDED, ITEMS_TOTAL};
 use republish::RepublishArgs;
 
 /// Follow the result events, or publish stored ones again
@@ -135,7 +136,7 @@ impl ResultEvent {
         let properties = &message.properties;
         let count = |name: &str| properties.headers.get(name).and_then(Value::as_u64);
         let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
-        let in_header = properties.headers.get("command-id").and_then(Value::as_str);
+        let in_header = properties.headers.get(COMMAND_ID).and_then(Value::as_str);
         let in_body = body.get("commandId").and_then(Value::as_str);
         Self {
             org: word(),
@@ -143,9 +144,9 @@ impl ResultEvent {
             verdict: word(),
             command_id: in_header.or(in_body).map(str::to_owned),
             correlation_id: properties.correlation_id.clone(),
-            items_total: count("items-total"),
-            items_succeeded: count("items-succeeded"),
-            items_failed: count("items-failed"),
+            items_total: count(ITEMS_TOTAL),
+            items_succeeded: count(ITEMS_SUCCEEDED),
+            items_failed: count(ITEMS_FAILED),
             body,
         }
     }

@@ -11,6 +11,7 @@ use crate::console::json::{self, Document, MASK, Masking};
 use crate::console::time_format::grouped;
 use crate::domain::dead_letter::State;
 use crate::domain::identity::{CustomerId, Email, ExternalId, Lookup, Mobile};
+use crate::domain::names::{CUSTOMER, EMAIL, EXTERNAL_ID, ID, MOBILE};
 use crate::store::dead_letters::audit::{self, Action};
 use crate::store::dead_letters::show::{self, Letter};
 use crate::store::lookup::{self, Customer, Enrolment, Org};
@@ -168,17 +169,17 @@ fn lookups(body: &[u8]) -> Vec<(usize, Lookup)> {
     let Ok(Value::Object(root)) = serde_json::from_slice(body) else { return Vec::new() };
     let entries = root.values().find_map(Value::as_array);
     let lookup = |(place, entry): (usize, &Value)| {
-        let customer = entry.get("customer")?;
+        let customer = entry.get(CUSTOMER)?;
         let text = |name: &str| match customer.get(name)? {
             Value::String(text) if !text.contains('\0') => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         };
         let lookup = Lookup {
-            id: customer.get("id").and_then(Value::as_i64).map(CustomerId),
-            mobile: text("mobile").and_then(|text| Mobile::parse(&text).ok()),
-            email: text("email").and_then(|text| Email::parse(&text).ok()),
-            external_id: text("externalId").and_then(|text| ExternalId::parse(&text).ok()),
+            id: customer.get(ID).and_then(Value::as_i64).map(CustomerId),
+            mobile: text(MOBILE).and_then(|text| Mobile::parse(&text).ok()),
+            email: text(EMAIL).and_then(|text| Email::parse(&text).ok()),
+            external_id: text(EXTERNAL_ID).and_then(|text| ExternalId::parse(&text).ok()),
         };
         (lookup != Lookup::default()).then_some((place, lookup))
     };

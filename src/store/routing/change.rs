@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::actor::Actor;
 use crate::domain::routing::RoutingMap;
 use crate::store::connection::Connection;
-use crate::store::error::Error;
+use crate::store::error::{Error, unknown_word};
 use crate::store::fence::{self, Fence};
 use crate::store::routing::LOCK;
 use crate::store::text::replace_nul;
@@ -24,8 +24,8 @@ async fn begin(
     Ok(transaction)
 }
 
-/// Begins `topology apply` and holds these lanes; the id of the change. Whatever change is under way
-/// must be one of the same kind: it is taken over.
+/// Begins `topology apply` and holds these lanes; the id of the change. A change that is under way
+/// must be of the same kind: it is continued.
 ///
 /// # Errors
 ///
@@ -40,12 +40,16 @@ pub async fn begin_apply(
         sqlx::query!("select id, kind from routing_change where finished_at is null for update")
             .fetch_optional(&mut *transaction)
             .await?;
+    let under_way = under_way.as_ref().map(|change| (change.id, change.kind.as_str()));
     let id = match under_way {
-        Some(change) if change.kind == "apply" => change.id,
-        Some(_) => {
+        Some((id, "apply")) => id,
+        Some((_, "move")) => {
             return Err(Error::Conflict(
                 "a move is under way: finish it by `partner-program lanes move --resume`".into(),
             ));
+        }
+        Some((_, other)) => {
+            return Err(Error::Outage(unknown_word("routing_change.kind", other)));
         }
         None => {
             sqlx::query_scalar!(

@@ -1,6 +1,6 @@
 //! The routing map: what is applied, and the change that is under way.
 //!
-//! A change is a row before anything is done on the broker, and the lanes that must stand still
+//! A change is a row before anything is done on the broker, and the lanes that it pauses
 //! are held on their own rows: `held_by_change` keeps workers from acquiring a lane, and the raised
 //! epoch keeps its owner from committing. So a crash at any step leaves lanes that wait, and the
 //! next run of the same command goes on.
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::domain::routing::RoutingMap;
 use crate::store::connection::Connection;
-use crate::store::error::Error;
+use crate::store::error::{Error, unknown_word};
 
 /// Of `pg_advisory_xact_lock`: shared while a worker binds again what the map says, exclusive while
 /// the map or the change under way is written.
@@ -25,7 +25,7 @@ const LOCK: i64 = 0x7061_7274_6e65_7201;
 pub struct Routing {
     /// Grows with each change of the map.
     pub version: i64,
-    /// Which lane takes which key.
+    /// Which lane each key leads to.
     pub map: RoutingMap,
     /// Pattern and lane of bindings that were made once and are to be removed.
     pub left_over: Vec<(String, String)>,
@@ -85,6 +85,17 @@ pub enum Step {
     Draining,
 }
 
+impl Step {
+    /// The step of a change under way that `routing_change.step` names.
+    fn parse(word: &str) -> Option<Self> {
+        match word {
+            "rerouting" => Some(Self::Rerouting),
+            "draining" => Some(Self::Draining),
+            _ => None,
+        }
+    }
+}
+
 impl Change {
     /// In words, for people who wait for it.
     #[must_use]
@@ -127,39 +138,33 @@ pub async fn load(connection: &mut Connection) -> Result<Option<Routing>, Error>
     let mut map = RoutingMap::new(row.lanes.iter().map(|lane| (lane.as_str(), [].as_slice())));
     map.patterns.extend(row.patterns.into_iter().zip(row.pattern_lanes));
     let left_over = row.left_patterns.into_iter().zip(row.left_lanes).collect();
-    let change = match (row.id, row.kind.as_deref(), row.actor, row.started_at) {
-        (Some(id), Some(kind), Some(actor), Some(started_at)) => {
-            let step = match row.step.as_deref() {
-                Some("draining") => Step::Draining,
-                _ => Step::Rerouting,
-            };
-            let moved =
-                (row.pattern, row.from_lane, row.to_lane, row.leg_from, row.leg_to, row.marker);
-            let kind = match (kind, moved) {
-                (
-                    "move",
-                    (
-                        Some(pattern),
-                        Some(from),
-                        Some(to),
-                        Some(leg_from),
-                        Some(leg_to),
-                        Some(marker),
-                    ),
-                ) => {
-                    let drained_at = row.drained_at;
-                    ChangeKind::Move(Move {
-                        pattern,
-                        from,
-                        to,
-                        leg_from,
-                        leg_to,
-                        step,
-                        marker,
-                        drained_at,
-                    })
+    let change = match (row.id, row.kind, row.step, row.actor, row.started_at) {
+        (Some(id), Some(kind), Some(step), Some(actor), Some(started_at)) => {
+            let unknown = |column, word: &str| Error::Outage(unknown_word(column, word));
+            let kind = match kind.as_str() {
+                "apply" => ChangeKind::Apply(row.target.as_ref().map(map_of)),
+                "move" => {
+                    let step =
+                        Step::parse(&step).ok_or_else(|| unknown("routing_change.step", &step))?;
+                    let whole = || {
+                        Some(Move {
+                            pattern: row.pattern?,
+                            from: row.from_lane?,
+                            to: row.to_lane?,
+                            leg_from: row.leg_from?,
+                            leg_to: row.leg_to?,
+                            step,
+                            marker: row.marker?,
+                            drained_at: row.drained_at,
+                        })
+                    };
+                    ChangeKind::Move(whole().ok_or_else(|| {
+                        Error::Outage(format!(
+                            "routing_change {id} is a move without its pattern or its lanes"
+                        ))
+                    })?)
                 }
-                _ => ChangeKind::Apply(row.target.as_ref().map(map_of)),
+                other => return Err(unknown("routing_change.kind", other)),
             };
             Some(Change { id, kind, actor, started_at })
         }

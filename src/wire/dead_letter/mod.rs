@@ -16,7 +16,10 @@ use crate::message::{BODY_BYTES_MAX, EXPIRATION, HEADER_TYPE, Message, PRIORITY}
 use crate::wire::customer_keys;
 use crate::wire::cut_body;
 use crate::wire::envelope;
-use crate::wire::own_headers::{self, DELIVERY_TAG, LANE_EPOCH};
+use crate::wire::own_headers::{
+    self, ATTEMPTS, DEAD_LETTER_ID, DEAD_LETTERED_AT, DEATH, DELIVERY_TAG, DETAIL, LANE,
+    LANE_EPOCH, ORIGINAL_EXCHANGE, ORIGINAL_ROUTING_KEY, REASON, USER_ID,
+};
 use crate::wire::rejected::{DETAIL_BYTES_MAX, PlaceOfDeath, content_id, cut, dead_letter_id};
 use crate::wire::replay;
 
@@ -28,7 +31,7 @@ const CLOCK_TOLERANCE: TimeDelta = TimeDelta::hours(1);
 /// What the archive keeps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Letter {
-    /// Of the same letter always the same.
+    /// Of the same dead letter always the same.
     pub id: Uuid,
     /// The first word of the routing key, if it can be one.
     pub org: Option<String>,
@@ -42,17 +45,17 @@ pub struct Letter {
     pub detail: String,
     /// The place in the body that the detail is about, as a JSON pointer.
     pub pointer: Option<String>,
-    /// Shared by letters that failed alike.
+    /// Shared by dead letters that failed alike.
     pub fingerprint: String,
     /// How often the worker tried it.
     pub attempts: i32,
     /// When it died.
     pub died_at: DateTime<Utc>,
-    /// Where its command stood in the lane's queue, if a worker says so.
+    /// The position of its command in the lane's queue, if a worker says so.
     pub position: Option<QueuePosition>,
-    /// The letter that it says to be a replay of.
+    /// The dead letter that it says to be a replay of.
     pub replay_of: Option<Uuid>,
-    /// Which replay of that letter it says to be.
+    /// Which replay of that dead letter it says to be.
     pub replay_number: Option<i32>,
     /// The message as its publisher sent it; `user_id` as the broker authenticated it then.
     pub original: Message,
@@ -62,21 +65,21 @@ pub struct Letter {
     pub customer_keys: Vec<i64>,
 }
 
-/// How a letter came to be read.
+/// How a dead letter came to be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
     /// Lanes' queues begin with it.
     pub lane_prefix: &'a str,
     /// Stands for a time of death that is unknown or impossible.
     pub now: DateTime<Utc>,
-    /// Tells apart letters without any id that are equal otherwise.
+    /// Tells apart dead letters without any id that are equal otherwise.
     pub delivery: Uuid,
-    /// The user that workers publish letters as. Only these say who published a command; without a
+    /// The user that workers publish dead letters as. Only these say who published a command; without a
     /// name, all that look like a worker's do.
     pub worker_user: Option<&'a str>,
 }
 
-/// How a letter came to be one.
+/// How a dead letter came to be one.
 struct Death {
     id: Uuid,
     lane: Option<String>,
@@ -91,7 +94,7 @@ struct Death {
     user_id: Option<String>,
 }
 
-/// Reads a letter. What the broker gave up by itself may have a body of any size: it is cut as one of a
+/// Reads a dead letter. What the broker gave up by itself may have a body of any size: it is cut as one of a
 /// command.
 #[must_use]
 pub fn read(mut message: Message, reading: Reading<'_>) -> Letter {
@@ -154,13 +157,13 @@ fn can_be(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     DateTime::UNIX_EPOCH <= at && at <= now + CLOCK_TOLERANCE
 }
 
-/// A letter that a worker wrote: its id must be that of its content.
+/// A dead letter that a worker wrote: its id must be that of its content.
 fn by_worker(message: &Message, reading: Reading<'_>) -> Option<Death> {
-    let claimed = Uuid::parse_str(header(message, "x-dead-letter-id")?).ok()?;
-    let reason = Reason::parse(header(message, "x-reason")?)?;
-    let routing_key = header(message, "x-original-routing-key")?;
+    let claimed = Uuid::parse_str(header(message, DEAD_LETTER_ID)?).ok()?;
+    let reason = Reason::parse(header(message, REASON)?)?;
+    let routing_key = header(message, ORIGINAL_ROUTING_KEY)?;
     let original = Message { routing_key: routing_key.to_owned(), ..message.clone() };
-    let lane = header(message, "x-lane");
+    let lane = header(message, LANE);
     let place = PlaceOfDeath { lane: lane.unwrap_or_default(), position: position(message) };
     let id = dead_letter_id(&original, reason, place);
     if id != claimed {
@@ -168,19 +171,19 @@ fn by_worker(message: &Message, reading: Reading<'_>) -> Option<Death> {
     }
     let writer = message.properties.user_id.as_deref();
     let is_workers = reading.worker_user.is_none_or(|user| writer == Some(user));
-    let user_id = if is_workers { header(message, "x-user-id") } else { None };
-    let attempts = message.properties.headers.get("x-attempts").and_then(Value::as_i64);
-    let died_at = header(message, "x-dead-lettered-at")
-        .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let user_id = if is_workers { header(message, USER_ID) } else { None };
+    let attempts = message.properties.headers.get(ATTEMPTS).and_then(Value::as_i64);
+    let died_at =
+        header(message, DEAD_LETTERED_AT).and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     Some(Death {
         id,
         lane: lane.map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
         reason: reason.as_str().to_owned(),
-        detail: cut(header(message, "x-detail").unwrap_or_default(), DETAIL_BYTES_MAX).to_owned(),
+        detail: cut(header(message, DETAIL).unwrap_or_default(), DETAIL_BYTES_MAX).to_owned(),
         attempts: attempts.and_then(|count| i32::try_from(count).ok()).unwrap_or(1),
         died_at: died_at.map(|at| at.to_utc()),
         position: position(message),
-        exchange: header(message, "x-original-exchange").unwrap_or_default().to_owned(),
+        exchange: header(message, ORIGINAL_EXCHANGE).unwrap_or_default().to_owned(),
         routing_key: original.routing_key,
         user_id: user_id.map(str::to_owned),
     })
@@ -188,7 +191,7 @@ fn by_worker(message: &Message, reading: Reading<'_>) -> Option<Death> {
 
 /// A message that the broker gave up: its latest death is the first in `x-death`.
 fn by_broker(message: &Message, reading: Reading<'_>) -> Option<Death> {
-    let death = message.properties.headers.get("x-death")?.get(0)?;
+    let death = message.properties.headers.get(DEATH)?.get(0)?;
     let text = |name: &str| death.get(name).and_then(Value::as_str);
     let reason = cut(text("reason")?, WORD_BYTES_MAX).replace('_', "-");
     let queue = cut(text("queue")?, DETAIL_BYTES_MAX / 2);
@@ -202,7 +205,7 @@ fn by_broker(message: &Message, reading: Reading<'_>) -> Option<Death> {
         lane: queue
             .strip_prefix(reading.lane_prefix)
             .map(|lane| cut(lane, WORD_BYTES_MAX).to_owned()),
-        // Without the queue, which may be made up: such letters are one group.
+        // Without the queue, which may be made up: such dead letters are one group.
         detail: format!("the broker gave it up: {reason}"),
         reason,
         attempts: i32::try_from(count).unwrap_or(1),
@@ -214,7 +217,7 @@ fn by_broker(message: &Message, reading: Reading<'_>) -> Option<Death> {
     })
 }
 
-/// The id of a letter that no worker has written. One without a message id is a letter of its own each
+/// The id of a dead letter that no worker has written. One without a message id is a letter of its own each
 /// time that it is read: a crash between its archiving and the ack gives two.
 fn unwritten_id(original: &Message, reason: &str, reading: Reading<'_>) -> Uuid {
     let id = original.properties.message_id.as_deref().unwrap_or_default();
@@ -237,7 +240,7 @@ fn by_nobody(message: &Message, reading: Reading<'_>) -> Death {
     }
 }
 
-/// A time of the broker, in seconds: of AMQP's own type, which stands as text.
+/// A time of the broker, in seconds: a number, or AMQP's own type, whose value is a text.
 fn seconds(time: &Value) -> Option<i64> {
     let tagged = || time.get(format!("{HEADER_TYPE}timestamp"))?.as_str()?.parse().ok();
     time.as_i64().or_else(tagged)

@@ -1,7 +1,7 @@
 //! A command's body to a [`Command`] (`docs/contract.md#a-command-message` to
 //! `docs/contract.md#limits`).
 //!
-//! Texts stay as they were sent; whether they mean anything is the domain's to judge. So the
+//! Texts stay as they were sent; the domain decides whether they mean anything. So the
 //! limits of 50 customers and 50 programs are not known here: exceeding them is an answer.
 
 use std::fmt;
@@ -14,6 +14,10 @@ use crate::domain::command::{
     Command, DelinkItem, Entry, GivenDate, Identifiers, LinkItem, Operation, Reference,
     UpdateDetails, UpdateItem,
 };
+use crate::domain::names::{
+    CUSTOMER, CUSTOMER_PARTNER_REFERENCE, EMAIL, EXTERNAL_ID, ID, MOBILE, PARTNER_PROGRAM_NAME,
+    UPDATE_TYPE,
+};
 use crate::domain::rejection::{Reason, Rejection};
 use crate::message::BODY_BYTES_MAX;
 use crate::wire::date;
@@ -21,7 +25,8 @@ use crate::wire::json::Fields;
 use crate::wire::reader::{Reader, Step, refuse};
 
 /// The root keys, in the order of [`Operation::ALL`].
-const ROOT_KEYS: &[&str] = &["linkCustomers", "customersPartnerUpdates", "deLinkCustomers"];
+const ROOT_KEYS: &[&str] =
+    &[Operation::Link.root_key(), Operation::Update.root_key(), Operation::Delink.root_key()];
 
 /// Reads the body of a command whose routing key says `operation`.
 pub fn decode(body: &[u8], operation: Operation) -> Result<Command, Rejection> {
@@ -105,9 +110,82 @@ impl<'de> Visitor<'de> for Root<'_> {
     refuse!(boolean number string null array);
 }
 
-impl Fields for Entry<LinkItem> {
-    const NAMES: &'static [&'static str] = &["customer", "linkToPartnerPrograms"];
-    const REQUIRED: Option<&'static str> = Some("linkToPartnerPrograms");
+/// The members of an object that are read: name, field, and how it is read.
+macro_rules! fields {
+    ($object:ty { $($name:tt => $field:ident: $read:ident,)+ }) => {
+        impl Fields for $object {
+            const NAMES: &'static [&'static str] = &[$($name),+];
+
+            fn read<'de, A: MapAccess<'de>>(
+                &mut self,
+                name: &'static str,
+                from: &mut A,
+                reader: &Reader,
+            ) -> Result<(), A::Error> {
+                match name {
+                    $($name => self.$field = reader.$read(from)?,)+
+                    _ => Reader::skip(from)?,
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+fields!(Identifiers {
+    ID => id: integer,
+    MOBILE => mobile: text_or_natural,
+    EMAIL => email: text,
+    EXTERNAL_ID => external_id: text_or_natural,
+});
+
+fields!(LinkItem {
+    PARTNER_PROGRAM_NAME => program_name: text,
+    CUSTOMER_PARTNER_REFERENCE => reference: object,
+});
+
+fields!(Reference {
+    "partnerMembershipId" => membership_id: text,
+    "partnerTierName" => tier_name: text,
+    "partnerTierExpiryDate" => tier_expiry: date,
+});
+
+fields!(UpdateItem {
+    PARTNER_PROGRAM_NAME => program_name: text,
+    UPDATE_TYPE => update_type: text,
+    "updateDetails" => details: object,
+});
+
+fields!(UpdateDetails {
+    "updatedTierName" => tier_name: text,
+    "updatedTierExpiryDate" => tier_expiry: date,
+});
+
+fields!(DelinkItem {
+    PARTNER_PROGRAM_NAME => program_name: text,
+    "reason" => reason: text,
+});
+
+/// What the lists of an operation hold.
+trait Item: Fields {
+    const OPERATION: Operation;
+}
+
+impl Item for LinkItem {
+    const OPERATION: Operation = Operation::Link;
+}
+
+impl Item for UpdateItem {
+    const OPERATION: Operation = Operation::Update;
+}
+
+impl Item for DelinkItem {
+    const OPERATION: Operation = Operation::Delink;
+}
+
+impl<I: Item> Fields for Entry<I> {
+    const NAMES: &'static [&'static str] = &[CUSTOMER, I::OPERATION.list_key()];
+    const REQUIRED: Option<&'static str> = Some(I::OPERATION.list_key());
 
     fn read<'de, A: MapAccess<'de>>(
         &mut self,
@@ -115,169 +193,21 @@ impl Fields for Entry<LinkItem> {
         from: &mut A,
         reader: &Reader,
     ) -> Result<(), A::Error> {
-        read_entry(self, name, from, reader)
-    }
-}
-
-impl Fields for Entry<UpdateItem> {
-    const NAMES: &'static [&'static str] = &["customer", "partnerProgramUpdates"];
-    const REQUIRED: Option<&'static str> = Some("partnerProgramUpdates");
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        from: &mut A,
-        reader: &Reader,
-    ) -> Result<(), A::Error> {
-        read_entry(self, name, from, reader)
-    }
-}
-
-impl Fields for Entry<DelinkItem> {
-    const NAMES: &'static [&'static str] = &["customer", "deLinkFromPartnerPrograms"];
-    const REQUIRED: Option<&'static str> = Some("deLinkFromPartnerPrograms");
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        from: &mut A,
-        reader: &Reader,
-    ) -> Result<(), A::Error> {
-        read_entry(self, name, from, reader)
-    }
-}
-
-/// An entry's fields are its customer and, under the operation's own name, its items.
-fn read_entry<'de, I: Fields, A: MapAccess<'de>>(
-    entry: &mut Entry<I>,
-    name: &'static str,
-    from: &mut A,
-    reader: &Reader,
-) -> Result<(), A::Error> {
-    if name == "customer" {
-        entry.customer = reader.object(from)?.unwrap_or_default();
-    } else {
-        entry.items = reader.list(from)?;
-    }
-    Ok(())
-}
-
-impl Fields for Identifiers {
-    const NAMES: &'static [&'static str] = &["id", "mobile", "email", "externalId"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        from: &mut A,
-        reader: &Reader,
-    ) -> Result<(), A::Error> {
-        match name {
-            "id" => self.id = reader.integer(from)?,
-            "mobile" => self.mobile = reader.text_or_natural(from)?,
-            "email" => self.email = reader.text(from)?,
-            "externalId" => self.external_id = reader.text_or_natural(from)?,
-            _ => Reader::skip(from)?,
+        if name == CUSTOMER {
+            self.customer = reader.object(from)?.unwrap_or_default();
+        } else {
+            self.items = reader.list(from)?;
         }
         Ok(())
     }
 }
 
-impl Fields for LinkItem {
-    const NAMES: &'static [&'static str] = &["partnerProgramName", "customerPartnerReference"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        from: &mut A,
-        reader: &Reader,
-    ) -> Result<(), A::Error> {
-        match name {
-            "partnerProgramName" => self.program_name = reader.text(from)?,
-            "customerPartnerReference" => self.reference = reader.object(from)?,
-            _ => Reader::skip(from)?,
-        }
-        Ok(())
+impl Reader {
+    /// A date; null means absent.
+    fn date<'de, A: MapAccess<'de>>(&self, from: &mut A) -> Result<GivenDate, A::Error> {
+        let text = self.cow(from, "a string")?;
+        Ok(text.map_or(GivenDate::Absent, |text| date::read(&text)))
     }
-}
-
-impl Fields for Reference {
-    const NAMES: &'static [&'static str] =
-        &["partnerMembershipId", "partnerTierName", "partnerTierExpiryDate"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        from: &mut A,
-        reader: &Reader,
-    ) -> Result<(), A::Error> {
-        match name {
-            "partnerMembershipId" => self.membership_id = reader.text(from)?,
-            "partnerTierName" => self.tier_name = reader.text(from)?,
-            "partnerTierExpiryDate" => self.tier_expiry = read_date(from, reader)?,
-            _ => Reader::skip(from)?,
-        }
-        Ok(())
-    }
-}
-
-impl Fields for UpdateItem {
-    const NAMES: &'static [&'static str] = &["partnerProgramName", "updateType", "updateDetails"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        from: &mut A,
-        reader: &Reader,
-    ) -> Result<(), A::Error> {
-        match name {
-            "partnerProgramName" => self.program_name = reader.text(from)?,
-            "updateType" => self.update_type = reader.text(from)?,
-            "updateDetails" => self.details = reader.object(from)?,
-            _ => Reader::skip(from)?,
-        }
-        Ok(())
-    }
-}
-
-impl Fields for UpdateDetails {
-    const NAMES: &'static [&'static str] = &["updatedTierName", "updatedTierExpiryDate"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        from: &mut A,
-        reader: &Reader,
-    ) -> Result<(), A::Error> {
-        match name {
-            "updatedTierName" => self.tier_name = reader.text(from)?,
-            "updatedTierExpiryDate" => self.tier_expiry = read_date(from, reader)?,
-            _ => Reader::skip(from)?,
-        }
-        Ok(())
-    }
-}
-
-impl Fields for DelinkItem {
-    const NAMES: &'static [&'static str] = &["partnerProgramName", "reason"];
-
-    fn read<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        from: &mut A,
-        reader: &Reader,
-    ) -> Result<(), A::Error> {
-        match name {
-            "partnerProgramName" => self.program_name = reader.text(from)?,
-            "reason" => self.reason = reader.text(from)?,
-            _ => Reader::skip(from)?,
-        }
-        Ok(())
-    }
-}
-
-fn read_date<'de, A: MapAccess<'de>>(from: &mut A, reader: &Reader) -> Result<GivenDate, A::Error> {
-    let text = reader.cow(from, "a string")?;
-    Ok(text.map_or(GivenDate::Absent, |text| date::read(&text)))
 }
 
 #[cfg(test)]

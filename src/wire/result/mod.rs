@@ -5,13 +5,25 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::domain::command::{Command, Entry, Identifiers, Operation};
 use crate::domain::evaluate::{Counts, CustomerOutcome, Outcome, Verdict};
+use crate::domain::names::{CUSTOMER, PARTNER_PROGRAM_NAME, UPDATE_TYPE};
 use crate::domain::status::Status;
-use crate::message::{Message, Properties};
+use crate::message::{JSON, Message, Properties};
+use crate::wire::own_headers::TRACEPARENT;
+
+/// The header with the id of the command that an event answers.
+pub const COMMAND_ID: &str = "command-id";
+/// The header with the number of the command's items.
+pub const ITEMS_TOTAL: &str = "items-total";
+/// The header with the number of items that succeeded.
+pub const ITEMS_SUCCEEDED: &str = "items-succeeded";
+/// The header with the number of items that failed.
+pub const ITEMS_FAILED: &str = "items-failed";
 
 /// Longest short string of AMQP, in bytes.
 const SHORT_STRING_BYTES_MAX: usize = 255;
@@ -44,49 +56,20 @@ pub struct ResultHeader<'a> {
 /// The response body. Items that the outcome says nothing of are left out.
 #[must_use]
 pub fn encode(command: &Command, outcome: &Outcome) -> Vec<u8> {
-    let mut response = Response {
-        link: None,
-        update: None,
-        delink: None,
-        warnings: outcome.warnings.iter().map(|w| WarningView::new(w.status, &w.path)).collect(),
-    };
-    match command {
+    let operation = command.operation();
+    let entries = match command {
         Command::Link(entries) => {
-            response.link = Some(views(entries, outcome, |customer, items| LinkEntry {
-                customer,
-                items: items
-                    .map(|(item, status)| LinkView {
-                        program_name: item.program_name.as_deref(),
-                        status: StatusView::new(status),
-                    })
-                    .collect(),
-            }));
+            views(operation, entries, outcome, |item| [item.program_name.as_deref(), None])
         }
-        Command::Update(entries) => {
-            response.update = Some(views(entries, outcome, |customer, items| UpdateEntry {
-                customer,
-                items: items
-                    .map(|(item, status)| UpdateView {
-                        program_name: item.program_name.as_deref(),
-                        update_type: item.update_type.as_deref(),
-                        status: StatusView::new(status),
-                    })
-                    .collect(),
-            }));
-        }
+        Command::Update(entries) => views(operation, entries, outcome, |item| {
+            [item.program_name.as_deref(), item.update_type.as_deref()]
+        }),
         Command::Delink(entries) => {
-            response.delink = Some(views(entries, outcome, |customer, items| DelinkEntry {
-                customer,
-                items: items
-                    .map(|(item, status)| DelinkView {
-                        program_name: item.program_name.as_deref(),
-                        status: StatusView::new(status),
-                    })
-                    .collect(),
-            }));
+            views(operation, entries, outcome, |item| [item.program_name.as_deref(), None])
         }
-    }
-    json(&response)
+    };
+    let warnings = outcome.warnings.iter().map(|w| WarningView::new(w.status, &w.path)).collect();
+    json(&Response { operation, entries, warnings })
 }
 
 /// The event that carries a response body, to the given exchange.
@@ -100,17 +83,17 @@ pub fn event(exchange: &str, header: &ResultHeader<'_>, body: Vec<u8>) -> Messag
         message_id: Some(message_id(header.command_id, ".result")),
         correlation_id: Some(header.correlation_id.unwrap_or(header.command_id).to_owned()),
         kind: Some(format!("partner-program.{}.result.v1", header.operation)),
-        content_type: Some("application/json".to_owned()),
+        content_type: Some(JSON.to_owned()),
         app_id: header.app_id.map(str::to_owned),
         timestamp: header.sent_at,
         ..Properties::default()
     };
     let texts = [
-        ("command-id", Some(header.command_id)),
-        ("traceparent", header.traceparent),
+        (COMMAND_ID, Some(header.command_id)),
+        (TRACEPARENT, header.traceparent),
         ("user-id", header.user_id),
     ];
-    let counts = [("items-total", total), ("items-succeeded", succeeded), ("items-failed", failed)];
+    let counts = [(ITEMS_TOTAL, total), (ITEMS_SUCCEEDED, succeeded), (ITEMS_FAILED, failed)];
     let texts = texts.into_iter().filter_map(|(name, text)| Some((name, Value::from(text?))));
     let counts = counts.map(|(name, count)| (name, Value::from(count)));
     properties.headers =
@@ -155,79 +138,80 @@ pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-fn views<'a, I, V>(
+/// `echoed` gives the texts of an item that its answer repeats: the program's name and the update type.
+fn views<'a, I>(
+    operation: Operation,
     entries: &'a [Entry<I>],
     outcome: &'a Outcome,
-    view: impl Fn(CustomerView<'a>, &mut dyn Iterator<Item = (&'a I, Status)>) -> V,
-) -> Vec<V> {
+    echoed: impl Fn(&'a I) -> [Option<&'a str>; 2],
+) -> Vec<EntryView<'a>> {
+    let item = |(item, status): (&'a I, &Status)| {
+        let [program_name, update_type] = echoed(item);
+        ItemView { operation, program_name, update_type, status: StatusView::new(*status) }
+    };
     let answered = entries.iter().zip(&outcome.entries);
-    answered
-        .map(|(entry, answer)| {
-            let customer = CustomerView::new(&entry.customer, &answer.customer);
-            view(customer, &mut entry.items.iter().zip(answer.items.iter().copied()))
-        })
-        .collect()
+    let view = answered.map(|(entry, answer)| EntryView {
+        operation,
+        customer: CustomerView::new(&entry.customer, &answer.customer),
+        items: entry.items.iter().zip(&answer.items).map(item).collect(),
+    });
+    view.collect()
 }
 
-#[derive(Serialize)]
 struct Response<'a> {
-    #[serde(rename = "linkCustomers", skip_serializing_if = "Option::is_none")]
-    link: Option<Vec<LinkEntry<'a>>>,
-    #[serde(rename = "customersPartnerUpdates", skip_serializing_if = "Option::is_none")]
-    update: Option<Vec<UpdateEntry<'a>>>,
-    #[serde(rename = "deLinkCustomers", skip_serializing_if = "Option::is_none")]
-    delink: Option<Vec<DelinkEntry<'a>>>,
+    operation: Operation,
+    entries: Vec<EntryView<'a>>,
     warnings: Vec<WarningView<'a>>,
 }
 
-#[derive(Serialize)]
-struct LinkEntry<'a> {
-    customer: CustomerView<'a>,
-    #[serde(rename = "linkToPartnerPrograms")]
-    items: Vec<LinkView<'a>>,
+impl Serialize for Response<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        map.serialize_entry(self.operation.root_key(), &self.entries)?;
+        map.serialize_entry("warnings", &self.warnings)?;
+        map.end()
+    }
 }
 
-#[derive(Serialize)]
-struct UpdateEntry<'a> {
+struct EntryView<'a> {
+    operation: Operation,
     customer: CustomerView<'a>,
-    #[serde(rename = "partnerProgramUpdates")]
-    items: Vec<UpdateView<'a>>,
+    items: Vec<ItemView<'a>>,
 }
 
-#[derive(Serialize)]
-struct DelinkEntry<'a> {
-    customer: CustomerView<'a>,
-    #[serde(rename = "deLinkFromPartnerPrograms")]
-    items: Vec<DelinkView<'a>>,
+impl Serialize for EntryView<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        map.serialize_entry(CUSTOMER, &self.customer)?;
+        map.serialize_entry(self.operation.list_key(), &self.items)?;
+        map.end()
+    }
 }
 
-#[derive(Serialize)]
-struct LinkView<'a> {
-    #[serde(rename = "partnerProgramName", skip_serializing_if = "Option::is_none")]
+struct ItemView<'a> {
+    operation: Operation,
     program_name: Option<&'a str>,
-    #[serde(rename = "partnerLinkStatus")]
-    status: StatusView,
-}
-
-#[derive(Serialize)]
-struct UpdateView<'a> {
-    #[serde(rename = "partnerProgramName", skip_serializing_if = "Option::is_none")]
-    program_name: Option<&'a str>,
-    #[serde(rename = "updateType", skip_serializing_if = "Option::is_none")]
     update_type: Option<&'a str>,
-    #[serde(rename = "updateStatus")]
     status: StatusView,
 }
 
-#[derive(Serialize)]
-struct DelinkView<'a> {
-    #[serde(rename = "partnerProgramName", skip_serializing_if = "Option::is_none")]
-    program_name: Option<&'a str>,
-    #[serde(rename = "partnerDeLinkStatus")]
-    status: StatusView,
+impl Serialize for ItemView<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        for (name, text) in
+            [(PARTNER_PROGRAM_NAME, self.program_name), (UPDATE_TYPE, self.update_type)]
+        {
+            if let Some(text) = text {
+                map.serialize_entry(name, text)?;
+            }
+        }
+        map.serialize_entry(self.operation.status_key(), &self.status)?;
+        map.end()
+    }
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct CustomerView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<i64>,
@@ -235,7 +219,7 @@ struct CustomerView<'a> {
     mobile: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<&'a str>,
-    #[serde(rename = "externalId", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     external_id: Option<&'a str>,
     status: StatusView,
 }

@@ -2,8 +2,8 @@
 //! they release.
 //!
 //! Only lanes with `after_dead_letter = "hold-customer"` have a wait queue. They have one executor, so that each
-//! part of a batch sees what the parts before it have put into it. Another lane asks for the letters
-//! alone that its commands may be replays of: a replay may come through any lane.
+//! part of a batch sees what the parts before it have put into it. Another lane only looks up the dead letters
+//! that its commands may replay: a replay may come through any lane.
 
 use std::collections::HashMap;
 
@@ -30,14 +30,14 @@ use crate::wire::{parked, replay};
 use crate::worker::lane::dead_letter;
 use crate::worker::lane::receive::Delivery;
 
-/// What a lane asks about the letters that hold their customers.
+/// What a lane asks about the dead letters that hold their customers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holds {
-    /// The lane parks so many commands behind its letters.
+    /// The lane holds customers, and parks at most so many commands.
     Here { parked_max: usize },
     /// Another lane holds customers: a command of this one may release them.
     Elsewhere,
-    /// No lane does: only what says that it is a replay may release what an earlier configuration held.
+    /// No lane holds customers: only a replay may release what an earlier configuration has held.
     Nowhere,
 }
 
@@ -60,10 +60,10 @@ impl Holds {
     }
 }
 
-/// The letters that commands of a batch may be replays of.
+/// The dead letters that commands of a batch may be replays of.
 #[derive(Default)]
 struct HeldLetters {
-    /// By their own ids and by those that they came back as.
+    /// By their own ids and by those of the dead letters that their replays became.
     by_id: HashMap<Uuid, HeldLetter>,
     by_command: HashMap<CommandKey, HeldLetter>,
 }
@@ -80,8 +80,8 @@ impl HeldLetters {
         all
     }
 
-    /// The letter that a command is the replay of: it says so, or has the same id. What a command of
-    /// another org says is believed of the edited copy alone that went there.
+    /// The dead letter that a command replays: the command names it, or has its id. A command of another org is
+    /// believed only if it is the edited copy that went to that org.
     fn replayed_by(&self, message: &Message, key: &CommandKey) -> Option<&HeldLetter> {
         let named =
             replay::dead_letter_id(message).and_then(|id| self.by_id.get(&id)).filter(|letter| {
@@ -98,13 +98,13 @@ pub(crate) struct BatchHolds {
     lane: String,
     /// Of the lane, in which the batch was delivered.
     epoch: i64,
-    /// Whether the lane holds customers: in another nothing waits.
+    /// Whether the lane holds customers: in other lanes no command waits.
     has_wait_queue: bool,
     wait_queue: WaitQueue,
     letters: HeldLetters,
-    /// Where letters stand in the wait queue.
+    /// The dead letters by their positions in the wait queue.
     letter_positions: HashMap<Position, Uuid>,
-    /// Where parked commands stand, and the hashes of their bodies.
+    /// The positions of parked commands, and the hashes of their bodies.
     parked: HashMap<CommandKey, (Position, Vec<u8>)>,
     /// How many may yet be parked, and the bound on that.
     room: usize,
@@ -112,21 +112,21 @@ pub(crate) struct BatchHolds {
     pub(crate) changes: Changes,
 }
 
-/// A command that asks whether it may go.
+/// A command that asks whether it may be applied.
 pub(crate) struct AdmissionRequest<'a> {
     pub(crate) delivery: &'a Delivery,
     pub(crate) key: &'a CommandKey,
     pub(crate) body_hash: &'a [u8; 32],
     /// Its place in the batch.
     pub(crate) index: usize,
-    /// Whom it may mean, as things are now.
+    /// The customers that it may name, by the facts of this batch.
     pub(crate) customers: Vec<Customer>,
 }
 
-/// Whether a command may go.
+/// Whether a command may be applied.
 pub(crate) enum AdmissionOutcome {
     Granted,
-    /// Its publisher is told, unless it has waited before.
+    /// It waits. Its publisher is told, unless it has waited before.
     Parked(Option<Waiting>),
     Refused(Rejection),
 }
@@ -202,8 +202,8 @@ impl BatchHolds {
         self.has_wait_queue
     }
 
-    /// Whether the command may be applied now. If so, whoever comes later need not wait for it, nor
-    /// for the letter that it replays.
+    /// Whether the command may be applied now. If so, later commands wait neither for it nor for the dead
+    /// letter that it replays.
     pub(crate) fn admit(&mut self, request: &AdmissionRequest<'_>) -> AdmissionOutcome {
         let AdmissionRequest { delivery, key, body_hash, index, customers } = request;
         if !self.has_wait_queue {
@@ -214,7 +214,7 @@ impl BatchHolds {
             && let Some((position, known)) = self.parked.get(*key)
         {
             return if known == body_hash {
-                // It came again: whether its publisher was told is not known.
+                // It was delivered again: whether its publisher was told is not known.
                 AdmissionOutcome::Parked(Some(self.waiting(*position)))
             } else {
                 AdmissionOutcome::Refused(Rejection::new(
@@ -243,8 +243,8 @@ impl BatchHolds {
         if self.room == 0 {
             return AdmissionOutcome::Refused(self.refuse(request, customers));
         }
-        // A replay that has to wait takes its letter's place. What waits in another lane sees the letter
-        // alone, which holds it until this one is applied.
+        // A replay that has to wait gets the position of its dead letter. Commands that wait in another lane
+        // stay held by the dead letter until the replay is applied.
         self.room -= 1;
         self.parked.insert((*key).clone(), (position, body_hash.to_vec()));
         let waiting = self.waiting(position);
@@ -262,7 +262,7 @@ impl BatchHolds {
         AdmissionOutcome::Parked(Some(waiting))
     }
 
-    /// For what the command at this position waits.
+    /// What the command at this position waits for.
     fn waiting(&self, position: Position) -> Waiting {
         let ahead = self.wait_queue.ahead_of(position);
         let dead_letter_id =
@@ -278,8 +278,8 @@ impl BatchHolds {
         self.changes.applied.extend(delivery.parked);
     }
 
-    /// A parked replay whose letter was taken back waits no longer. The letter holds the customers again, at
-    /// the same place, unless it is done with.
+    /// Ends the wait of a parked replay that an operator has taken back. Its dead letter holds the customers
+    /// again, at the same position, unless it is closed.
     pub(crate) fn is_taken_back(&mut self, delivery: &Delivery) {
         if delivery.parked.is_some() {
             self.changes.applied.extend(delivery.parked);
@@ -287,7 +287,8 @@ impl BatchHolds {
         }
     }
 
-    /// The command's letter stands in the wait queue in its stead, so order is kept even so.
+    /// The command becomes a dead letter, which is an entry of the wait queue instead of the command: order is
+    /// kept.
     fn refuse(&mut self, request: &AdmissionRequest<'_>, customers: Vec<Customer>) -> Rejection {
         let message = &request.delivery.message;
         let position = request.delivery.position(self.epoch);
@@ -314,8 +315,8 @@ async fn replayed(connection: &mut Connection, question: &Question) -> Result<He
     Ok(HeldLetters::of(store::held_letters::find(connection, letters, keys).await?))
 }
 
-/// Makes the letter of a command that is given up hold the customers that it means, and those that
-/// it stood for while it was parked. A command that could not be read names no known customer.
+/// Makes the dead letter of a command that is given up hold the customers that the command names, and those
+/// that it waited for while it was parked. A command that could not be read names no known customer.
 pub(crate) async fn hold(
     session: &mut Session,
     fence: &Fence,
@@ -358,7 +359,7 @@ pub(crate) async fn hold(
     Ok(())
 }
 
-/// What a batch asks of the wait queue, or of the letters alone.
+/// What a batch asks of the wait queue, or of the dead letters alone.
 pub(crate) fn question<'a>(
     catalogue: &Catalogue,
     snapshot: &Snapshot,

@@ -1,4 +1,4 @@
-//! Commands of customers whom a dead letter holds: which of them wait, and when they go on.
+//! Commands of customers that a dead letter holds: which of them wait, and when they are applied.
 
 pub(crate) mod admit;
 pub(crate) mod unpark;

@@ -1,9 +1,8 @@
 //! Applies the commands that were parked behind a dead letter, once it is replayed or discarded.
 //!
-//! They go the way of every command, in their order, before anything that was delivered later. They
-//! were acked when they were parked, so the confirm of a result takes the ack's place: only then
-//! does its command leave the wait queue. What a crash leaves applied is found in the inbox and published
-//! again.
+//! They are processed like every command, in their order, before anything that was delivered later. They
+//! were acked when they were parked, so a command leaves the wait queue when its result is confirmed. After a
+//! crash, those that are applied already are found in the inbox, and their results are published again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,15 +28,15 @@ use crate::worker::lane::publish::ProcessedBatch;
 use crate::worker::lane::receive::{self, Delivery};
 use crate::worker::lane::retry::RetryState;
 
-/// A release that has waited for so long, in seconds, shows that no worker owns the lane: the next one
-/// who looks takes it.
+/// A release that has waited for so long, in seconds, shows that no worker owns the lane: the next worker
+/// that sees it acquires the lane.
 const UNNOTICED_SECONDS: f64 = 5.0;
 
-/// An idle lane's look takes no longer.
+/// Longest look at an idle lane.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether letters of the lane were released and no worker has noticed. Of a database that is unavailable
-/// nothing is known; the next look will tell.
+/// Whether dead letters of the lane were released and no worker has noticed. `false` while the database is
+/// unavailable: the next look tells.
 pub(crate) async fn wait_unnoticed(session: &mut Session, lane: &str) -> bool {
     let looking = async {
         let connection = session.connection().await?;
@@ -56,12 +55,12 @@ pub(crate) async fn wait_unnoticed(session: &mut Session, lane: &str) -> bool {
     }
 }
 
-/// Applies what nothing holds any longer: all of it, in a lane that holds no customers any more. Unless
-/// `first`, the first time of a generation, it does nothing if no letter was released. It ends early
-/// when the worker stops: what is left keeps its place.
+/// Applies the parked commands that nothing holds: all of them, in a lane that does not hold customers.
+/// Unless `first`, the first time of a generation, it does nothing if no dead letter was released. It ends
+/// early when the worker stops: the rest keeps its positions.
 ///
-/// Each pass takes commands out of the wait queue, or notes that they wait after all: so there is an end
-/// to it, whatever the wait queue holds.
+/// Each pass removes commands from the wait queue or notes that they still wait: so it ends, whatever the
+/// wait queue holds.
 pub(crate) async fn apply(
     lane: &Lane,
     executors: &mut Executors,
@@ -74,7 +73,7 @@ pub(crate) async fn apply(
         return Ok(());
     }
     let mut applied = 0;
-    // Those that were due and had to wait since a command was last taken out.
+    // Those that were due and still had to wait, since a command last left the wait queue.
     let mut waiting: HashSet<i64> = HashSet::new();
     loop {
         if executors.first().shutdown.is_cancelled() {
@@ -183,7 +182,7 @@ async fn publish(
     let (confirmed, confirm) = oneshot::channel();
     let processed = ProcessedBatch {
         outgoing: lane.message_builder.outgoing(deliveries, outcomes, lane_epoch),
-        // They arrived long ago: how long they were parked depends on the operator who replays the letter.
+        // They arrived long ago: how long they were parked depends on the operator who replays the dead letter.
         arrivals: Vec::new(),
         ack_through: None,
         confirmed: Some(confirmed),
@@ -196,7 +195,7 @@ async fn publish(
     }
 }
 
-/// Takes what was published out of the wait queue; the released letters too, once nothing is left.
+/// Removes what was published from the wait queue; the released dead letters, too, when nothing is left.
 async fn remove(
     executor: &mut Executor,
     published: &[i64],

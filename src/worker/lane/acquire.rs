@@ -18,12 +18,12 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// The least time for the broker's answer whether the channel is still open.
 const CHECK_MIN: Duration = Duration::from_mins(1);
 
-/// Acquires the lane for a generation that was delivered something.
+/// Acquires the lane for a generation that has got its first delivery.
 ///
-/// A worker may have stood still since the delivery, while the broker gave it up, and another
-/// one gave a command up and went on: then it must not apply that command after its successors.
-/// So the broker is asked *after* the lane was acquired. If the channel is still open then, no
-/// other worker was active before, and one that becomes active later acquires the lane from us.
+/// This worker may have been frozen since the delivery. Meanwhile the broker may have closed its channel,
+/// and another worker may have given a command up and applied later ones: this worker must not apply that
+/// command after them. So it asks the broker *after* it has acquired the lane. If its channel is still open
+/// then, no other worker was active before; one that becomes active later acquires the lane from this one.
 pub(crate) async fn acquire(
     session: &mut Session,
     lane: &str,
@@ -36,8 +36,8 @@ pub(crate) async fn acquire(
     let since = Instant::now();
     let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
     let fence = loop {
-        let taking = async { fence::take(session.connection().await?, lane, owner).await };
-        let error = match session::bounded(timeout, taking).await {
+        let acquiring = async { fence::acquire(session.connection().await?, lane, owner).await };
+        let error = match session::bounded(timeout, acquiring).await {
             Ok(fence) => break fence,
             Err(error) => error,
         };
@@ -47,7 +47,10 @@ pub(crate) async fn acquire(
         if !is_passing || since.elapsed() > grace || shutdown.is_cancelled() {
             return Err(error.into());
         }
-        tracing::warn!(lane, "lane could not be acquired yet; it is retried: {error}");
+        tracing::warn!(
+            lane,
+            "lane `{lane}` could not be acquired yet; the worker tries again: {error}"
+        );
         tokio::select! {
             () = pause.wait() => {}
             () = shutdown.cancelled() => {}

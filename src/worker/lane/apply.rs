@@ -23,7 +23,7 @@ use crate::domain::replay::Replay;
 use crate::domain::resolve;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::Status;
-use crate::failpoint::{self, Point, Protection};
+use crate::failpoint::{self, Point};
 use crate::message::Message;
 use crate::store;
 use crate::store::command_log::{CommandKey, Record, Stored};
@@ -38,27 +38,27 @@ use crate::worker::lane::facts::Facts;
 use crate::worker::lane::receive::{DecodedCommand, Delivery};
 use crate::worker::lane::replay_check::{ReplayCheck, Verdict};
 
-/// What came of one delivery.
+/// The outcome of one delivery.
 pub(crate) enum DeliveryOutcome {
     Answered(Box<Answer>),
     Rejected(Rejection),
-    /// It was tried again and again.
+    /// Its attempts have reached the limit.
     GivenUp {
         rejection: Rejection,
         tries: u32,
     },
-    /// It waits for a dead letter, with what its publisher is told of that at first.
+    /// It waits for a dead letter; the event tells its publisher, the first time.
     Parked(Option<Box<Message>>),
     /// It ends a move of the routing map, and is no command.
     Marker,
-    /// A replay without effect; its letter says what becomes of the command.
+    /// A replay without effect; its dead letter says what becomes of the command.
     Dropped(DropReason),
 }
 
 /// Why a replay has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropReason {
-    /// Its letter was taken back, or replayed again.
+    /// The replay was taken back, or another one is the latest.
     TakenBack,
     /// Its command took effect before, and the inbox has forgotten it.
     AlreadyApplied,
@@ -75,7 +75,7 @@ pub(crate) enum BatchError {
 }
 
 impl BatchError {
-    /// What decides whether it counts against a command.
+    /// The kind that decides whether the failure counts against a command.
     pub(crate) fn kind(&self) -> attempt::FailureKind {
         use store::error::Error;
         match self {
@@ -89,11 +89,11 @@ impl BatchError {
     }
 }
 
-/// What came of a batch.
+/// The outcome of a batch.
 pub(crate) struct BatchOutcome {
     /// For each delivery, in order.
     pub(crate) outcomes: Vec<DeliveryOutcome>,
-    /// Who came to hold which membership id.
+    /// The membership ids that got a holder, and the holders.
     pub(crate) members: Vec<(Membership, CustomerId)>,
 }
 
@@ -132,12 +132,8 @@ pub(crate) async fn apply(
     let plans: Vec<Plan<'_>> =
         deliveries.iter().map(|delivery| plan(&catalogue, delivery)).collect();
     let keys: Vec<CommandKey> = plans.iter().filter_map(Plan::inbox_key).collect();
-    let inbox = if failpoint::is_without(Protection::Inbox) {
-        HashMap::new()
-    } else {
-        let hashes: Vec<&[u8]> = plans.iter().filter_map(Plan::body_hash).collect();
-        store::command_log::find_answers(connection, &keys, &hashes).await?
-    };
+    let hashes: Vec<&[u8]> = plans.iter().filter_map(Plan::body_hash).collect();
+    let inbox = store::command_log::find_answers(connection, &keys, &hashes).await?;
     let new = plans.iter().filter_map(|plan| match plan {
         Plan::Command { org, decoded, key } => {
             (!inbox.contains_key(key)).then_some((*org, *decoded))
@@ -173,7 +169,7 @@ pub(crate) async fn apply(
         let batch = Batch { records, changes: &changes, attempts, catalogue, replays, holds };
         store::commit::commit(connection, fence, &batch).await?;
     } else if !evaluation.inbox.is_empty() {
-        // To publish a stored result once more does no harm, once it is sure to stay stored.
+        // A stored result may be published again once it is sure to stay stored.
         store::commit::confirm(connection, fence).await?;
     }
     let members = changes.iter().filter_map(|change| {
@@ -196,6 +192,7 @@ impl<'a> Plan<'a> {
     /// The key to look up in the inbox. A made-up id can be there, too: after a commit whose
     /// outcome was unknown.
     fn inbox_key(&self) -> Option<CommandKey> {
+        failpoint::without!(Inbox, return None);
         match self {
             Self::Command { key, .. } => Some(key.clone()),
             Self::Reject(_) | Self::Marker => None,
@@ -224,7 +221,7 @@ fn plan<'a>(catalogue: &'a Catalogue, delivery: &'a Delivery) -> Plan<'a> {
         }
         None => Plan::Reject(Rejection {
             reason: Reason::UnknownOrg,
-            // Without the code: letters of any number of made-up ones are one group.
+            // Without the code: dead letters of any number of made-up ones are one group.
             detail:
                 "no org has the code in the routing key: import it into the catalogue, then replay"
                     .to_owned(),
@@ -255,18 +252,18 @@ impl Evaluation<'_> {
     ) -> Result<Vec<DeliveryOutcome>, BatchError> {
         let _deadline = Deadline::start();
         let plans = plans.into_iter().zip(deliveries).enumerate();
-        let settle = |(index, (plan, deliveries)): (usize, (Plan<'_>, &&Delivery))| {
-            self.settle(plan, deliveries, index)
+        let process = |(index, (plan, deliveries)): (usize, (Plan<'_>, &&Delivery))| {
+            self.process(plan, deliveries, index)
         };
-        catch_unwind(AssertUnwindSafe(|| plans.map(settle).collect()))
+        catch_unwind(AssertUnwindSafe(|| plans.map(process).collect()))
             .map_err(|panic| BatchError::Panicked(panic_message(panic.as_ref())))
     }
 
-    fn settle(&mut self, plan: Plan<'_>, delivery: &Delivery, index: usize) -> DeliveryOutcome {
+    fn process(&mut self, plan: Plan<'_>, delivery: &Delivery, index: usize) -> DeliveryOutcome {
         let (org, decoded, key) = match plan {
             Plan::Command { org, decoded, key } => (org, decoded, key),
             Plan::Reject(rejection) => {
-                let verdict = self.replay_check.judge(delivery, None, self.publishers);
+                let verdict = self.replay_check.check(delivery, None, self.publishers);
                 if matches!(verdict, Some(Verdict::TakenBack)) {
                     return self.drop_taken_back(delivery);
                 }
@@ -290,7 +287,7 @@ impl Evaluation<'_> {
                 detail: "this message_id came before with another body: give each command an id of its own".into(),
             }),
             None => {
-                let replay = match self.replay_check.judge(delivery, Some(&key), self.publishers) {
+                let replay = match self.replay_check.check(delivery, Some(&key), self.publishers) {
                     Some(Verdict::TakenBack) => {
                         return self.drop_taken_back(delivery);
                     }

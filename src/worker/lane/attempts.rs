@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::attempt::Company;
-use crate::failpoint::{self, Protection};
+use crate::failpoint;
 use crate::store::attempts::{self, Attempts};
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
@@ -29,12 +29,7 @@ impl Executor {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        // Without the protection, a try of this very process counts as a death, too.
-        let process = if failpoint::is_without(Protection::TakeBack) {
-            Uuid::nil()
-        } else {
-            self.permits.process
-        };
+        let process = failpoint::without!(TakeBack, Uuid::nil(), else self.permits.process);
         let mut retry = RetryState::new();
         let mut known = loop {
             let timeout = self.session.timeout();
@@ -78,9 +73,7 @@ impl Executor {
         counts: bool,
         why: &str,
     ) -> Result<u32, Error> {
-        if !counts && failpoint::is_without(Protection::TakeBack) {
-            return Ok(0);
-        }
+        failpoint::without!(TakeBack if !counts, return Ok(0));
         let timeout = self.session.timeout();
         session::bounded(timeout, async {
             let connection = self.session.connection().await?;
@@ -93,14 +86,12 @@ impl Executor {
 /// Takes back the tries that a generation of the lane has begun and not ended: the process has
 /// survived them. Where the database is unavailable they stay, and this process knows them as its own.
 pub(crate) async fn take_back(session: &mut Session, lane: &str, process: Uuid) {
-    if failpoint::is_without(Protection::TakeBack) {
-        return;
-    }
+    failpoint::without!(TakeBack, return);
     let taking_back = session::bounded(TAKE_BACK_TIMEOUT, async {
         attempts::take_back(session.connection().await?, lane, process).await
     });
     if let Err(error) = taking_back.await {
-        tracing::debug!(lane, "attempts could not be uncounted: {error}");
+        tracing::debug!(lane, "the attempts of lane `{lane}` could not be taken back: {error}");
     }
 }
 

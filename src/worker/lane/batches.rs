@@ -37,7 +37,7 @@ pub(crate) struct IncomingBatches {
     pub(crate) stop: CancellationToken,
 }
 
-/// What a lane gets to do.
+/// What a lane does next.
 enum Arrival {
     Batch(PlannedBatch),
     /// Nothing came within [`TURN_INTERVAL`].
@@ -77,7 +77,7 @@ impl Lane {
         self.counters.health.enter(State::Active);
         unpark::apply(self, &mut executors, &processed_batches, true).await?;
         let mut reported = Instant::now();
-        // What unparking has left when it ended early comes before the batch.
+        // Parked commands that are still due come before the batch.
         while !incoming.stop.is_cancelled() {
             if let Arrival::Batch(batch) = arrival {
                 self.process(batch, &mut executors, routing, &processed_batches).await?;
@@ -145,8 +145,8 @@ impl Lane {
         }
     }
 
-    /// Acquires the lane, which only a worker may that was delivered something, and starts its
-    /// executors.
+    /// Acquires the lane and starts its executors. Only a worker that has got a delivery, or has found
+    /// unnoticed releases, may do this.
     async fn acquire(
         &self,
         mut session: Session,

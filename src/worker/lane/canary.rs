@@ -1,9 +1,9 @@
 //! Runs the canary: the statements of a batch for an org that no publisher can address, rolled back,
 //! and one committed row.
 //!
-//! It tells whose fault a failure is. Where the canary passes, the database takes the statements and
-//! commits, so the failure is the command's own; where it fails, the lane waits. A lane also waits for
-//! it before it subscribes: each closed channel counts as a delivery of everything it held.
+//! It tells whose fault a failure is. If the canary passes, the database accepts the statements and
+//! commits, so the failure is the command's own. If it fails, the lane waits. A lane also waits for a canary
+//! that passes before it subscribes: each closed channel counts as a delivery of everything it held.
 
 use std::panic::AssertUnwindSafe;
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::domain::canary;
 use crate::domain::evaluate::evaluate;
 use crate::domain::needs::Needs;
-use crate::failpoint::{self, Protection};
+use crate::failpoint;
 use crate::store;
 use crate::store::command_log::{CommandKey, Record, Stored};
 use crate::store::commit::{self, Batch};
@@ -25,7 +25,7 @@ use crate::store::holds::{Changes, Parking, Question};
 use crate::store::session::{self, Session};
 use crate::wire::result;
 
-/// Passes, or says what the database does not do. The session is fit for use afterwards.
+/// Runs the canary, and says what failed. The session can be used afterwards.
 pub(crate) async fn run(
     session: &mut Session,
     fence: &Fence,
@@ -33,9 +33,7 @@ pub(crate) async fn run(
     asks_for_holds: bool,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    if failpoint::is_without(Protection::Canary) {
-        return Ok(());
-    }
+    failpoint::without!(Canary, return Ok(()));
     let timeout = session.timeout();
     let running = rehearse(session, fence, worker, asks_for_holds, now);
     let passed = AssertUnwindSafe(session::bounded(timeout, running)).catch_unwind().await;

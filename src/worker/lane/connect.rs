@@ -32,8 +32,8 @@ pub(crate) struct Connected {
 }
 
 impl Lane {
-    /// Returns when the database works for a lane. Each channel that is closed for want of it would
-    /// count as a delivery of everything that it held.
+    /// Returns when the canary passes. A channel that is closed because of the database would count as a
+    /// delivery of everything that it held.
     pub(crate) async fn check_database(
         &self,
         session: &mut Session,
@@ -44,7 +44,7 @@ impl Lane {
         Ok(canary::run(session, &fence, worker, holds, self.clock.now()).await?)
     }
 
-    /// Returns once the routing map is as the worker's configuration, and what it says.
+    /// Returns the routing map once it agrees with the worker's configuration.
     pub(crate) async fn wait_for_routing(
         &self,
         session: &mut Session,
@@ -70,7 +70,7 @@ impl Lane {
         }
     }
 
-    /// Connects, makes the topology good, publishes what the last generation could not, and
+    /// Connects, repairs the topology, publishes what the last generation could not publish, and
     /// subscribes.
     pub(crate) async fn connect(
         &self,
@@ -86,7 +86,7 @@ impl Lane {
         installation::check(session, &publishing).await?;
         let ensured = self.make_topology_good(session, &publishing, topology).await;
         let mut publisher = Publisher::open(&publishing, self.config.confirm_timeout()).await?;
-        // First, because it says best what is wrong.
+        // Before the result of the topology: its error says best what is wrong.
         self.unpublished.publish(&mut publisher, topology, &self.counters).await?;
         ensured?;
         let queue = topology::lane_queue(&self.name);

@@ -10,13 +10,13 @@ use crate::wire::rejected;
 use crate::wire::rejected::{Origin, PlaceOfDeath};
 use crate::worker::lane::receive::Delivery;
 
-/// The letter for the dead-letter exchange and the event that tells subscribers.
+/// The dead letter for the dead-letter exchange and the event that tells subscribers.
 pub(crate) struct DeadLetter {
     pub(crate) letter: Message,
     pub(crate) event: Message,
 }
 
-/// Writes both. A letter that is published again after a crash is the same letter, see
+/// Writes both. A dead letter that is published again after a crash is the same letter, see
 /// [`rejected::dead_letter_id`].
 pub(crate) fn write(delivery: &Delivery, rejection: &Rejection, origin: &Origin<'_>) -> DeadLetter {
     let id = dead_letter_id(delivery, rejection.reason, origin.lane, origin.position);
@@ -32,7 +32,7 @@ pub(crate) fn write(delivery: &Delivery, rejection: &Rejection, origin: &Origin<
     }
 }
 
-/// The id of the letter that a delivery becomes if it dies of this reason where it stood in the lane's queue.
+/// The id of the dead letter that a delivery becomes for this reason at this position in the lane's queue.
 pub(crate) fn dead_letter_id(
     delivery: &Delivery,
     reason: Reason,

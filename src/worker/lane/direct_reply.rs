@@ -48,7 +48,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// How long those that wait at the end may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a generation's publisher hands replies over.
+/// The generation's publisher hands replies over here.
 pub(crate) struct Replies {
     queued: Handover,
     direct: Handover,
@@ -206,7 +206,7 @@ impl Sender {
                 self.in_flight.add(replies, Vec::new());
                 self.find_culprit(error).await;
             }
-            // The broker reads nothing of this connection any more: it has blocked it, or is gone.
+            // The broker reads nothing from this connection: it has blocked it, or is unavailable.
             Err(_elapsed) => {
                 let lost = self.in_flight.take().len() + replies.len();
                 self.give_up(lost, &"the broker takes none for now");
@@ -287,9 +287,9 @@ impl Sender {
         }
     }
 
-    /// The channel or the connection is gone, and what became of the replies on their way is unknown.
-    /// They are sent again one by one: so the one that is to blame is lost, and no other. A requester
-    /// may get his twice, with the same message id.
+    /// Sends replies again one by one after the channel or the connection has closed: which of them have arrived
+    /// is unknown. So only the reply that has closed it is lost. A requester may get a reply twice, with the
+    /// same message id.
     async fn find_culprit(&mut self, error: Error) {
         let suspects = self.in_flight.take();
         // The right to write replies is one for all of them.
@@ -363,7 +363,7 @@ impl InFlight {
         }
     }
 
-    /// Waits for none of them any longer.
+    /// Stops waiting for all of them.
     fn take(&mut self) -> Vec<Reply> {
         self.confirming.clear();
         std::mem::take(&mut self.replies).into_values().collect()

@@ -3,15 +3,15 @@
 use crate::worker::lane::outgoing_message::OutgoingMessage;
 use tokio::task::JoinError;
 
-/// A fault after which a lane starts over: new connections, new channel, redelivery from the
-/// queue's front. Nothing is lost by one: whatever was not acked comes again.
+/// A fault after which a lane reconnects: new connections, a new channel, redelivery from the queue's front.
+/// Nothing is lost: everything that was not acked is delivered again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GenerationError {
     #[error("broker: {0}")]
     Broker(#[from] crate::broker::error::Error),
     #[error("database: {0}")]
     Store(#[from] crate::store::error::Error),
-    /// The broker does not take what the lane has to publish.
+    /// The broker refuses what the lane has to publish.
     #[error("{why}")]
     Unpublishable { why: String, unpublished: Box<OutgoingMessage> },
     #[error("the database runs with fsync=off and can lose what it has committed: turn it on")]

@@ -26,14 +26,14 @@ use crate::worker::lane::look_ahead::{self, PlannedBatch, SubBatch};
 use crate::worker::lane::receive::Delivery;
 use crate::worker::lane::routing::LaneRouting;
 
-/// See the module.
+/// The executors of a lane, and the facts of its last batches.
 pub(crate) struct Executors {
     first: Executor,
     others: Vec<ExecutorTask>,
-    /// Who came to hold what in the batches that were processed while the next was looked at; the
-    /// latest first.
+    /// The membership ids that changed holders in the batches that were processed during the look-ahead; the
+    /// latest batch first.
     recent: VecDeque<HashMap<Membership, CustomerId>>,
-    /// Of the customers by which the last batch was decided.
+    /// The version of the customers by which the last batch was decided.
     version: i64,
 }
 
@@ -43,7 +43,7 @@ impl Executors {
         Self { first, others, recent: VecDeque::with_capacity(look_ahead::AHEAD), version: 0 }
     }
 
-    /// The executor that does alone what only one may do.
+    /// The executor for work that only one may do.
     pub(crate) fn first(&mut self) -> &mut Executor {
         &mut self.first
     }
@@ -67,7 +67,7 @@ impl Executors {
         if others.is_empty() {
             let facts = own.preloaded.as_ref().map_or(Facts::Stored, Facts::Preloaded);
             let applied = self.first.process(&all, facts, &known).await?;
-            // Retries load what is stored.
+            // A retry uses what is stored then.
             let stored = self.first.session.customers_version();
             let looked_up = own.preloaded.as_ref().map(|known| known.identities.version);
             self.remember(applied.members, looked_up.map_or(stored, |version| version.max(stored)));
@@ -96,7 +96,7 @@ impl Executors {
             }
         }
         if !rest.is_empty() {
-            // As one, in the order of the queue: cut by whichever facts, that holds.
+            // As one sub-batch, in the order of the queue: that is right by any facts.
             rest.sort_unstable();
             let facts = match looked_up {
                 Some(identities) if !outcomes.is_empty() => Facts::Pinned(identities),
@@ -116,8 +116,8 @@ impl Executors {
         Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
-    /// Notes who came to hold what in a batch, and by which customers it was decided, for those that
-    /// are looked at already.
+    /// Notes the new holders of membership ids of a batch and the version of its customers, for the batches
+    /// that the look-ahead has seen already.
     fn remember(&mut self, members: Vec<(Membership, CustomerId)>, version: i64) {
         self.version = version;
         self.recent.truncate(look_ahead::AHEAD - 1);
@@ -165,7 +165,7 @@ impl ExecutorTask {
         let working = tokio::spawn(async move {
             while let Some((Job { batch, sub_batch }, done)) = given.recv().await {
                 let applied = process(&mut executor, &batch, &sub_batch).await;
-                // If no one receives the outcome, the lane has given the batch up.
+                // Without a receiver the lane has given the batch up.
                 if done.send(applied).is_err() {
                     return;
                 }
@@ -192,7 +192,7 @@ impl ExecutorTask {
 async fn process(executor: &mut Executor, batch: &PlannedBatch, sub_batch: &SubBatch) -> Outcome {
     let deliveries: Vec<&Delivery> =
         sub_batch.indices.iter().map(|index| &batch.deliveries[*index]).collect();
-    // Only what was looked up tells that others are free of it.
+    // Without a look-ahead nothing tells that sub-batches are free of each other.
     let Some(preloaded) = &sub_batch.preloaded else { return Ok(None) };
     executor.process_beside_others(&deliveries, preloaded).await
 }

@@ -1,12 +1,12 @@
-//! By which facts commands are decided.
+//! The facts by which commands are decided.
 //!
-//! A batch is cut into sub-batches by whom its commands mean, and these commit in any order. So the
-//! cut holds only as long as all of them are decided by the customers by which it was made: an import
-//! may give an identifier to another customer, and a command that names another customer by then would
-//! come after what was queued behind it. Hence one rule: once a sub-batch is committed, the rest of its
-//! batch goes by the same customers, as if the import had come after the batch. A batch of which
-//! nothing is committed is processed again, in the order of the queue, by what is stored by then. And facts don't
-//! go back: a batch whose look-ahead is older than what the batch before it went by loads its facts anew.
+//! A batch is cut into sub-batches by the customers that its commands name, and sub-batches commit in any
+//! order. So all of them must be decided by the customers that the cut was made by. An import may give an
+//! identifier to another customer meanwhile, and a command that names another customer by then would be
+//! applied after commands that were queued behind it. Hence one rule: once a sub-batch is committed, the rest
+//! of its batch uses the same customers, as if the import had come after the batch. If nothing of a batch is
+//! committed, the batch is processed again, in the order of the queue, by what is stored then. Facts never
+//! get older: a batch whose look-ahead is older than the facts of the batch before it loads its facts again.
 //!
 //! Deliberately absent: a rule for another process. Where one dies between two sub-batches, the rest is
 //! redelivered and decided by what is stored then; see `docs/operations.md`, on imports.
@@ -25,7 +25,7 @@ use crate::store::error::Error;
 use crate::store::session::Session;
 use crate::worker::lane::receive::DecodedCommand;
 
-/// By which facts a try decides its commands.
+/// The facts by which a try decides its commands.
 #[derive(Clone, Copy)]
 pub(crate) enum Facts<'a> {
     /// What is stored when they are loaded.
@@ -36,9 +36,9 @@ pub(crate) enum Facts<'a> {
     Pinned(&'a Identities),
 }
 
-/// Whom the commands of a batch mean.
+/// The customers that the commands of a batch name.
 pub(crate) struct Identities {
-    /// Of the customers; they are as new, or newer.
+    /// The version that the customers have at least.
     pub(crate) version: i64,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) customers: Snapshot,
@@ -46,16 +46,16 @@ pub(crate) struct Identities {
 
 /// What is known of a sub-batch before it is loaded.
 pub(crate) struct Preloaded {
-    /// Of the whole batch.
+    /// The customers that the whole batch names.
     pub(crate) identities: Arc<Identities>,
-    /// Those that the sub-batch may mean.
+    /// The customers that the sub-batch may name.
     pub(crate) customers: Vec<(OrgId, CustomerId)>,
-    /// The sub-batch's index, and what it was told apart from the others by.
+    /// The sub-batch's index, and the boundary between it and the others.
     pub(crate) cut: (usize, Arc<Boundary>),
 }
 
 impl<'a> Facts<'a> {
-    /// For the next try of commands beside which no sub-batch is under way.
+    /// The facts for the next try, when no other sub-batch is under way.
     pub(crate) fn of_retry(self) -> Facts<'a> {
         match self {
             Facts::Stored | Facts::Preloaded(_) => Facts::Stored,
@@ -77,7 +77,7 @@ impl<'a> Facts<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] if it shows that the batch was cut where it can't be any more.
+    /// [`Error::Conflict`] if the facts show that the sub-batches are not free of each other.
     pub(crate) async fn load(
         self,
         connection: &mut Connection,
@@ -131,7 +131,8 @@ impl Identities {
     ) -> Result<Snapshot, Error> {
         let mut snapshot = self.customers.clone();
         let mut customers = Vec::new();
-        // Of an org that was not known yet no command is committed, and no customer was looked up.
+        // If the org was unknown when the batch was cut, none of its commands is committed and none of its
+        // customers was looked up.
         let mut of_new_orgs = Needs::default();
         for (org, decoded) in commands {
             if self.catalogue.orgs.contains_key(&org.code) {

@@ -109,8 +109,8 @@ impl Lane {
             }
         };
         replying.finish().await;
-        // The channel is closed, not the consumer cancelled: only so does the broker hand the
-        // unacked over in order. It stays open until here because acks need it.
+        // Close the channel instead of cancelling the consumer: only then the broker requeues the unacked
+        // deliveries in order. It stays open until here because acks need it.
         let returned = match receiver.await {
             Ok(Ok(consumer)) => {
                 consumer.close().await;
@@ -119,7 +119,7 @@ impl Lane {
             Ok(Err(lost)) => Err(lost.into()),
             Err(panic) => Err(GenerationError::of_panic("receiver", &panic)),
         };
-        // A look that is under way may wait for the database: the next generation does not.
+        // The look-ahead may still wait for the database: the next generation does not wait for it.
         look_ahead.abort();
         let looked_ahead = match (&mut look_ahead).await {
             Err(ended) if ended.is_cancelled() => Ok(()),

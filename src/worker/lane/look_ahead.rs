@@ -1,8 +1,8 @@
 //! Looks ahead: gathers the next batch, decodes it, and looks up its customers while the
 //! last one is still being stored. No more than these two are decoded at a time.
 //!
-//! No command changes a customer, so the answer is as good early as late. Who holds a membership
-//! id may change meanwhile: the executors add what the batches in between have done.
+//! No command changes a customer, so the look-up may be early. The holder of a membership id may change
+//! meanwhile: the executors add the changes of the batches in between.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -35,7 +35,7 @@ pub(crate) const AHEAD: usize = 2;
 /// no faster by it, and each commit waits for the disk.
 const SUB_BATCHES_OF_A_FULL_BATCH: usize = 8;
 
-/// In how many sub-batches a batch of so many deliveries is processed, at most.
+/// The most sub-batches for a batch of so many deliveries.
 pub(crate) fn sub_batches_max(config: &Config, deliveries: usize) -> usize {
     let worth_a_sub_batch = (config.batch_size / SUB_BATCHES_OF_A_FULL_BATCH).max(1);
     deliveries.div_ceil(worth_a_sub_batch).min(config.connections_per_lane)
@@ -62,7 +62,7 @@ impl BatchFacts {
     }
 }
 
-/// Some of a batch's deliveries, free of the others.
+/// Some of a batch's deliveries, which can be applied before or after the others.
 pub(crate) struct SubBatch {
     /// Their places in the batch, in order.
     pub(crate) indices: Vec<usize>,
@@ -106,13 +106,13 @@ impl PlannedBatch {
         sub_batches.into_iter().enumerate().map(sub_batch).collect()
     }
 
-    /// Whom the batch's commands mean, as far as the look-ahead has found out.
+    /// The customers that the batch's commands name, as far as the look-ahead has found them.
     pub(crate) fn identities(&self) -> Option<&Identities> {
         self.known.as_ref().map(|known| &*known.identities)
     }
 }
 
-/// See the module.
+/// The task that gathers batches and looks up their customers.
 pub(crate) struct LookAhead {
     pub(crate) config: Arc<Config>,
     pub(crate) session: Session,
@@ -174,7 +174,7 @@ impl LookAhead {
         batch
     }
 
-    /// In an outage nothing is looked up: the executors wait it out.
+    /// Looks up the customers of the batch; nothing in an outage, which the executors wait out.
     async fn look(&mut self, batch: &[Delivery]) -> Option<BatchFacts> {
         failpoint::reach(Point::LookAhead);
         match session::bounded(self.session.timeout(), self.ask(batch)).await {

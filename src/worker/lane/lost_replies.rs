@@ -1,4 +1,4 @@
-//! Replies that were lost: counted each, said in the log now and then.
+//! Replies that were lost: each is counted, and the log has a line now and then.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +11,8 @@ use crate::worker::counters::Counters;
 /// At most one line of a lane's log in so long.
 const SAY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The lost replies of a lane. It outlives the lane's generations, so that a lane that starts over
-/// says no more.
+/// The lost replies of a lane. It outlives the lane's generations, so that a lane that reconnects logs no
+/// further line.
 #[derive(Clone)]
 pub(crate) struct LostReplies {
     lane: String,

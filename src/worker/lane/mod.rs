@@ -41,3 +41,6 @@ pub(crate) mod reply_queue;
 pub(crate) mod unpublishable;
 
 pub(crate) mod error;
+
+#[cfg(feature = "failpoints")]
+mod failpoints;

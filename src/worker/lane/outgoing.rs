@@ -1,4 +1,4 @@
-//! What a processed batch has to say: results, copies for requesters, dead letters and their events.
+//! The messages of a processed batch: results, copies for requesters, dead letters and their events.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::worker::lane::dead_letter;
 use crate::worker::lane::outgoing_message::{Need, OutgoingMessage};
 use crate::worker::lane::receive::Delivery;
 
-/// Writes it for one lane.
+/// Makes the messages of one lane.
 pub(crate) struct MessageBuilder {
     pub(crate) lane: String,
     pub(crate) worker: String,
@@ -26,8 +26,8 @@ pub(crate) struct MessageBuilder {
 }
 
 impl MessageBuilder {
-    /// What is to be said of the batch, which was processed under this epoch of the lane, in the queue's
-    /// order; counts it.
+    /// Makes and counts the messages of a batch, in the order of the queue. The batch was processed under this
+    /// epoch of the lane.
     pub(crate) fn outgoing(
         &self,
         batch: &[Delivery],
@@ -72,7 +72,7 @@ impl MessageBuilder {
                 attempts,
             };
             self.dead_letter(delivery, &rejection, &origin, &mut outgoing);
-            // Each after the one before it, for those who read times only.
+            // Each later than the one before it: readers may order by the times alone.
             died_at += TimeDelta::microseconds(1);
         }
         self.counters.events.log_if_due(&self.lane);
@@ -82,7 +82,7 @@ impl MessageBuilder {
     fn note_drop(&self, delivery: &Delivery, reason: DropReason) {
         Counters::add(&self.counters.replays_dropped, 1);
         let why = match reason {
-            DropReason::TakenBack => "the letter was taken back or replayed again since",
+            DropReason::TakenBack => "the dead letter was taken back or replayed again since",
             DropReason::AlreadyApplied => "the history has its command already",
         };
         self.counters.events.add_dropped_replay(why);

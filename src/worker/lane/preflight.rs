@@ -1,16 +1,16 @@
-//! What must be so before a lane's generation subscribes: the database keeps what it commits, and
-//! its schema fits.
+//! Checks before a lane's generation subscribes that the database keeps what it commits and that its schema
+//! fits.
 //!
-//! It comes first because each channel that closes counts against the broker's delivery limit for
-//! all that it held.
+//! The checks come first because each closed channel counts against the broker's delivery limit for
+//! everything that it held.
 
 use crate::store::compatibility::{self, Compatibility};
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
 use crate::worker::lane::error::GenerationError;
 
-/// Fails while the generation must not begin. A schema that is too old is an outage: `migrate` ends
-/// it. A program that is too old, and a database that loses commits, are for a person.
+/// Fails while the generation must not begin. A schema that is too old is an outage, which `migrate` ends.
+/// If the program is too old or the database loses commits, the worker ends and an operator must act.
 pub(crate) async fn check(session: &mut Session) -> Result<(), GenerationError> {
     let timeout = session.timeout();
     let looking = async {

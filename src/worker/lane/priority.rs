@@ -11,7 +11,7 @@ use crate::message::Properties;
 use crate::worker::counters::Counters;
 use crate::worker::priority_counts::Outcome;
 
-/// What a lane's generation checks its deliveries by.
+/// Checks the priorities of a generation's deliveries.
 pub(crate) struct PriorityCheck {
     lane: Lane,
     order: DeliveryOrder,
@@ -26,7 +26,7 @@ impl PriorityCheck {
         Self { lane, order, server, counters: Arc::clone(counters) }
     }
 
-    /// Why a delivery may not take effect where it is, if that is so; and counts it.
+    /// Counts a delivery with another priority, and says why it is refused, if it is.
     pub(crate) fn check(&self, properties: &Properties) -> Option<Rejection> {
         let Properties { priority, user_id, .. } = properties;
         let lane_priority = self.lane.priority;

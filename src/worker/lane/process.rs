@@ -215,7 +215,7 @@ impl Executor {
         Ok(BatchOutcome { outcomes: vec![given_up], members: Vec::new() })
     }
 
-    /// Where letters hold their customers, this one does before anything later is tried.
+    /// Where dead letters hold their customers, this one does before anything later is tried.
     async fn give_up(
         &mut self,
         delivery: &Delivery,

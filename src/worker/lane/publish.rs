@@ -2,8 +2,8 @@
 //!
 //! The inbox row is the outbox. A crash anywhere here leaves the deliveries unacked; they come
 //! again, are found in the inbox, and are published again with the same bytes. So nothing is
-//! acked before the broker has confirmed everything that the batch has to say. What the broker does
-//! not take is published again, within a bound; then the generation ends (see `publishing`).
+//! acked before the broker has confirmed every message of the batch. A message that the broker refuses is
+//! published again, within a bound; then the generation ends (see `unpublishable`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,18 +18,20 @@ use crate::broker::error::Error;
 use crate::broker::publisher::{Alone, Confirmed, Confirming, Publisher, Receipt};
 use crate::broker::topology::Topology;
 use crate::config::memory::UNCONFIRMED_BYTES_MAX;
-use crate::failpoint::{self, Point, Protection};
+use crate::failpoint::{self, Point};
 use crate::message::Message;
 use crate::retry::Backoff;
 use crate::wire::frame;
 use crate::worker::counters::Counters;
 use crate::worker::lane::direct_reply::Replies;
 use crate::worker::lane::error::GenerationError;
+#[cfg(feature = "failpoints")]
+use crate::worker::lane::failpoints;
 use crate::worker::lane::outgoing_message::{Need, OutgoingMessage};
 use crate::worker::lane::unpublishable;
 
-/// Batches whose confirms may be out at a time: one that fills the broker's pipe while the one
-/// before it is being confirmed, and one that comes.
+/// Batches that may wait for confirms at a time: one that is being confirmed, one that is being sent, and the
+/// next one.
 const IN_FLIGHT: usize = 3;
 /// The first and the longest pause before messages that the broker refused are sent again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
@@ -37,7 +39,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 const REFUSED: &str =
     "they were refused by the broker (is a queue full?) or found no dead-letter queue";
 
-/// All that a batch has to say, and the ack that follows.
+/// The messages of a batch, and the ack that follows.
 pub(crate) struct ProcessedBatch {
     pub(crate) outgoing: Vec<OutgoingMessage>,
     /// When the deliveries arrived that it answers.
@@ -48,22 +50,22 @@ pub(crate) struct ProcessedBatch {
     pub(crate) confirmed: Option<oneshot::Sender<()>>,
 }
 
-/// Says what batches have to say, over one channel.
+/// Publishes the messages of batches, over one channel.
 pub(crate) struct ResultPublisher {
     pub(crate) lane: String,
     /// How long messages that the broker refuses or does not confirm are sent again.
     pub(crate) grace: Duration,
     pub(crate) publisher: Publisher,
-    /// What is verified when the broker does not take them.
+    /// What is verified when the broker refuses them.
     pub(crate) topology: Topology,
     pub(crate) acknowledger: Acknowledger,
     pub(crate) replies: Replies,
     pub(crate) counters: Arc<Counters>,
-    /// The smallest body that the broker took for too large: larger ones are not tried.
+    /// The smallest body that the broker has refused as too large: larger ones are not tried.
     pub(crate) too_large_bytes: Option<usize>,
 }
 
-/// The messages of an batch that are not done yet.
+/// The messages of a batch that are not done yet.
 struct Batch {
     messages: Vec<Message>,
     needs: Vec<Need>,
@@ -122,11 +124,6 @@ impl ResultPublisher {
         processed: ProcessedBatch,
     ) -> Result<(), GenerationError> {
         let ProcessedBatch { outgoing, arrivals, ack_through, confirmed } = processed;
-        if failpoint::is_without(Protection::AckAfterConfirm)
-            && let Some(tag) = ack_through
-        {
-            self.acknowledger.ack_through(tag).await?;
-        }
         let (replies, outgoing): (Vec<_>, Vec<_>) =
             outgoing.into_iter().partition(|outgoing| outgoing.need == Need::BestEffort);
         let (mut messages, needs): (Vec<_>, Vec<_>) =
@@ -135,10 +132,14 @@ impl ResultPublisher {
             frame::fit(message, self.publisher.connection().frame_max());
         }
         let mut batch = Batch { messages, needs, arrivals, ack_through, confirmed };
+        failpoint::without!(
+            AckAfterConfirm,
+            failpoints::ack(&self.acknowledger, &mut batch.ack_through).await?
+        );
         self.shrink_known(&mut batch);
         let alone = batch.needs.contains(&Need::Queued);
-        // Nothing else is on its way with a dead letter, so that the sign that it found no queue
-        // can't be taken for another batch's.
+        // A dead letter is sent with no other batch on its way, so that its return as unroutable can't be
+        // mistaken for another batch's.
         if alone {
             self.complete_all(in_flight).await?;
         }
@@ -164,7 +165,7 @@ impl ResultPublisher {
         Ok(())
     }
 
-    /// Acks the oldest batch, if that was all that it took.
+    /// Acks the oldest batch, if all of its messages are done.
     async fn complete(
         &mut self,
         in_flight: &mut InFlight,
@@ -203,8 +204,8 @@ impl ResultPublisher {
         Ok(())
     }
 
-    /// Sends a batch again until the broker has taken it, within the bound. Where a message closes the
-    /// channel each is sent alone, so that it is known which of them does.
+    /// Sends a batch again until the broker has accepted it, within the bound. If a message closes the channel,
+    /// each is sent alone, to find out which one does.
     async fn republish(
         &mut self,
         mut batch: Batch,
@@ -256,7 +257,7 @@ impl ResultPublisher {
         Ok(())
     }
 
-    /// Sends one after the other until one is not taken, and keeps this one and those behind it.
+    /// Sends one after the other until one is refused, and keeps this one and those behind it.
     async fn publish_each(&mut self, batch: &mut Batch) -> Result<(), Error> {
         let (mut sent, mut receipts) = (0, Vec::with_capacity(batch.messages.len()));
         let mut ended = Ok(());
@@ -287,7 +288,7 @@ impl ResultPublisher {
         ended
     }
 
-    /// Puts something smaller in the place of what the broker is known not to take.
+    /// Replaces bodies that the broker is known to refuse by something smaller.
     fn shrink_known(&self, batch: &mut Batch) {
         let Some(least) = self.too_large_bytes else { return };
         for place in 0..batch.messages.len() {
@@ -297,7 +298,7 @@ impl ResultPublisher {
         }
     }
 
-    /// Puts something smaller in the place of a message; `false` if there is nothing smaller.
+    /// Replaces a message by something smaller; `false` if there is nothing smaller.
     fn shrink(&self, batch: &mut Batch, place: usize, why: &str) -> bool {
         let (message, need) = (&mut batch.messages[place], batch.needs[place]);
         let Some(smaller) = unpublishable::smaller(message, need) else { return false };
@@ -327,9 +328,7 @@ impl ResultPublisher {
 
     async fn ack(&self, batch: Batch) -> Result<(), GenerationError> {
         failpoint::reach(Point::BeforeAck);
-        if !failpoint::is_without(Protection::AckAfterConfirm)
-            && let Some(tag) = batch.ack_through
-        {
+        if let Some(tag) = batch.ack_through {
             self.acknowledger.ack_through(tag).await?;
             self.counters.in_flight.ack_through(tag);
         }

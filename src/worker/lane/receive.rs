@@ -1,4 +1,4 @@
-//! Takes deliveries off the lane's queue, ahead of the batch that needs them.
+//! Receives deliveries from the lane's queue, ahead of the batch that needs them.
 //!
 //! The broker's prefetch bounds how many are in memory, and the contract how large each is: a body
 //! beyond its bound is cut here, so that no more than one of them is whole at a time. They wait as
@@ -19,7 +19,7 @@ use crate::config::{self, Publishers, memory};
 use crate::domain::command::Command;
 use crate::domain::dead_letter::QueuePosition;
 use crate::domain::rejection::{Reason, Rejection};
-use crate::failpoint::{self, Point, Protection};
+use crate::failpoint::{self, Point};
 use crate::message::Message;
 use crate::wire::cut_body;
 use crate::wire::decode;
@@ -43,9 +43,9 @@ pub(crate) struct Delivery {
     pub(crate) tag: u64,
     /// Whether the broker has delivered it before; it may have been applied then.
     pub(crate) redelivered: bool,
-    /// Where it stood, if it was parked behind a dead letter: it was acked long ago then.
+    /// Its position in the wait queue, if it was parked behind a dead letter: then it was acked long ago.
     pub(crate) parked: Option<i64>,
-    /// Where it had stood in the lane's queue then; nothing if that was not noted.
+    /// Its position in the lane's queue before that; nothing if that was not noted.
     parked_from: Option<QueuePosition>,
     /// As delivered: a dead letter keeps it whole.
     pub(crate) message: Message,
@@ -67,7 +67,7 @@ pub(crate) struct DecodedCommand {
 }
 
 impl Delivery {
-    /// Where it stood in the lane's queue; it was delivered in this epoch, unless it was parked.
+    /// Its position in the lane's queue; it was delivered in this epoch, unless it was parked.
     #[must_use]
     pub(crate) fn position(&self, lane_epoch: i64) -> Option<QueuePosition> {
         if self.parked.is_some() {
@@ -93,7 +93,7 @@ impl Delivery {
     }
 }
 
-/// Takes deliveries until `stop`, and gives the consumer back: its channel must stay open until
+/// Receives deliveries until `stop`, and gives the consumer back: its channel must stay open until
 /// everything received is acked.
 pub(crate) async fn run(
     mut consumer: Consumer,
@@ -121,9 +121,7 @@ pub(crate) async fn run(
             }
         }
     }
-    if failpoint::is_without(Protection::ChannelClose) {
-        consumer.cancel().await?;
-    }
+    failpoint::without!(ChannelClose, consumer.cancel().await?);
     Ok(consumer)
 }
 
@@ -148,7 +146,7 @@ pub(crate) fn decode(
     Delivery { tag, redelivered, parked, parked_from, message, decoded, marker, moved, arrived_at }
 }
 
-/// Takes a parked command up again. Its tries count as those of a redelivered one: nothing else
+/// Reloads a parked command. Its tries count as those of a redelivered one: nothing else
 /// tells whether it was under way when a worker died.
 pub(crate) fn reload_parked(
     (sequence, position): (i64, Option<QueuePosition>),

@@ -1,4 +1,4 @@
-//! Which replays of a batch still count: each is judged by its letter, whatever its headers say.
+//! Which replays of a batch still count: the dead letter of each decides, whatever the message's headers say.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,16 +18,16 @@ use crate::worker::lane::receive::{DecodedCommand, Delivery};
 
 /// What becomes of a replay that the inbox does not know.
 pub(crate) enum Verdict {
-    /// It is processed; what comes of it is noted of its letter.
+    /// It is processed, and its outcome becomes that of its dead letter.
     Counts(Replay),
-    /// Its letter was taken back.
+    /// The replay was taken back.
     TakenBack,
     /// The history has its command, which the inbox has forgotten.
     AlreadyApplied(Replay),
     Refused(Rejection),
 }
 
-/// The letters of a batch's replays.
+/// The dead letters of a batch's replays.
 #[derive(Default)]
 pub(crate) struct ReplayCheck {
     letters: HashMap<uuid::Uuid, ReplayedLetter>,
@@ -73,7 +73,7 @@ impl ReplayCheck {
 
     /// What becomes of a message; nothing if it is no replay. `key` is that of its command, where it
     /// can be read.
-    pub(crate) fn judge(
+    pub(crate) fn check(
         &self,
         delivery: &Delivery,
         key: Option<&CommandKey>,
@@ -85,7 +85,7 @@ impl ReplayCheck {
             // A restored database may not have it: then it is not known who published the command.
             return refuse(None, org_code, publishers).map(Verdict::Refused);
         };
-        match letter.judge(replay, delivery.message.properties.message_id.as_deref()) {
+        match letter.check(replay, delivery.message.properties.message_id.as_deref()) {
             Arrival::Unrelated => refuse(None, org_code, publishers).map(Verdict::Refused),
             Arrival::TakenBack => Some(Verdict::TakenBack),
             Arrival::Counts if key.is_some_and(|key| self.applied.contains(key)) => {

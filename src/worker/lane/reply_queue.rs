@@ -1,7 +1,7 @@
-//! Where a lane hands its replies to the task that sends them: bounded in count and in bytes.
+//! The queue of replies from a lane to the task that sends them: bounded in count and in bytes.
 //!
-//! While replies get through, a lane that is faster than they are waits for room, a moment each time.
-//! While none does, it waits once and then loses them, so that it is held up by nothing.
+//! While replies are confirmed, a lane that is faster waits for room, for a short time each. While none is
+//! confirmed, the lane waits once and then loses replies, so that they never stop it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

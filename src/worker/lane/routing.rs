@@ -1,7 +1,7 @@
 //! What a lane's generation knows of the routing map, from before it subscribes to its end.
 //!
-//! A worker whose configuration differs from the map does not subscribe: it would bind and judge by
-//! other rules than the rest. A change of the map raises its version, and ends the generations of the
+//! A worker whose configuration differs from the map does not subscribe: it would bind and check by
+//! other rules than the other workers. A change of the map raises its version, and ends the generations of the
 //! lanes that it concerns by the fence. A worker that acquires a lane checks the version: so what is
 //! known here is true for as long as it owns the lane.
 
@@ -28,12 +28,12 @@ const DIFFERENCES_MAX: usize = 5;
 /// How often a worker looks again whether the map is as its configuration.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// What a generation knows of the routing map.
 pub(crate) struct LaneRouting {
     lane: String,
     version: i64,
     router: Router,
-    /// Commands of other lanes may wait here, and are applied here.
+    /// A move drains this lane: commands that the map gives to another lane are applied here.
     is_drained_by_move: bool,
     markers: HashSet<Uuid>,
     pub(crate) topology: Topology,
@@ -83,8 +83,8 @@ impl LaneRouting {
         })))
     }
 
-    /// Refuses what the map gives to another lane: a header `CC`, a foreign or left-over binding, or the
-    /// lack of one has led it here, past the order of its own lane.
+    /// Refuses a command that the map gives to another lane: a header `CC`, a foreign or left-over binding, or a
+    /// missing one has led it here, outside the order of its own lane.
     pub(crate) fn check(&self, routing_key: &str) -> Result<(), Rejection> {
         let lane = self.router.lane_of(routing_key);
         if self.is_drained_by_move || lane == self.lane {
@@ -103,7 +103,7 @@ impl LaneRouting {
         lane_marker::read(message).filter(|marker| self.markers.contains(marker))
     }
 
-    /// Fails if the map has changed since: what was refused by it may be right by now.
+    /// Fails if the map has changed since: a command that was refused may belong here by now.
     pub(crate) async fn check_version(&self, session: &mut Session) -> Result<(), GenerationError> {
         let timeout = session.timeout();
         let looking = async { routing::version(session.connection().await?).await };
@@ -112,8 +112,8 @@ impl LaneRouting {
     }
 }
 
-/// Why a worker with this configuration must not subscribe. While a pattern is being moved, a
-/// configuration may be that of before or of after the move.
+/// Why a worker with this configuration must not subscribe. While a pattern is being moved, the
+/// configuration may be that before or that after the move.
 fn problem(own: &RoutingMap, routing: &Routing) -> Option<String> {
     let Routing { map, change, version, .. } = routing;
     let mut differences = own.differences(map);

@@ -19,15 +19,15 @@ use crate::worker::lane::error::GenerationError;
 
 /// The first and the longest pause between generations.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// The pauses after generations that subscribed and got nothing done. They grow long, because
+/// The pauses after generations that subscribed and made no progress. They grow long, because
 /// each closed channel counts against the broker's delivery limit for everything it held.
 const PAUSE_WITHOUT_PROGRESS: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_mins(5));
 /// A generation that lived this long ended by something new: an idle one makes no progress.
 const LONG_LIVED: Duration = Duration::from_mins(10);
 impl Lane {
-    /// Works until `shutdown`, then drains. Only a database that may lose what it has committed, or
-    /// that this program is too old for, ends it before.
+    /// Works until `shutdown`, then drains. It ends earlier only if the database may lose what it has
+    /// committed, or if its schema needs a newer program.
     pub(crate) async fn run(&self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
         let mut longer_pause = Backoff::new(PAUSE_WITHOUT_PROGRESS.0, PAUSE_WITHOUT_PROGRESS.1);

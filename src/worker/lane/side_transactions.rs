@@ -40,7 +40,10 @@ impl Executor {
             let noted = session::bounded(timeout, noting).await;
             if self.retry_transient(noted, &mut retry).await?.is_some() {
                 let lane = &self.lane;
-                tracing::info!(lane, "lane `{lane}` is drained of what a move takes from it");
+                tracing::info!(
+                    lane,
+                    "lane `{lane}` is drained of the commands that a move reroutes"
+                );
                 return Ok(());
             }
         }

@@ -7,8 +7,8 @@ const SHRINK_BITS: u32 = 3;
 
 /// The parts of a batch, as a stack: the first one is last. `deaths` has for each command how many
 /// processes died while it ran; `batch` is the most commands of a batch. A part is no larger than any
-/// of its commands allows, so a command that kills the process is soon alone, and those that were far
-/// from it are not held up.
+/// of its commands allows. So a command that kills the process is soon alone, and commands far from it are
+/// not delayed.
 pub(crate) fn split(deaths: &[u32], batch: usize) -> Vec<Range<usize>> {
     let mut parts: Vec<Range<usize>> = Vec::new();
     let (mut start, mut most) = (0, usize::MAX);

@@ -1,10 +1,10 @@
 //! Publishing that can't succeed: what the lane does once the bound on trying again is over.
 //!
-//! A lane that went on for ever would hold its deliveries until the broker takes them away. One that only
-//! started over would cost each of them a delivery for every try, of those that the broker allows. So the
-//! lane gives the queue back once, keeps the first message that the broker did not take, and does not
-//! subscribe before the broker takes this one. It is published twice then, with the same id and bytes,
-//! like any result after a crash. Nothing is acked meanwhile.
+//! A lane that tried for ever would hold its deliveries until the broker closes its channel. A lane that only
+//! reconnected would use up one of the deliveries that the broker allows each command with every try. So the
+//! lane closes its channel once, keeps the first message that the broker has refused, and subscribes when
+//! the broker accepts this one. It is published twice then, with the same id and bytes, like any result after
+//! a crash. Nothing is acked meanwhile.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,19 +20,19 @@ use crate::worker::lane::outgoing_message::{Need, OutgoingMessage};
 /// Bounds the look at the topology.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a lane keeps of it between its generations.
+/// The message that a lane keeps between its generations.
 #[derive(Default)]
 pub(crate) struct UnpublishedMessage(Mutex<Option<OutgoingMessage>>);
 
 impl UnpublishedMessage {
-    /// Keeps what ended the generation, if it was that.
+    /// Keeps the message that ended the generation, if one did.
     pub(crate) fn keep(&self, fault: &GenerationError) {
         if let GenerationError::Unpublishable { unpublished, .. } = fault {
             self.set(Some((**unpublished).clone()));
         }
     }
 
-    /// Publishes what is kept; an error as long as the broker does not take it. To be called before the
+    /// Publishes the message that is kept; an error as long as the broker refuses it. To be called before the
     /// lane subscribes.
     pub(crate) async fn publish(
         &self,
@@ -75,7 +75,7 @@ impl UnpublishedMessage {
     }
 }
 
-/// The fault of a generation whose bound is over, by the first message that the broker did not take.
+/// The fault of a generation whose bound is over, by the first message that the broker has refused.
 pub(crate) async fn give_up(
     first: OutgoingMessage,
     why: &str,
@@ -115,7 +115,7 @@ pub(crate) fn is_done(receipt: Receipt, need: Need) -> bool {
     }
 }
 
-/// What can be published in the place of a message that the broker takes for too large.
+/// What can be published instead of a message that the broker refuses as too large.
 pub(crate) fn smaller(message: &Message, need: Need) -> Option<Message> {
     match need {
         Need::Queued => cut_body::shortened(message),

@@ -1,8 +1,8 @@
 //! Moves the dead letters from their queue into the database, where operators work with them.
 //!
-//! The ack comes after the commit, and the same letter has always the same id: so a letter is
-//! archived once, whatever dies in between. Every worker does this beside its lanes. Deliberately
-//! absent: any judgement of a letter. Whatever lies in the queue is kept.
+//! The ack comes after the commit, and the same dead letter has always the same id: so it is archived
+//! once, whatever dies in between. Every worker does this beside its lanes. Deliberately absent: any
+//! check of a letter. Everything in the queue is kept.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,10 +36,10 @@ use crate::worker::tasks::archive_limits;
 
 /// How long a batch waits for more.
 const LINGER: Duration = Duration::from_millis(20);
-/// The first and the longest pause before the archive starts over.
+/// The first and the longest pause before the archive reconnects.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// Archives until `shutdown`. Faults are waited out: what was not acked comes again.
+/// Archives until `shutdown`. Faults are waited out: everything that was not acked is delivered again.
 pub(crate) async fn run(context: TaskContext) -> Result<(), Error> {
     let TaskContext { config, urls, clock, shutdown, .. } = context;
     let mut pause = Backoff::new(PAUSE.0, PAUSE.1);
@@ -99,11 +99,11 @@ async fn generation(
     ended
 }
 
-/// How letters are read and bounded.
+/// How dead letters are read and bounded.
 struct Archiving<'a> {
     config: &'a Config,
     clock: &'a Clock,
-    /// The user that workers publish letters as.
+    /// The user that workers publish dead letters as.
     worker_user: Option<String>,
 }
 
@@ -138,7 +138,7 @@ impl Archiving<'_> {
     }
 }
 
-/// Letters that are kept by one transaction.
+/// Dead letters that are kept by one transaction.
 struct Batch {
     letters: Vec<NewLetter>,
     ack_through: u64,
@@ -168,7 +168,7 @@ async fn gather(
     Ok(Batch { letters, ack_through })
 }
 
-/// The letters in their order, cut such that none comes twice in a round: a letter that died twice has the
+/// The dead letters in their order, cut such that none comes twice in a round: a letter that died twice has the
 /// place of its first death.
 fn rounds(letters: Vec<NewLetter>) -> Vec<Vec<NewLetter>> {
     let mut rounds: Vec<Vec<NewLetter>> = Vec::new();
@@ -183,8 +183,9 @@ fn rounds(letters: Vec<NewLetter>) -> Vec<Vec<NewLetter>> {
     rounds
 }
 
-/// Commits the letters. One that the database refuses holds up none of the others: as much of it is
-/// kept as the database takes. If it refuses what says nothing of the letter, the letter is not why.
+/// Commits the dead letters. One that the database refuses does not stop the others: as much of it is kept as
+/// the database accepts. If the database refuses a row without any content of the letter, the fault is the
+/// database's.
 async fn keep(session: &mut Session, letters: &[NewLetter]) -> Result<(), GenerationError> {
     match add(session, letters).await {
         Err(StoreError::Refused(_)) => {}
@@ -196,7 +197,7 @@ async fn keep(session: &mut Session, letters: &[NewLetter]) -> Result<(), Genera
     Ok(())
 }
 
-/// What is kept of a letter.
+/// What is kept of a dead letter.
 type Less = fn(&NewLetter) -> NewLetter;
 
 async fn keep_what_is_taken(session: &mut Session, letter: &NewLetter) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! What bounds the archive: a quota for the letters of publishers that may not publish here, and a bound
+//! What bounds the archive: a quota for the dead letters of publishers that may not publish here, and a bound
 //! for all letters together.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,15 +20,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOG_EVERY: Duration = Duration::from_mins(1);
 /// A full archive goes on once it is so many percent of its bound, so that it does not stop again at once.
 const RESUME_PERCENT: i64 = 95;
-/// What a letter takes beside its body and headers, about.
+/// What a dead letter takes beside its body and headers, about.
 const OTHER_BYTES: usize = 512;
 
-/// Whether no further letter may be archived.
+/// Whether no further dead letter may be archived.
 pub(crate) async fn is_full(session: &mut Session, config: &Config) -> Result<bool, Error> {
     Ok(total(session).await? >= config.dead_letters_max_bytes)
 }
 
-/// Returns when letters may be archived: at once, unless the archive is full.
+/// Returns when dead letters may be archived: at once, unless the archive is full.
 pub(crate) async fn wait_for_room(
     session: &mut Session,
     config: &Config,
@@ -69,7 +69,7 @@ async fn total(session: &mut Session) -> Result<i64, Error> {
         .await
 }
 
-/// Cuts the letters of publishers that may not publish here, where these have used up their quota.
+/// Cuts the dead letters of publishers that may not publish here, where these have used up their quota.
 pub(crate) async fn apply_quota(
     session: &mut Session,
     letters: &mut [NewLetter],

@@ -54,7 +54,7 @@ pub(crate) async fn run(context: TaskContext, counters: LaneCounters) -> Result<
                 };
                 if !bindings.is_ready() {
                     tracing::error!(
-                        "commands may go astray: bindings are {bindings}; run `partner-program topology apply`, \
+                        "commands may reach the wrong lane or none: bindings are {bindings}; run `partner-program topology apply`, \
                          or let the user of amqp_url bind (write on the lanes' queues, read on exchange `{}`)",
                         crate::broker::topology::ROUTING
                     );

@@ -71,7 +71,7 @@ struct Reading {
 }
 
 struct LaneReading {
-    settled: u64,
+    completed: u64,
     answered: Histogram,
     oldest: Option<Duration>,
 }
@@ -81,7 +81,7 @@ impl Reading {
         let lane = |(name, counters): (&str, &Counters)| {
             let age = |sent_at: DateTime<Utc>| (Utc::now() - sent_at).to_std().unwrap_or_default();
             let reading = LaneReading {
-                settled: counters.settled(),
+                completed: counters.completed(),
                 answered: counters.answered().all(),
                 oldest: counters.in_flight.oldest().map(age),
             };
@@ -101,7 +101,7 @@ impl Reading {
             };
             Some(Sample {
                 lane: name.clone(),
-                commands: lane.settled.wrapping_sub(before.settled),
+                commands: lane.completed.wrapping_sub(before.completed),
                 p50: quantile(0.5),
                 p99: quantile(0.99),
                 oldest: lane.oldest,

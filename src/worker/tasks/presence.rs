@@ -1,7 +1,7 @@
 //! Says every few seconds that this process lives, and warns of others that have its `worker_id`.
 //!
-//! Nothing that keeps order or exactness goes by a `worker_id`: lanes have tokens, tries and bulk jobs
-//! the process's own id. But people do, so two workers of one id are named to them.
+//! Order and exactness do not depend on the `worker_id`: lanes have tokens, tries and bulk jobs have the id of
+//! the process. But people use it, so two workers with one id are reported.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::worker::counters::LaneCounters;
 
 /// As long as it lasts, twins are warned of again this often.
 const WARNING_INTERVAL: Duration = Duration::from_mins(10);
-/// How long a goodbye may take.
+/// Bounds the note that the process ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The presence of one process.

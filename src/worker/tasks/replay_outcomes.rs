@@ -12,11 +12,11 @@ use crate::worker::context::TaskContext;
 use crate::worker::error::Error;
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// How often is looked. Nothing is to be done as long as no letter was replayed.
+/// How often is looked. Nothing is to be done as long as no dead letter was replayed.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How many letters a statement looks at.
+/// How many dead letters a statement looks at.
 const LETTERS_MAX: i64 = 1_000;
-/// Letters that were replayed longer ago are looked at now and then only: most are of commands
+/// Dead letters that were replayed longer ago are looked at now and then only: most are of commands
 /// that were lost after all, or died in a way that the archive has not seen.
 const SOON: TimeDelta = TimeDelta::minutes(10);
 /// Every so many looks are at all of them.

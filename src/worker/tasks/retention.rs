@@ -1,5 +1,5 @@
-//! Keeps the partitions of the inbox and the history, made ahead and dropped when over, and forgets
-//! what else has had its time.
+//! Makes partitions of the inbox and the history ahead, drops those that are over, and deletes other rows whose
+//! retention is over.
 //!
 //! Every worker does this; the database lets one at a time, and the others find nothing to do.
 

@@ -151,12 +151,7 @@ fn own_customer(customer: &model::Customer) -> Customer {
         mobile: customer.mobile.clone(),
         email: customer.email.clone(),
         external_id: customer.external_id.clone(),
-        state: match customer.state {
-            "active" => CustomerState::Active,
-            "not_enrolled" => CustomerState::NotEnrolled,
-            "merged" => CustomerState::Merged,
-            _ => CustomerState::Fraud,
-        },
+        state: CustomerState::parse(customer.state).unwrap(),
     }
 }
 

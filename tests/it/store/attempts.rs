@@ -66,7 +66,7 @@ async fn a_try_counts_as_a_death_only_if_its_process_did_not_survive_it() {
     commit::commit(connection, fence, &batch).await.unwrap();
     let found = attempts::find(connection, fence, next, &ids).await.unwrap();
     assert_eq!(counts(&found, one), None);
-    fence::take(connection, "main", "another").await.unwrap();
+    fence::acquire(connection, "main", "another").await.unwrap();
     let found = attempts::find(connection, fence, next, &[other]).await;
     assert!(matches!(found, Err(Error::Fenced { .. })), "{found:?}");
     let begun = attempts::begin(connection, fence, next, &[other], Company::Shared).await;

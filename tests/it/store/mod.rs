@@ -2,6 +2,7 @@
 
 mod attempts;
 mod lock_order;
+mod unknown_words;
 
 use chrono::{DateTime, Days, Utc};
 use partner_program_worker::domain::attempt::Company;
@@ -57,7 +58,7 @@ impl TestEnv {
         let mut connection = connection::connect(&place.database_url, "test").await.unwrap();
         connection.execute(raw_sql(SEED)).await.unwrap();
         let catalogue = catalogue::load(&mut connection).await.unwrap();
-        let fence = fence::take(&mut connection, "main", "worker-1").await.unwrap();
+        let fence = fence::acquire(&mut connection, "main", "worker-1").await.unwrap();
         Self { connection, catalogue, fence, place }
     }
 
@@ -226,7 +227,7 @@ async fn a_row_or_a_membership_id_that_came_since_the_load_is_a_conflict() {
 async fn a_worker_whose_lane_was_taken_stores_nothing() {
     let mut env = TestEnv::new("fence").await;
     let late = env.evaluate(&[("1", link(1, "a"))]).await;
-    let taken = fence::take(&mut env.connection, "main", "worker-2").await.unwrap();
+    let taken = fence::acquire(&mut env.connection, "main", "worker-2").await.unwrap();
     assert_eq!(taken.epoch, env.fence.epoch + 1);
     assert!(matches!(env.store(&late).await, Err(Error::Fenced { epoch: 1, .. })));
     assert!(env.enrolments().await.is_empty());
@@ -310,7 +311,7 @@ async fn maintenance_leaves_no_gap_drops_what_is_over_and_repeats_without_effect
 async fn a_worker_s_role_stores_batches_and_has_partitions_made() {
     let mut env = TestEnv::new("worker_role").await;
     env.connection.execute(raw_sql("set role partner_program_worker")).await.unwrap();
-    env.fence = fence::take(&mut env.connection, "main", "worker").await.unwrap();
+    env.fence = fence::acquire(&mut env.connection, "main", "worker").await.unwrap();
     env.catalogue = catalogue::load(&mut env.connection).await.unwrap();
     env.apply(&[("1", link(1, "a"))]).await.unwrap();
     env.apply(&[("2", delink(1)), ("3", link(2, "a"))]).await.unwrap();
