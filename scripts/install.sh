@@ -3,7 +3,8 @@
 # RabbitMQ, a C compiler, make and curl; with BROWSER=yes a Chromium for the tests of the console,
 # with LINT=yes what fetches a tool of `make lint`, with VALGRIND=yes what counts instructions, with
 # RABBITMQ=4 what unpacks a newer RabbitMQ. Starts no system service, makes no database cluster,
-# and does nothing when all of it is there. The Rust toolchain is yours to bring.
+# and does nothing when all of it is there. The Rust toolchain is yours to bring;
+# rust-toolchain.toml says which.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -3,29 +3,35 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use toml::{Table, Value};
+use hex::FromHex;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 use url::Url;
 
-use crate::config::values::{Given, Problem, nearest, problem, string, structured};
+use crate::config::values;
 
 /// Where the console listens unless set otherwise: for this machine alone.
 pub(super) const LISTEN: SocketAddr =
     SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
 /// The settings below `[console]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table, [console] or its JSON")]
 pub struct Console {
     /// The address that browsers use if a proxy is in front of the console. With it cookies
     /// are sent over TLS only, if it begins with `https`.
+    #[serde(deserialize_with = "public_url")]
     pub public_url: Option<Url>,
     /// Who may log in.
+    #[serde(rename = "token", deserialize_with = "tokens")]
     pub tokens: Vec<Token>,
     /// A proxy that authenticates users.
     pub proxy: Option<Proxy>,
 }
 
 /// What a user may do. Each role may also do what the one before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Look, without personal data.
     Viewer,
@@ -36,27 +42,34 @@ pub enum Role {
 }
 
 /// A secret that a user logs in with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table, [[console.token]]")]
 pub struct Token {
     /// Who; the audit names them.
+    #[serde(deserialize_with = "values::name")]
     pub name: String,
     /// What they may do.
     pub role: Role,
     /// SHA-256 of the token. A token is random (`partner-program console token`), so a slow hash
     /// would add nothing.
+    #[serde(deserialize_with = "sha256")]
     pub sha256: [u8; 32],
 }
 
 /// A proxy that authenticates people and names them in a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table, [console.proxy]")]
 pub struct Proxy {
     /// In lower case.
+    #[serde(deserialize_with = "header")]
     pub header: String,
     /// Its addresses; from others the header means nothing.
+    #[serde(deserialize_with = "addresses")]
     pub from: BTreeSet<IpAddr>,
     /// Of those who are not in `roles`; `None`: they are not let in.
     pub role: Option<Role>,
     /// By name.
+    #[serde(default)]
     pub roles: BTreeMap<String, Role>,
 }
 
@@ -90,136 +103,54 @@ impl Role {
 }
 
 /// `None` switches the console off.
-pub(super) fn listen(given: Given) -> Result<Option<SocketAddr>, Problem> {
-    let text = string(given)?;
-    match text.trim() {
-        "" | "off" => Ok(None),
-        address => match address.parse() {
-            Ok(address) => Ok(Some(address)),
-            Err(_) => problem(
-                format!("`{address}` is no address with a port"),
-                "write 127.0.0.1:8080, or \"off\"",
-            ),
-        },
-    }
+pub(super) fn listen<'de, D: Deserializer<'de>>(given: D) -> Result<Option<SocketAddr>, D::Error> {
+    let problem = "is no address with a port; write 127.0.0.1:8080, or \"off\"";
+    values::text(given, problem, |text| match text.trim() {
+        "" | "off" => Some(None),
+        address => address.parse().ok().map(Some),
+    })
 }
 
-pub(super) fn console(given: Given) -> Result<Console, Problem> {
-    let Given::Toml(value) = structured(given)? else {
-        return problem("is not JSON", "write {\"token\": [{\"name\": …}]}");
-    };
-    let mut table = table(value, "[console]")?;
-    let public_url = table.remove("public_url").map(public_url).transpose()?;
-    let tokens = match table.remove("token") {
-        None => Vec::new(),
-        Some(Value::Array(tokens)) => {
-            tokens.into_iter().map(token).collect::<Result<Vec<_>, _>>()?
-        }
-        Some(_) => return problem("`token` is not a list", "write [[console.token]]"),
-    };
+fn public_url<'de, D: Deserializer<'de>>(given: D) -> Result<Option<Url>, D::Error> {
+    let problem = "is no address of a site; write the scheme and the host alone: \
+                   https://ops.example.com";
+    values::text(given, problem, |text| {
+        let is_site = |url: &Url| matches!(url.scheme(), "http" | "https") && url.path() == "/";
+        Url::parse(text).ok().filter(is_site).map(Some)
+    })
+}
+
+fn tokens<'de, D: Deserializer<'de>>(given: D) -> Result<Vec<Token>, D::Error> {
+    let tokens = Vec::<Token>::deserialize(given)?;
     let mut hashes = BTreeSet::new();
-    if let Some(token) = tokens.iter().find(|token| !hashes.insert(token.sha256)) {
-        let remedy = "make each their own: partner-program console token";
-        return problem(format!("`{}` has the token of another name", token.name), remedy);
-    }
-    let proxy = table.remove("proxy").map(proxy).transpose()?;
-    nothing_left(&table, "[console]", &["public_url", "token", "proxy"])?;
-    Ok(Console { public_url, tokens, proxy })
-}
-
-fn public_url(value: Value) -> Result<Url, Problem> {
-    let remedy = "write the scheme and the host alone: https://ops.example.com";
-    match Url::parse(&string(Given::Toml(value))?) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.path() == "/" => Ok(url),
-        _ => problem("`public_url` is no address of a site", remedy),
+    match tokens.iter().find(|token| !hashes.insert(token.sha256)) {
+        None => Ok(tokens),
+        Some(Token { name, .. }) => Err(D::Error::custom(format!(
+            "`{name}` has the token of another name; make each their own: partner-program console \
+             token"
+        ))),
     }
 }
 
-fn token(value: Value) -> Result<Token, Problem> {
-    let mut table = table(value, "[[console.token]]")?;
-    let name = name(&mut table)?;
-    let role = role(required(&mut table, "role", "role = \"operator\"")?)?;
-    let hash = required(&mut table, "sha256", "sha256 = \"…\" (partner-program console token)")?;
-    nothing_left(&table, "[[console.token]]", &["name", "role", "sha256"])?;
-    let Some(sha256) = digest(&string(Given::Toml(hash))?) else {
-        let remedy = "write 64 hexadecimal digits, as partner-program console token prints them";
-        return problem(format!("`sha256` of `{name}` is no SHA-256"), remedy);
-    };
-    Ok(Token { name, role, sha256 })
+fn sha256<'de, D: Deserializer<'de>>(given: D) -> Result<[u8; 32], D::Error> {
+    let problem = "is no SHA-256; write 64 hexadecimal digits, as partner-program console token \
+                   prints them";
+    values::text(given, problem, |text| <[u8; 32]>::from_hex(text).ok())
 }
 
-fn name(table: &mut Table) -> Result<String, Problem> {
-    let name = string(Given::Toml(required(table, "name", "name = \"ana\"")?))?;
-    if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
-        return problem("`name` is empty, too long or not printable", "write 1 to 100 bytes");
-    }
-    Ok(name)
+fn header<'de, D: Deserializer<'de>>(given: D) -> Result<String, D::Error> {
+    values::text(given, "is no header's name; write x-forwarded-user", |header| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let is_name = !header.is_empty() && header.chars().all(allowed);
+        is_name.then(|| header.to_ascii_lowercase())
+    })
 }
 
-fn proxy(value: Value) -> Result<Proxy, Problem> {
-    let mut given = table(value, "[console.proxy]")?;
-    let header = required(&mut given, "header", "header = \"x-forwarded-user\"")?;
-    let header = string(Given::Toml(header))?.to_ascii_lowercase();
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if header.is_empty() || !header.chars().all(allowed) {
-        return problem(format!("`{header}` is no header's name"), "write x-forwarded-user");
-    }
-    let remedy = "write the proxy's addresses: from = [\"10.0.0.5\"]";
-    let Value::Array(addresses) = required(&mut given, "from", "from = [\"10.0.0.5\"]")? else {
-        return problem("`from` is not a list", remedy);
-    };
-    let mut from = BTreeSet::new();
-    for address in addresses {
-        let text = string(Given::Toml(address))?;
-        match text.parse() {
-            Ok(address) => from.insert(address),
-            Err(_) => return problem(format!("`{text}` is no address"), remedy),
-        };
-    }
-    if from.is_empty() {
-        return problem("`from` is empty", remedy);
-    }
-    let default = given.remove("role").map(role).transpose()?;
-    let roles = match given.remove("roles") {
-        None => BTreeMap::new(),
-        Some(value) => table(value, "[console.proxy.roles]")?
-            .into_iter()
-            .map(|(name, value)| Ok((name, role(value)?)))
-            .collect::<Result<_, _>>()?,
-    };
-    nothing_left(&given, "[console.proxy]", &["header", "from", "role", "roles"])?;
-    Ok(Proxy { header, from, role: default, roles })
-}
-
-fn role(value: Value) -> Result<Role, Problem> {
-    let word = string(Given::Toml(value))?;
-    Role::parse(&word).map_or_else(
-        || problem(format!("`{word}` is no role"), "write viewer, operator or admin"),
-        Ok,
-    )
-}
-
-fn table(value: Value, what: &str) -> Result<Table, Problem> {
-    match value {
-        Value::Table(table) => Ok(table),
-        other => problem(format!("{what} is of type {}", other.type_str()), "write a table"),
-    }
-}
-
-fn required(table: &mut Table, key: &str, example: &str) -> Result<Value, Problem> {
-    table
-        .remove(key)
-        .map_or_else(|| problem(format!("`{key}` is missing"), format!("add {example}")), Ok)
-}
-
-fn nothing_left(table: &Table, what: &str, known: &[&str]) -> Result<(), Problem> {
-    let Some(other) = table.keys().next() else { return Ok(()) };
-    let nearest = nearest(other, known.iter().map(|&key| key.to_owned()));
-    problem(format!("{what} has no key `{other}`"), format!("write `{nearest}`"))
-}
-
-fn digest(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    hex::decode_to_slice(text, &mut digest).ok()?;
-    Some(digest)
+fn addresses<'de, D: Deserializer<'de>>(given: D) -> Result<BTreeSet<IpAddr>, D::Error> {
+    let addresses = Vec::<String>::deserialize(given)?;
+    let parsed =
+        addresses.iter().map(|address| address.parse().ok()).collect::<Option<BTreeSet<_>>>();
+    parsed.filter(|addresses| !addresses.is_empty()).ok_or_else(|| {
+        D::Error::custom("is no list of addresses; write the proxy's: from = [\"10.0.0.5\"]")
+    })
 }

@@ -24,27 +24,15 @@ pub enum Error {
         /// What the parser says.
         problem: String,
     },
-    /// A key or variable that nothing reads.
-    #[error("unknown key `{key}` in {origin}: did you mean `{nearest}`?")]
-    UnknownKey {
-        /// As it was given.
-        key: String,
-        /// The file or the environment.
-        origin: String,
-        /// The known key that looks most like it.
-        nearest: String,
-    },
-    /// A known key with a value that can't be taken.
-    #[error("{name} ({origin}): {problem}; {remedy}")]
+    /// A key or variable that nothing reads, or with a value that can't be taken.
+    #[error("{name} ({origin}): {problem}")]
     Value {
-        /// The key, or the variable's name.
+        /// The key, or the variable's name, with the path to what is wrong in it.
         name: String,
         /// The file or the environment.
         origin: String,
-        /// What is wrong with the value.
+        /// What is wrong with it, and what to write.
         problem: String,
-        /// What to write.
-        remedy: String,
     },
     /// A key that this command needs.
     #[error("{key} is not set: {remedy}")]

@@ -8,156 +8,165 @@
 pub mod console;
 pub mod error;
 pub mod hosts;
-mod lanes;
+pub mod lane;
 pub mod memory;
 mod read;
+pub mod secret_url;
 #[cfg(test)]
 mod tests;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use url::Url;
+use serde::Deserialize;
 
 use crate::config::console::Console;
 use crate::config::error::Error;
-use crate::config::hosts::each_host;
+use crate::config::lane::Lane;
+use crate::config::secret_url::SecretUrl;
+use crate::config::values::whole;
 
-/// The lane that takes whatever no other lane is bound to; it always exists.
-pub const MAIN_LANE: &str = "main";
+/// Where batch and prefetch end: RabbitMQ's quorum queues slow down from 2,000 on.
+const PREFETCH_MAX: u16 = 1_999;
 
 /// The least time that a broker from 4.3 on leaves deliveries unacked.
 const UNACKED_MIN: Duration = Duration::from_hours(2);
 
 /// Everything that can be set. The fields are called like their keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where Postgres is; `None` until a command needs it, see [`Config::database_url`].
+    #[serde(deserialize_with = "secret_url::database")]
     pub database_url: Option<SecretUrl>,
     /// Where RabbitMQ is; `None` until a command needs it, see [`Config::amqp_url`].
+    #[serde(deserialize_with = "secret_url::amqp")]
     pub amqp_url: Option<SecretUrl>,
     /// RabbitMQ's management API, which alone tells of bindings that are not the worker's own. Optional.
+    #[serde(deserialize_with = "secret_url::management")]
     pub management_url: Option<SecretUrl>,
     /// Who holds a lane, as the fence and the logs name it. Default: host name and process id.
+    #[serde(deserialize_with = "values::name")]
     pub worker_id: String,
     /// Most commands in one transaction; a quarter of the prefetch that `memory_budget_bytes` allows for,
     /// at most.
+    #[serde(deserialize_with = "whole::<1, 1_999, _, _>")]
     pub batch_size: usize,
     /// Most program items in one transaction; a command may hold 2,500.
+    #[serde(deserialize_with = "whole::<1, 100_000, _, _>")]
     pub batch_items: usize,
     /// How long a batch that is not full waits for more, in milliseconds, even if it could be settled
     /// at once.
+    #[serde(deserialize_with = "whole::<0, 1_000, _, _>")]
     pub linger_ms: u64,
     /// How much memory the worker may take, in bytes, if every command is as large as the contract
     /// allows; the prefetch follows from it.
+    #[serde(deserialize_with = "whole::<134_217_728, 1_099_511_627_776, _, _>")]
     pub memory_budget_bytes: usize,
-    /// Most unacknowledged deliveries of a lane. Default: what `memory_budget_bytes` allows for, at
+    /// Most unacknowledged deliveries of a lane; 0 until it is known. Default: what `memory_budget_bytes` allows for, at
     /// most four batches and 1,999.
+    #[serde(deserialize_with = "whole::<1, 1_999, _, _>")]
     pub prefetch: u16,
     /// Connections to the database that store a lane's batches, each a part of them; from two on
     /// one more looks ahead.
+    #[serde(deserialize_with = "whole::<1, 16, _, _>")]
     pub connections_per_lane: usize,
     /// How long a drain may take after the first signal, in milliseconds.
+    #[serde(deserialize_with = "whole::<0, 600_000, _, _>")]
     pub shutdown_deadline_ms: u64,
     /// How long a batch's work may take in the database before the connection is given up, in
     /// milliseconds; statements are bounded by it on the server, too.
+    #[serde(deserialize_with = "whole::<500, 600_000, _, _>")]
     pub database_timeout_ms: u64,
     /// How long the broker may take to confirm a batch's results before the connection is given
     /// up, in milliseconds; a broker that says that it takes no writes is given more.
+    #[serde(deserialize_with = "whole::<500, 600_000, _, _>")]
     pub confirm_timeout_ms: u64,
     /// How often a command that fails alone is tried before it is a dead letter.
+    #[serde(deserialize_with = "whole::<1, 50, _, _>")]
     pub attempts_limit: i32,
     /// How long a lane holds deliveries through an outage before it closes its channel, in
     /// milliseconds; below the broker's acknowledgement timeout of 30 minutes.
+    #[serde(deserialize_with = "whole::<1_000, 1_500_000, _, _>")]
     pub outage_grace_ms: u64,
     /// How long command ids and their results are kept, in days.
+    #[serde(deserialize_with = "whole::<1, 3_650, _, _>")]
     pub retention_days: i32,
     /// Whether workers move the dead letters from their queue into the database, where they can be
     /// found, replayed and discarded.
+    #[serde(deserialize_with = "values::flag")]
     pub archive_dead_letters: bool,
     /// How many bytes the archived letters of a user that may not publish here, and of a reason, take
     /// before further ones are kept in part.
+    #[serde(deserialize_with = "whole::<0, 1_099_511_627_776, _, _>")]
     pub stranger_letters_max_bytes: i64,
     /// How many bytes all archived dead letters take before further ones stay in their queue.
+    #[serde(deserialize_with = "whole::<1_000_000, 1_099_511_627_776, _, _>")]
     pub dead_letters_max_bytes: i64,
     /// How long dead letters are kept once they are settled, in days.
+    #[serde(deserialize_with = "whole::<1, 3_650, _, _>")]
     pub dead_letter_retention_days: i32,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
     /// The lanes, each one ordered log; `main` is always among them.
+    #[serde(rename = "lane")]
     pub lanes: Vec<Lane>,
     /// Which authenticated user may publish for which orgs. Empty: every user for every org.
     pub publishers: Publishers,
     /// Where the console, the health checks and the metrics are; `None`: nowhere.
+    #[serde(deserialize_with = "console::listen")]
     pub ops_listen: Option<SocketAddr>,
     /// Who may use the console.
     pub console: Console,
 }
 
-/// A lane and the routing keys that it takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lane {
-    /// Lower-case letters, digits and hyphens, at most 40.
-    pub name: String,
-    /// Topic patterns such as `acme.*` or `acme.*.7`.
-    pub bindings: Vec<String>,
-    /// What becomes of a customer's later commands once one is dead-lettered. Default: `skip`.
-    pub after_dead_letter: AfterDeadLetter,
-    /// Most commands that are parked behind dead letters; those beyond it are dead-lettered
-    /// themselves, each at its place. Default: 10,000.
-    pub parked_max: usize,
-    /// The message priority of the lane's commands; those without any count as 4. Default: 4.
-    pub priority: u8,
-    /// What becomes of a command with another priority, if the broker reorders by it. Default: `refuse`.
-    pub other_priority: OtherPriority,
-}
-
-/// What becomes of a command whose priority moves it in its lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtherPriority {
-    /// It becomes a dead letter, which a replay puts in its place.
-    Refuse,
-    /// It takes effect where the broker delivers it, and a log line and a metric say so.
-    Warn,
-}
-
-/// What becomes of a customer's later commands once one of them is a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterDeadLetter {
-    /// They are applied.
-    Skip,
-    /// They are parked until the letter is replayed or discarded.
-    HoldCustomer,
-}
-
-impl Lane {
-    /// The lane with every other setting at its default.
-    #[must_use]
-    pub fn new(name: String, bindings: Vec<String>) -> Self {
-        Self {
-            name,
-            bindings,
-            after_dead_letter: AfterDeadLetter::Skip,
-            parked_max: 10_000,
-            priority: 4,
-            other_priority: OtherPriority::Refuse,
-        }
-    }
-}
-
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl Default for Config {
+    /// What is not set; `prefetch` follows from other keys.
+    fn default() -> Self {
+        Self {
+            database_url: None,
+            amqp_url: None,
+            management_url: None,
+            worker_id: String::new(),
+            batch_size: 512,
+            batch_items: 4_096,
+            linger_ms: 0,
+            memory_budget_bytes: 2 << 30,
+            prefetch: 0,
+            connections_per_lane: 2,
+            shutdown_deadline_ms: 25_000,
+            database_timeout_ms: 30_000,
+            confirm_timeout_ms: 30_000,
+            attempts_limit: 5,
+            outage_grace_ms: 600_000,
+            retention_days: 30,
+            archive_dead_letters: true,
+            stranger_letters_max_bytes: 16_777_216,
+            dead_letters_max_bytes: 10_737_418_240,
+            dead_letter_retention_days: 90,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+            lanes: Vec::new(),
+            publishers: Publishers::new(),
+            ops_listen: Some(console::LISTEN),
+            console: Console::default(),
+        }
+    }
 }
 
 impl Config {
@@ -264,7 +273,11 @@ pub fn may_publish(publishers: &Publishers, user_id: Option<&str>, org_code: &st
 
 /// Refuses a topic pattern that no lane may be bound by; `name` is how it was given on the command line.
 pub fn check_pattern(pattern: &str, name: &str) -> Result<(), Error> {
-    read::check_pattern(pattern, name)
+    lane::check_pattern(pattern).map_err(|problem| Error::Value {
+        name: name.to_owned(),
+        origin: "the command line".to_owned(),
+        problem,
+    })
 }
 
 fn host_name(env: &BTreeMap<String, String>) -> String {
@@ -275,43 +288,4 @@ fn host_name(env: &BTreeMap<String, String>) -> String {
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "worker".to_owned())
-}
-
-/// An address that may hold a password; shown without it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretUrl(String);
-
-impl SecretUrl {
-    /// The address as it was given, for connecting only.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SecretUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Result<Vec<Url>, _> = each_host(&self.0).iter().map(|url| url.parse()).collect();
-        let Some((url, further)) = urls.as_deref().ok().and_then(<[Url]>::split_first) else {
-            return f.write_str("(not shown)");
-        };
-        // The query may hold a password, too, so it is left out as a whole.
-        write!(f, "{}://", url.scheme())?;
-        if !url.username().is_empty() {
-            write!(f, "{}@", url.username())?;
-        }
-        for (url, separator) in std::iter::once((url, "")).chain(further.iter().map(|u| (u, ","))) {
-            write!(f, "{separator}{}", url.host_str().unwrap_or_default())?;
-            if let Some(port) = url.port() {
-                write!(f, ":{port}")?;
-            }
-        }
-        f.write_str(url.path())
-    }
-}
-
-impl fmt::Debug for SecretUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretUrl({self})")
-    }
 }

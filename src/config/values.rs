@@ -1,127 +1,95 @@
-//! Reading one value, from the file or from text, with what to write where it can't be taken.
+//! Values that are more than their type, each with what to write where it can't be taken.
+//!
+//! A variable is always text, so text that holds a number is a number, in the file, too.
 
-use std::ops::RangeInclusive;
+use std::collections::BTreeMap;
 
-use toml::Value;
+use serde::de::{Deserialize, Deserializer, Error};
+use toml::{Table, Value};
 
-/// A value as the file or the environment has it.
-pub(super) enum Given {
-    Toml(Value),
-    Text(String),
-}
+/// How tables are written in the environment.
+const TABLE_FORMS: &str = "write JSON, or `name=value,value;name2=value`";
 
-/// What is wrong with a value, and what to write instead.
-pub(super) struct Problem {
-    pub(super) problem: String,
-    pub(super) remedy: String,
-}
-
-impl Problem {
-    /// The same, of a key in a table.
-    pub(super) fn of(self, key: &str) -> Self {
-        Self { problem: format!("{key}: {}", self.problem), remedy: self.remedy }
-    }
-}
-
-pub(super) fn problem<T>(
-    problem: impl Into<String>,
-    remedy: impl Into<String>,
-) -> Result<T, Problem> {
-    Err(Problem { problem: problem.into(), remedy: remedy.into() })
-}
-
-pub(super) fn string(given: Given) -> Result<String, Problem> {
-    match given {
-        Given::Text(text) | Given::Toml(Value::String(text)) => Ok(text),
-        Given::Toml(other) => {
-            problem(format!("is of type {}", other.type_str()), "write a string in quotes")
-        }
-    }
-}
-
-pub(super) fn integer<T: TryFrom<i64>>(
-    given: Given,
-    range: RangeInclusive<i64>,
-) -> Result<T, Problem> {
-    let remedy = format!("write a whole number from {} to {}", range.start(), range.end());
-    let number = match given {
-        Given::Toml(Value::Integer(number)) => number,
-        Given::Toml(other) => return problem(format!("is of type {}", other.type_str()), remedy),
-        Given::Text(text) => match text.trim().parse() {
-            Ok(number) => number,
-            Err(_) => return problem(format!("`{text}` is not a whole number"), remedy),
-        },
+/// A number from `MIN` to `MAX`.
+pub(super) fn whole<'de, const MIN: i64, const MAX: i64, T, D>(given: D) -> Result<T, D::Error>
+where
+    T: TryFrom<i64>,
+    D: Deserializer<'de>,
+{
+    let value = Value::deserialize(given)?;
+    let number = match &value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_integer(),
     };
-    if range.contains(&number)
-        && let Ok(taken) = T::try_from(number)
-    {
-        return Ok(taken);
-    }
-    problem(format!("{number} is out of range"), remedy)
+    let in_range = number.filter(|number| (MIN..=MAX).contains(number));
+    in_range.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+        D::Error::custom(format!(
+            "{value} can't be taken; write a whole number from {MIN} to {MAX}"
+        ))
+    })
 }
 
-pub(super) fn boolean(given: Given) -> Result<bool, Problem> {
-    let remedy = "write true or false";
-    match given {
-        Given::Toml(Value::Boolean(value)) => Ok(value),
-        Given::Toml(other) => problem(format!("is of type {}", other.type_str()), remedy),
-        Given::Text(text) => match text.trim() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            other => problem(format!("`{other}` is neither true nor false"), remedy),
-        },
-    }
+pub(super) fn flag<'de, D: Deserializer<'de>>(given: D) -> Result<bool, D::Error> {
+    let value = Value::deserialize(given)?;
+    let text = value.as_str().and_then(|text| text.trim().parse().ok());
+    text.or(value.as_bool())
+        .ok_or_else(|| D::Error::custom(format!("{value} can't be taken; write true or false")))
 }
 
-pub(super) fn worker_id(given: Given) -> Result<String, Problem> {
-    let id = string(given)?;
-    if id.is_empty() || id.len() > 100 || id.chars().any(char::is_control) {
-        return problem("is empty, too long or not printable", "write 1 to 100 printable bytes");
-    }
-    Ok(id)
+/// Text of which `parse` makes something; `problem` also says what to write.
+pub(super) fn text<'de, T, D: Deserializer<'de>>(
+    given: D,
+    problem: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, D::Error> {
+    parse(&String::deserialize(given)?).ok_or_else(|| D::Error::custom(problem))
 }
 
-/// Text that is JSON becomes the structure that the file would have.
-pub(super) fn structured(given: Given) -> Result<Given, Problem> {
-    match given {
-        Given::Text(text) if text.trim_start().starts_with(['[', '{']) => {
-            match serde_json::from_str(&text) {
-                Ok(value) => Ok(Given::Toml(value)),
-                Err(error) => problem(
-                    format!("is not JSON at column {}", error.column()),
-                    "write JSON, or `name=value,value;name2=value`",
-                ),
-            }
+/// What logs and the audit call a worker or a user.
+pub(super) fn name<'de, D: Deserializer<'de>>(given: D) -> Result<String, D::Error> {
+    let problem = "is empty, too long or not printable; write 1 to 100 printable bytes";
+    text(given, problem, |name| {
+        let is_fine = (1..=100).contains(&name.len()) && !name.contains(char::is_control);
+        is_fine.then(|| name.to_owned())
+    })
+}
+
+/// The value of a variable: text, but for the keys that are tables.
+pub(super) fn of_variable(key: &str, text: String) -> Result<Value, String> {
+    match key {
+        "lane" | "publishers" | "console" if text.trim_start().starts_with(['[', '{']) => {
+            serde_json::from_str(&text)
+                .map_err(|error| format!("is not JSON at column {}; {TABLE_FORMS}", error.column()))
         }
-        other => Ok(other),
+        "lane" => {
+            let lanes = groups(&text)?.into_iter().map(|(name, bindings)| {
+                Table::from_iter([
+                    ("name".into(), name.into()),
+                    ("bindings".into(), bindings.into()),
+                ])
+            });
+            Ok(lanes.collect::<Vec<_>>().into())
+        }
+        "publishers" => {
+            let mut orgs_of = BTreeMap::<_, Vec<_>>::new();
+            for (user, orgs) in groups(&text)? {
+                orgs_of.entry(user).or_default().extend(orgs);
+            }
+            Ok(orgs_of.into())
+        }
+        _ => Ok(text.into()),
     }
 }
 
 /// `name=value,value;name2=value`
-pub(super) fn groups(text: &str) -> Result<Vec<(String, Vec<String>)>, Problem> {
+fn groups(text: &str) -> Result<Vec<(String, Vec<String>)>, String> {
     let trimmed = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     text.split(';')
         .filter_map(trimmed)
-        .map(|group| match group.split_once('=') {
-            Some((name, values)) => {
-                Ok((name.trim().to_owned(), values.split(',').filter_map(trimmed).collect()))
-            }
-            None => {
-                problem(format!("`{group}` has no `=`"), "write `name=value,value;name2=value`")
-            }
+        .map(|group| {
+            let (name, values) =
+                group.split_once('=').ok_or(format!("`{group}` has no `=`; {TABLE_FORMS}"))?;
+            Ok((name.trim().to_owned(), values.split(',').filter_map(trimmed).collect()))
         })
         .collect()
-}
-
-pub(super) fn strings(value: Value) -> Result<Vec<String>, Problem> {
-    match value {
-        Value::Array(values) => {
-            values.into_iter().map(|value| string(Given::Toml(value))).collect()
-        }
-        other => problem(format!("is of type {}", other.type_str()), "write a list: [\"…\"]"),
-    }
-}
-
-pub(super) fn nearest(given: &str, known: impl Iterator<Item = String>) -> String {
-    known.min_by_key(|candidate| strsim::levenshtein(given, candidate)).unwrap_or_default()
 }

@@ -99,7 +99,7 @@ impl ProgramKind {
     /// The words of both kinds.
     pub const WORDS: [&str; 2] = [Self::External.as_str(), Self::Supplementary.as_str()];
 
-    /// The word in `partner_program.kind` and in catalogue files.
+    /// The word in `program.kind` and in catalogue files.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

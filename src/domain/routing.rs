@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-use crate::config::{Lane, MAIN_LANE};
+use crate::config::lane::{Lane, MAIN_LANE};
 use crate::domain::patterns;
 
 /// Patterns and their lanes.

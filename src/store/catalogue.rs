@@ -83,7 +83,7 @@ pub async fn load(connection: &mut Connection) -> Result<Catalogue, Error> {
     .await?;
     for row in rows {
         let kind = ProgramKind::parse(&row.kind)
-            .ok_or_else(|| Error::Outage(unknown_word("partner_program.kind", &row.kind)))?;
+            .ok_or_else(|| Error::Outage(unknown_word("program.kind", &row.kind)))?;
         let program = Program {
             id: ProgramId(row.id),
             name: row.name,

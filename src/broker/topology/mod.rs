@@ -17,7 +17,7 @@ use std::fmt;
 
 use lapin::ExchangeKind;
 
-use crate::config::MAIN_LANE;
+use crate::config::lane::MAIN_LANE;
 use crate::domain::routing::RoutingMap;
 
 /// Where upstreams publish commands; topic.

@@ -5,7 +5,8 @@ use crate::broker::probe::{self, Probe};
 use crate::broker::version::Server;
 use crate::cli::context::one_line;
 use crate::cli::doctor::check::Check;
-use crate::config::{Config, OtherPriority};
+use crate::config::Config;
+use crate::config::lane::OtherPriority;
 use crate::domain::priority::DeliveryOrder;
 
 /// Enough for every command of a publisher that does not put documents into headers, and too little for

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::config::{AfterDeadLetter, Config, Lane};
+use crate::config::Config;
+use crate::config::lane::AfterDeadLetter;
 use crate::domain::holds::{Admission, Customer, Entry, Position, WaitQueue};
 use crate::domain::needs::Needs;
 use crate::domain::program::Catalogue;
@@ -44,14 +45,17 @@ pub(crate) enum Holds {
 impl Holds {
     /// What the configuration says of the lane.
     pub(crate) fn of(config: &Config, name: &str) -> Self {
-        let holds_of_batch = |lane: &&Lane| lane.after_dead_letter == AfterDeadLetter::HoldCustomer;
-        let mut holds_of_batch = config.lanes.iter().filter(holds_of_batch).peekable();
-        let is_elsewhere = holds_of_batch.peek().is_some();
-        match holds_of_batch.find(|lane| lane.name == name) {
-            Some(lane) => Self::Here { parked_max: lane.parked_max },
-            None if is_elsewhere => Self::Elsewhere,
-            None => Self::Nowhere,
+        let mut is_elsewhere = false;
+        for lane in &config.lanes {
+            match lane.after_dead_letter {
+                AfterDeadLetter::HoldCustomer { parked_max } if lane.name == name => {
+                    return Self::Here { parked_max };
+                }
+                AfterDeadLetter::HoldCustomer { .. } => is_elsewhere = true,
+                AfterDeadLetter::Skip => {}
+            }
         }
+        if is_elsewhere { Self::Elsewhere } else { Self::Nowhere }
     }
 
     /// Whether the lane holds customers itself.

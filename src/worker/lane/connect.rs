@@ -124,7 +124,7 @@ impl Lane {
     /// What deliveries of this broker are checked by.
     pub(crate) fn priority_check(&self, server: &Server) -> PriorityCheck {
         let lane = self.config.lanes.iter().find(|lane| lane.name == self.name).cloned();
-        let lane = lane.unwrap_or_else(|| config::Lane::new(self.name.clone(), Vec::new()));
+        let lane = lane.unwrap_or_else(|| config::lane::Lane::new(self.name.clone(), Vec::new()));
         PriorityCheck::of(lane, server, &self.counters)
     }
 }

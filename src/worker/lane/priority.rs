@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::broker::version::Server;
-use crate::config::{Lane, OtherPriority};
+use crate::config::lane::{Lane, OtherPriority};
 use crate::domain::priority::DeliveryOrder;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::message::Properties;

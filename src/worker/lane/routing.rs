@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::broker::connection::Connection;
 use crate::broker::topology::bindings::Mended;
 use crate::broker::topology::{self, Topology};
-use crate::config;
+use crate::config::lane::Lane;
 use crate::domain::rejection::{Reason, Rejection};
 use crate::domain::routing::{Difference, Router, RoutingMap};
 use crate::message::Message;
@@ -50,7 +50,7 @@ impl LaneRouting {
     /// Reads the map, and compares it with the lanes of the configuration.
     pub(crate) async fn load(
         session: &mut Session,
-        lanes: &[config::Lane],
+        lanes: &[Lane],
         lane: &str,
     ) -> Result<Permission, Error> {
         let timeout = session.timeout();
@@ -165,7 +165,6 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::config::Lane;
     use crate::store::routing::{Change, Move, Step};
 
     fn own(lanes: &[(&str, &[&str])]) -> RoutingMap {

@@ -6,6 +6,7 @@
 
 mod cycles;
 mod names;
+mod settings;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -230,7 +230,7 @@ async fn a_public_address_without_a_log_in_is_refused() {
     let mut worker = Process::start(&open, "public");
     assert_eq!(worker.ended().await.code(), Some(2));
     let words = worker.words();
-    assert!(words.contains("ops_listen") && words.contains("console.token"), "{words}");
+    assert!(words.contains("OPS_LISTEN") && words.contains("console.token"), "{words}");
 
     let guarded = settings(&place).with("OPS_LISTEN", "0.0.0.0:0").config();
     assert!(guarded.console.asks_who());

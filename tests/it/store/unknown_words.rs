@@ -26,8 +26,8 @@ async fn an_unknown_state_of_a_customer_is_named_and_the_customer_is_not() {
 #[tokio::test]
 async fn an_unknown_kind_of_a_program_or_a_change_is_an_outage() {
     let mut env = TestEnv::new("unknown_kind").await;
-    let change = "alter table partner_program drop constraint partner_program_kind_check;
-        update partner_program set kind = 'OTHER';
+    let change = "alter table program drop constraint program_kind_check;
+        update program set kind = 'OTHER';
         insert into routing_map (version) values (1);
         alter table routing_change drop constraint routing_change_step_check;
         alter table routing_change drop constraint routing_change_finished_check;
@@ -36,7 +36,7 @@ async fn an_unknown_kind_of_a_program_or_a_change_is_an_outage() {
     env.connection.execute(raw_sql(change)).await.unwrap();
     let read = catalogue::load(&mut env.connection).await;
     assert!(
-        matches!(read, Err(Error::Outage(text)) if text.contains("partner_program.kind holds `OTHER`"))
+        matches!(read, Err(Error::Outage(text)) if text.contains("program.kind holds `OTHER`"))
     );
     let read = routing::load(&mut env.connection).await;
     assert!(
