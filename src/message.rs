@@ -45,6 +45,9 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
+/// Headers by name: field tables, arrays and scalars are the JSON values nearest to them.
+pub type Headers = BTreeMap<String, serde_json::Value>;
+
 /// The basic properties of AMQP 0-9-1 that this system reads or sets.
 ///
 /// Published messages are always persistent. Per-message expiry is never set, because it breaks the
@@ -74,8 +77,8 @@ pub struct Properties {
     pub expiration: Option<String>,
     /// Whole seconds, as AMQP has it.
     pub timestamp: Option<DateTime<Utc>>,
-    /// Field tables, arrays and scalars as the JSON values nearest to them.
-    pub headers: BTreeMap<String, serde_json::Value>,
+    /// All headers.
+    pub headers: Headers,
 }
 
 /// The seconds of the years 2000 to 2099. AMQP has seconds: a publisher that writes milliseconds or zero

@@ -1,12 +1,14 @@
 //! Letters on their way into the archive, each once.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use sqlx::Connection as _;
 use uuid::Uuid;
 
-use crate::domain::dead_letter::QueuePosition;
-use crate::message::{BODY_HASH, BODY_LENGTH};
+use crate::domain::command::Operation;
+use crate::domain::dead_letter::{DeadLetter, QueuePosition};
+use crate::message::{BODY_HASH, BODY_LENGTH, Headers, Message, Properties};
 use crate::store::connection::Connection;
 use crate::store::dead_letters::applied;
 use crate::store::dead_letters::order::{self, Death, Placed};
@@ -14,147 +16,108 @@ use crate::store::error::Error;
 use crate::store::held_letters;
 use crate::store::text::replace_nul;
 
-/// A letter to keep.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewLetter {
-    /// Of the same letter always the same.
-    pub id: Uuid,
-    /// The org's code.
-    pub org: Option<String>,
-    /// `link`, `update`, `delink` or `unknown`.
-    pub operation: String,
-    /// The lane that it died in.
-    pub lane: Option<String>,
-    /// One word.
-    pub reason: String,
-    /// For people.
-    pub detail: String,
-    /// A JSON pointer.
-    pub pointer: Option<String>,
-    /// Its group.
-    pub fingerprint: String,
-    /// The publisher's message id.
-    pub command_id: Option<String>,
-    /// As the publisher set it.
-    pub correlation_id: Option<String>,
-    /// As the publisher set it.
-    pub app_id: Option<String>,
-    /// The publisher, as the broker authenticated it.
-    pub user_id: Option<String>,
-    /// When it was sent, as its publisher says.
-    pub sent_at: Option<DateTime<Utc>>,
-    /// Where it was published to.
-    pub exchange: String,
-    /// As it was published.
-    pub routing_key: String,
-    /// The other properties.
-    pub properties: Value,
-    /// The publisher's headers.
-    pub headers: Value,
-    /// Headers that were added on the way.
-    pub provenance: Value,
-    /// Any bytes.
-    pub body: Vec<u8>,
-    /// How often it was tried.
-    pub attempts: i32,
-    /// When it died, by the clock of the worker or broker that gave it up.
-    pub died_at: DateTime<Utc>,
-    /// Where its command stood in the lane's queue; believed if the lane has had that epoch.
-    pub position: Option<QueuePosition>,
-    /// The letter that it says to be a replay of; believed if that one was replayed and has the
-    /// same command id.
-    pub replay_of: Option<Uuid>,
-    /// Which replay of that letter it says to be.
-    pub replay_number: Option<i32>,
-    /// Hashes of customers' identifiers.
-    pub customer_keys: Vec<i64>,
+/// As much of a dead letter as the database takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All that a replay needs: without headers and most properties.
+    Stripped,
+    /// The body, under the dead letter's id.
+    BodyAlone,
+    /// The hash of the body, which nothing in the dead letter can make the database refuse.
+    HashAlone,
 }
 
-impl NewLetter {
-    /// What is left if the database refuses a part of it: all that a replay needs.
-    #[must_use]
-    pub fn stripped(&self) -> Self {
-        let printable = |text: &str| text.escape_default().to_string();
-        Self {
-            detail: format!("{} (headers that the database refused are left out)", self.reason),
-            pointer: None,
-            correlation_id: None,
-            app_id: None,
-            user_id: None,
-            sent_at: None,
-            command_id: self.command_id.as_deref().map(printable),
-            exchange: printable(&self.exchange),
-            routing_key: printable(&self.routing_key),
-            properties: Value::Object(serde_json::Map::new()),
-            headers: Value::Object(serde_json::Map::new()),
-            provenance: self.of_cut_body(),
-            customer_keys: Vec::new(),
-            ..self.clone()
+/// The part of a dead letter that is stored if the database refuses more of it.
+#[must_use]
+pub fn reduce(letter: &DeadLetter, extent: Extent) -> DeadLetter {
+    let printable = |text: &str| text.escape_default().to_string();
+    let DeadLetter { message, provenance, .. } = letter;
+    let stripped = DeadLetter {
+        detail: format!("{} (headers that the database refused are left out)", letter.reason),
+        pointer: None,
+        // They say that the body is not whole, so that the rest of it is not replayed.
+        provenance: [BODY_LENGTH, BODY_HASH]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), provenance.get(name)?.clone())))
+            .collect(),
+        customer_keys: Vec::new(),
+        message: Message {
+            exchange: printable(&message.exchange),
+            routing_key: printable(&message.routing_key),
+            properties: Properties {
+                message_id: message.properties.message_id.as_deref().map(printable),
+                ..Properties::default()
+            },
+            body: message.body.clone(),
+        },
+        ..letter.clone()
+    };
+    let body_alone = |detail: String, body: Vec<u8>| DeadLetter {
+        org: None,
+        operation: None,
+        lane: None,
+        reason: "unknown".to_owned(),
+        detail,
+        fingerprint: "refused".to_owned(),
+        attempts: 1,
+        position: None,
+        replay_of: None,
+        replay_number: None,
+        message: Message { body, ..Message::default() },
+        ..stripped.clone()
+    };
+    match extent {
+        Extent::Stripped => stripped,
+        Extent::BodyAlone => {
+            body_alone("the database refused all but the body".to_owned(), message.body.clone())
+        }
+        Extent::HashAlone => {
+            let bytes = message.body.len();
+            let hash = hex::encode(Sha256::digest(&message.body));
+            body_alone(
+                format!(
+                    "the database refused its body of {bytes} bytes, which is lost; SHA-256 {hash}"
+                ),
+                Vec::new(),
+            )
         }
     }
+}
 
-    fn death(&self) -> Death<'_> {
-        let Self { lane, position, died_at, .. } = self;
-        Death { lane: lane.as_deref(), position: *position, died_at: *died_at }
-    }
+fn death(letter: &DeadLetter) -> Death<'_> {
+    let DeadLetter { lane, position, died_at, .. } = letter;
+    Death { lane: lane.as_deref(), position: *position, died_at: *died_at }
+}
 
-    /// What says that the body is not whole, so that what is left of it is not replayed.
-    fn of_cut_body(&self) -> Value {
-        let kept = [BODY_LENGTH, BODY_HASH].into_iter().filter_map(|name| {
-            self.provenance.get(name).map(|value| (name.to_owned(), value.clone()))
-        });
-        Value::Object(kept.collect())
-    }
+/// The command's id, which an empty one is not.
+fn command_id(letter: &DeadLetter) -> Option<String> {
+    let id = letter.message.properties.message_id.as_deref();
+    id.filter(|id| !id.is_empty()).map(replace_nul)
+}
 
-    /// What is left if the database refuses that, too: the body, under the letter's id.
-    #[must_use]
-    pub fn body_alone(&self) -> Self {
-        Self {
-            id: self.id,
-            org: None,
-            operation: "unknown".to_owned(),
-            lane: None,
-            reason: "unknown".to_owned(),
-            detail: "the database refused all but the body".to_owned(),
-            pointer: None,
-            fingerprint: "refused".to_owned(),
-            command_id: None,
-            exchange: String::new(),
-            routing_key: String::new(),
-            attempts: 1,
-            position: None,
-            replay_of: None,
-            replay_number: None,
-            body: self.body.clone(),
-            died_at: self.died_at,
-            ..self.stripped()
-        }
-    }
-
-    /// What is left if it refuses even the body, of which this is the SHA-256: nothing that could be
-    /// refused for what the letter says.
-    #[must_use]
-    pub fn hash_alone(&self, body_hash: &[u8; 32]) -> Self {
-        let bytes = self.body.len();
-        let hash = hex::encode(body_hash);
-        let detail = format!(
-            "the database refused its body of {bytes} bytes, which is lost; SHA-256 {hash}"
-        );
-        Self { detail, body: Vec::new(), ..self.body_alone() }
-    }
+/// The properties that have no column of their own.
+fn other_properties(properties: &Properties) -> Value {
+    json!({
+        "reply_to": properties.reply_to,
+        "type": properties.kind,
+        "content_type": properties.content_type,
+        "content_encoding": properties.content_encoding,
+        "priority": properties.priority,
+        "expiration": properties.expiration,
+    })
 }
 
 /// Keeps the letters, in their order, and says of those whose replay they are that they failed
 /// again. A letter that is there already stays one letter: if it died anew since, it is open
 /// again unless a replay of it is under way. No two of `letters` have the same id.
-pub async fn add(connection: &mut Connection, letters: &[NewLetter]) -> Result<(), Error> {
+pub async fn add(connection: &mut Connection, letters: &[DeadLetter]) -> Result<(), Error> {
     let mut transaction = connection.begin().await?;
     // One at a time: so letters are numbered in the order of the queue.
     sqlx::query!("select pg_advisory_xact_lock(hashtext('partner_program.dead_letters')) as lock")
         .fetch_one(&mut *transaction)
         .await?;
     mark_failed_again(&mut transaction, letters).await?;
-    let deaths: Vec<Death<'_>> = letters.iter().map(NewLetter::death).collect();
+    let deaths: Vec<Death<'_>> = letters.iter().map(death).collect();
     let placed = order::place(&mut transaction, &deaths).await?;
     insert(&mut transaction, letters, &placed).await?;
     supersede_taken_back(&mut transaction, letters).await?;
@@ -166,14 +129,14 @@ pub async fn add(connection: &mut Connection, letters: &[NewLetter]) -> Result<(
 
 async fn mark_failed_again(
     connection: &mut Connection,
-    letters: &[NewLetter],
+    letters: &[DeadLetter],
 ) -> Result<(), Error> {
     let mut replays: (Vec<Uuid>, Vec<String>, Vec<Uuid>) = Default::default();
     for letter in letters {
-        let Some(command) = &letter.command_id else { continue };
+        let Some(command) = command_id(letter) else { continue };
         let Some(replay_of) = letter.replay_of else { continue };
         replays.0.push(replay_of);
-        replays.1.push(replace_nul(command));
+        replays.1.push(command);
         replays.2.push(letter.id);
     }
     let (ids, commands, replay_died_as) = replays;
@@ -211,19 +174,19 @@ async fn mark_failed_again(
 /// stands for the command.
 async fn supersede_taken_back(
     connection: &mut Connection,
-    letters: &[NewLetter],
+    letters: &[DeadLetter],
 ) -> Result<(), Error> {
     let mut replays: (Vec<Uuid>, Vec<Uuid>, Vec<i32>, Vec<String>) = Default::default();
     for letter in letters {
         let (Some(command), Some(replay_of), Some(number)) =
-            (&letter.command_id, letter.replay_of, letter.replay_number)
+            (command_id(letter), letter.replay_of, letter.replay_number)
         else {
             continue;
         };
         replays.0.push(letter.id);
         replays.1.push(replay_of);
         replays.2.push(number);
-        replays.3.push(replace_nul(command));
+        replays.3.push(command);
     }
     let (ids, replays_of, numbers, commands) = replays;
     if ids.is_empty() {
@@ -257,7 +220,7 @@ async fn supersede_taken_back(
 
 async fn insert(
     connection: &mut Connection,
-    letters: &[NewLetter],
+    letters: &[DeadLetter],
     placed: &[Option<Placed>],
 ) -> Result<(), Error> {
     macro_rules! column {
@@ -317,23 +280,23 @@ async fn insert(
                     and dead_letter_died_anew(letter, excluded)))",
         column!(l => l.id),
         column!(l => optional(&l.org)) as &[Option<String>],
-        column!(l => l.operation.clone()),
+        column!(l => l.operation.map_or("unknown", Operation::as_str).to_owned()),
         column!(l => optional(&l.lane)) as &[Option<String>],
         column!(l => replace_nul(&l.reason)),
         column!(l => replace_nul(&l.detail)),
         column!(l => optional(&l.pointer)) as &[Option<String>],
         column!(l => l.fingerprint.clone()),
-        column!(l => optional(&l.command_id)) as &[Option<String>],
-        column!(l => optional(&l.correlation_id)) as &[Option<String>],
-        column!(l => optional(&l.app_id)) as &[Option<String>],
-        column!(l => optional(&l.user_id)) as &[Option<String>],
-        column!(l => l.sent_at) as &[Option<DateTime<Utc>>],
-        column!(l => replace_nul(&l.exchange)),
-        column!(l => replace_nul(&l.routing_key)),
-        column!(l => replace_nul_in_json(&l.properties)),
-        column!(l => replace_nul_in_json(&l.headers)),
-        column!(l => replace_nul_in_json(&l.provenance)),
-        column!(l => l.body.clone()),
+        column!(l => command_id(l)) as &[Option<String>],
+        column!(l => optional(&l.message.properties.correlation_id)) as &[Option<String>],
+        column!(l => optional(&l.message.properties.app_id)) as &[Option<String>],
+        column!(l => optional(&l.message.properties.user_id)) as &[Option<String>],
+        column!(l => l.message.properties.timestamp) as &[Option<DateTime<Utc>>],
+        column!(l => replace_nul(&l.message.exchange)),
+        column!(l => replace_nul(&l.message.routing_key)),
+        column!(l => replace_nul_in_json(&other_properties(&l.message.properties))),
+        column!(l => headers(&l.message.properties.headers)),
+        column!(l => headers(&l.provenance)),
+        column!(l => l.message.body.clone()),
         column!(l => l.attempts),
         column!(l => l.died_at),
         column!(l => l.replay_of) as &[Option<Uuid>],
@@ -351,6 +314,10 @@ async fn insert(
 fn array(keys: &[i64]) -> String {
     let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
     format!("{{{}}}", keys.join(","))
+}
+
+fn headers(headers: &Headers) -> Value {
+    headers.iter().map(|(name, value)| (replace_nul(name), replace_nul_in_json(value))).collect()
 }
 
 fn replace_nul_in_json(value: &Value) -> Value {

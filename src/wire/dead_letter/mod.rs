@@ -5,14 +5,14 @@
 //! follows from its content, bears them out; nothing is refused.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::domain::command::Operation;
-use crate::domain::dead_letter::QueuePosition;
+use crate::domain::dead_letter::{DeadLetter, QueuePosition};
 use crate::domain::rejection::Reason;
-use crate::message::{BODY_BYTES_MAX, EXPIRATION, HEADER_TYPE, Message, PRIORITY};
+use crate::message::{BODY_BYTES_MAX, EXPIRATION, HEADER_TYPE, Headers, Message, PRIORITY};
 use crate::wire::customer_keys;
 use crate::wire::cut_body;
 use crate::wire::envelope;
@@ -27,43 +27,6 @@ use crate::wire::replay;
 const WORD_BYTES_MAX: usize = 64;
 /// How far ahead of this machine's clock a death may be.
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::hours(1);
-
-/// What the archive keeps.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Letter {
-    /// Of the same dead letter always the same.
-    pub id: Uuid,
-    /// The first word of the routing key, if it can be one.
-    pub org: Option<String>,
-    /// The second word of the routing key.
-    pub operation: Option<Operation>,
-    /// The lane that it died in.
-    pub lane: Option<String>,
-    /// A [`Reason`], or the broker's own word, or `unknown`.
-    pub reason: String,
-    /// For people.
-    pub detail: String,
-    /// The place in the body that the detail is about, as a JSON pointer.
-    pub pointer: Option<String>,
-    /// Shared by dead letters that failed alike.
-    pub fingerprint: String,
-    /// How often the worker tried it.
-    pub attempts: i32,
-    /// When it died.
-    pub died_at: DateTime<Utc>,
-    /// The position of its command in the lane's queue, if a worker says so.
-    pub position: Option<QueuePosition>,
-    /// The dead letter that it says to be a replay of.
-    pub replay_of: Option<Uuid>,
-    /// Which replay of that dead letter it says to be.
-    pub replay_number: Option<i32>,
-    /// The message as its publisher sent it; `user_id` as the broker authenticated it then.
-    pub original: Message,
-    /// The headers that were added on the way.
-    pub provenance: Map<String, Value>,
-    /// See [`customer_keys`].
-    pub customer_keys: Vec<i64>,
-}
 
 /// How a dead letter came to be read.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +60,7 @@ struct Death {
 /// Reads a dead letter. What the broker gave up by itself may have a body of any size: it is cut as one of a
 /// command.
 #[must_use]
-pub fn read(mut message: Message, reading: Reading<'_>) -> Letter {
+pub fn read(mut message: Message, reading: Reading<'_>) -> DeadLetter {
     let now = reading.now;
     let death = match by_worker(&message, reading) {
         // Its headers say what a worker has cut.
@@ -121,14 +84,13 @@ pub fn read(mut message: Message, reading: Reading<'_>) -> Letter {
         message.properties.expiration = header(&message, EXPIRATION).map(str::to_owned);
     }
     let headers = std::mem::take(&mut message.properties.headers);
-    let (provenance, headers) =
+    let (provenance, headers): (Headers, Headers) =
         headers.into_iter().partition(|(name, _)| own_headers::is_own(name));
-    let provenance: std::collections::BTreeMap<String, Value> = provenance;
     message.properties.headers = headers;
     message.exchange = death.exchange;
     message.routing_key = death.routing_key;
     let operation = envelope::operation(&message.routing_key);
-    Letter {
+    DeadLetter {
         id: death.id,
         org: envelope::org(&message.routing_key).map(str::to_owned),
         operation,
@@ -143,8 +105,8 @@ pub fn read(mut message: Message, reading: Reading<'_>) -> Letter {
         replay_of,
         replay_number,
         customer_keys: customer_keys::of_body(&message.body),
-        provenance: provenance.into_iter().collect(),
-        original: message,
+        provenance,
+        message,
     }
 }
 

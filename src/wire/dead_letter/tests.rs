@@ -49,7 +49,7 @@ fn a_workers_letter_gives_its_message_back() {
     let dead = letter(&original, "/linkCustomers/12/customer/id: expected a number");
     assert_eq!(dead.properties.priority, None, "the dead letters keep their order");
     let read = read(dead, reading());
-    assert_eq!(read.original, original);
+    assert_eq!(read.message, original);
     assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType, place()));
     assert_eq!(read.pointer.as_deref(), Some("/linkCustomers/12/customer/id"));
     assert_eq!((read.lane.as_deref(), read.attempts, read.died_at), (Some("main"), 2, now()));
@@ -65,8 +65,8 @@ fn a_cut_letter_is_the_same_letter() {
     assert_eq!(read.id, dead_letter_id(&original, Reason::WrongType, place()));
     assert_eq!(read.reason, Reason::WrongType.as_str());
     assert_eq!(read.provenance[BODY_LENGTH], 10_000);
-    assert_eq!(read.original.body.len(), 4_096);
-    assert_eq!(read.original.properties, original.properties);
+    assert_eq!(read.message.body.len(), 4_096);
+    assert_eq!(read.message.properties, original.properties);
     assert!(!super::read(whole, reading()).provenance.contains_key(BODY_LENGTH));
 }
 
@@ -75,7 +75,7 @@ fn only_a_worker_says_who_published_a_command() {
     let mut original = original();
     original.properties.user_id = Some("upstream".to_owned());
     let mut letter = letter(&original, "/x: y");
-    let user = |letter: &Message| read(letter.clone(), reading()).original.properties.user_id;
+    let user = |letter: &Message| read(letter.clone(), reading()).message.properties.user_id;
     assert_eq!(user(&letter).as_deref(), Some("upstream"));
     letter.properties.user_id = Some("mallory".to_owned());
     assert_eq!(user(&letter), None, "a letter that was written by hand");
@@ -117,8 +117,8 @@ fn the_brokers_reason_is_kept() {
     dead.properties.headers.insert("x-death".to_owned(), death);
     let read = read(dead.clone(), reading());
     assert_eq!((read.reason.as_str(), read.lane.as_deref()), ("delivery-limit", Some("main")));
-    assert_eq!(read.original.routing_key, "acme.update");
-    assert_eq!(read.original.exchange, "commands");
+    assert_eq!(read.message.routing_key, "acme.update");
+    assert_eq!(read.message.exchange, "commands");
     assert_eq!(read.died_at.timestamp(), 1_600_000_000);
     assert_eq!(super::read(dead, reading()), read, "always the same letter");
 }

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,15 +17,14 @@ use crate::broker::topology;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::memory::{ARCHIVE_BATCH_BYTES_MAX, ARCHIVE_PREFETCH};
-use crate::domain::command::Operation;
+use crate::domain::dead_letter::DeadLetter;
 use crate::message::Message;
 use crate::retry::Backoff;
-use crate::store::dead_letters::archive::{self, NewLetter};
+use crate::store::dead_letters::archive::{self, Extent};
 use crate::store::error::Error as StoreError;
 use crate::store::session::{self, Session};
 use crate::wire::dead_letter;
 use crate::wire::dead_letter::Reading;
-use crate::wire::decode;
 use crate::worker::context::ServerUrls;
 use crate::worker::context::TaskContext;
 use crate::worker::error::Error;
@@ -140,7 +138,7 @@ impl Archiving<'_> {
 
 /// Dead letters that are kept by one transaction.
 struct Batch {
-    letters: Vec<NewLetter>,
+    letters: Vec<DeadLetter>,
     ack_through: u64,
 }
 
@@ -155,14 +153,14 @@ async fn gather(
     let end = Instant::now() + LINGER;
     let mut ack_through = first.tag;
     let first = read(first.message, now, worker_user);
-    let mut bytes = first.body.len();
+    let mut bytes = first.message.body.len();
     let mut letters = vec![first];
     while letters.len() < usize::from(ARCHIVE_PREFETCH) && bytes < ARCHIVE_BATCH_BYTES_MAX {
         let Ok(next) = timeout_at(end, consumer.next()).await else { break };
         let next = next?;
         let letter = read(next.message, now, worker_user);
         ack_through = next.tag;
-        bytes += letter.body.len();
+        bytes += letter.message.body.len();
         letters.push(letter);
     }
     Ok(Batch { letters, ack_through })
@@ -170,8 +168,8 @@ async fn gather(
 
 /// The dead letters in their order, cut such that none comes twice in a round: a letter that died twice has the
 /// place of its first death.
-fn rounds(letters: Vec<NewLetter>) -> Vec<Vec<NewLetter>> {
-    let mut rounds: Vec<Vec<NewLetter>> = Vec::new();
+fn rounds(letters: Vec<DeadLetter>) -> Vec<Vec<DeadLetter>> {
+    let mut rounds: Vec<Vec<DeadLetter>> = Vec::new();
     let mut came: HashMap<Uuid, usize> = HashMap::new();
     for letter in letters {
         let round = came.entry(letter.id).and_modify(|round| *round += 1).or_default();
@@ -186,7 +184,7 @@ fn rounds(letters: Vec<NewLetter>) -> Vec<Vec<NewLetter>> {
 /// Commits the dead letters. One that the database refuses does not stop the others: as much of it is kept as
 /// the database accepts. If the database refuses a row without any content of the letter, the fault is the
 /// database's.
-async fn keep(session: &mut Session, letters: &[NewLetter]) -> Result<(), GenerationError> {
+async fn keep(session: &mut Session, letters: &[DeadLetter]) -> Result<(), GenerationError> {
     match add(session, letters).await {
         Err(StoreError::Refused(_)) => {}
         other => return Ok(other?),
@@ -197,29 +195,27 @@ async fn keep(session: &mut Session, letters: &[NewLetter]) -> Result<(), Genera
     Ok(())
 }
 
-/// What is kept of a dead letter.
-type Less = fn(&NewLetter) -> NewLetter;
-
-async fn keep_what_is_taken(session: &mut Session, letter: &NewLetter) -> Result<(), StoreError> {
+async fn keep_what_is_taken(session: &mut Session, letter: &DeadLetter) -> Result<(), StoreError> {
     let id = letter.id;
-    let attempts: [(&str, Less); 3] = [
-        ("without its headers", NewLetter::clone),
-        ("as a body alone", NewLetter::stripped),
-        ("without its body", NewLetter::body_alone),
-    ];
-    for (then, of) in attempts {
-        match add(session, &[of(letter)]).await {
+    let mut stored = letter.clone();
+    for (extent, kept) in [
+        (Extent::Stripped, "without its headers"),
+        (Extent::BodyAlone, "as a body alone"),
+        (Extent::HashAlone, "without its body"),
+    ] {
+        match add(session, std::slice::from_ref(&stored)).await {
             Err(StoreError::Refused(why)) => {
-                tracing::warn!(letter.id = %id, "a dead letter is kept {then}: {why}");
+                tracing::warn!(dead_letter.id = %id, "the database refuses a dead letter; it is stored {kept}: {why}");
             }
             other => return other,
         }
+        stored = archive::reduce(letter, extent);
     }
-    tracing::error!(letter.id = %id, "the body of a dead letter is lost: the database refuses it");
-    add(session, &[letter.hash_alone(&decode::body_hash(&letter.body))]).await
+    tracing::error!(dead_letter.id = %id, "the body of a dead letter is lost: the database refuses it");
+    add(session, &[stored]).await
 }
 
-async fn add(session: &mut Session, letters: &[NewLetter]) -> Result<(), StoreError> {
+async fn add(session: &mut Session, letters: &[DeadLetter]) -> Result<(), StoreError> {
     session::bounded(session.timeout(), async {
         archive::add(session.connection().await?, letters).await
     })
@@ -230,43 +226,8 @@ fn read(
     message: Message,
     now: chrono::DateTime<chrono::Utc>,
     worker_user: Option<&str>,
-) -> NewLetter {
+) -> DeadLetter {
     let lane_prefix = &topology::lane_queue("");
     let delivery = Uuid::now_v7();
-    let letter = dead_letter::read(message, Reading { lane_prefix, now, delivery, worker_user });
-    let Message { exchange, routing_key, properties, body } = letter.original;
-    NewLetter {
-        id: letter.id,
-        org: letter.org,
-        operation: letter.operation.map_or("unknown", Operation::as_str).to_owned(),
-        lane: letter.lane,
-        reason: letter.reason,
-        detail: letter.detail,
-        pointer: letter.pointer,
-        fingerprint: letter.fingerprint,
-        properties: json!({
-            "reply_to": properties.reply_to,
-            "type": properties.kind,
-            "content_type": properties.content_type,
-            "content_encoding": properties.content_encoding,
-            "priority": properties.priority,
-            "expiration": properties.expiration,
-        }),
-        command_id: properties.message_id.filter(|id| !id.is_empty()),
-        correlation_id: properties.correlation_id,
-        app_id: properties.app_id,
-        user_id: properties.user_id,
-        sent_at: properties.timestamp,
-        exchange,
-        routing_key,
-        headers: properties.headers.into_iter().collect(),
-        provenance: letter.provenance.into(),
-        body,
-        attempts: letter.attempts,
-        died_at: letter.died_at,
-        position: letter.position,
-        replay_of: letter.replay_of,
-        replay_number: letter.replay_number,
-        customer_keys: letter.customer_keys,
-    }
+    dead_letter::read(message, Reading { lane_prefix, now, delivery, worker_user })
 }

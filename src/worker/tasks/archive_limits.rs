@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::domain::dead_letter::DeadLetter;
 use crate::domain::rejection::Reason;
-use crate::store::dead_letters::archive::NewLetter;
+use crate::message::{Headers, Message};
 use crate::store::dead_letters::volume::{self, Stranger};
 use crate::store::error::Error;
 use crate::store::session::{self, Session};
@@ -72,7 +72,7 @@ async fn total(session: &mut Session) -> Result<i64, Error> {
 /// Cuts the dead letters of publishers that may not publish here, where these have used up their quota.
 pub(crate) async fn apply_quota(
     session: &mut Session,
-    letters: &mut [NewLetter],
+    letters: &mut [DeadLetter],
     quota_bytes: i64,
 ) -> Result<(), Error> {
     let strangers: BTreeSet<Stranger> = letters.iter().filter_map(stranger).collect();
@@ -95,27 +95,34 @@ pub(crate) async fn apply_quota(
     Ok(())
 }
 
-fn stranger(letter: &NewLetter) -> Option<Stranger> {
+fn stranger(letter: &DeadLetter) -> Option<Stranger> {
     let is_of_stranger = Reason::parse(&letter.reason).is_some_and(Reason::is_of_stranger);
-    is_of_stranger.then(|| (letter.user_id.clone().unwrap_or_default(), letter.reason.clone()))
+    is_of_stranger.then(|| {
+        (letter.message.properties.user_id.clone().unwrap_or_default(), letter.reason.clone())
+    })
 }
 
-fn size(letter: &NewLetter) -> i64 {
-    let size = letter.body.len() + letter.headers.to_string().len() + OTHER_BYTES;
+fn size(letter: &DeadLetter) -> i64 {
+    let size =
+        letter.message.body.len() + json_bytes(&letter.message.properties.headers) + OTHER_BYTES;
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 /// Leaves the first bytes of a body and the hash of the whole, which can't be replayed, and no headers that
 /// are larger than that.
-fn cut(letter: &mut NewLetter) {
+fn cut(letter: &mut DeadLetter) {
+    let Message { properties, body, .. } = &mut letter.message;
     // One that was cut before has no more than that.
-    if letter.body.len() > cut_body::KEPT_BYTES
-        && let Value::Object(provenance) = &mut letter.provenance
-    {
-        provenance.extend(cut_body::whole_of(&letter.body));
-        letter.body.truncate(cut_body::KEPT_BYTES);
+    if body.len() > cut_body::KEPT_BYTES {
+        letter.provenance.extend(cut_body::whole_of(body));
+        body.truncate(cut_body::KEPT_BYTES);
     }
-    if letter.headers.to_string().len() > cut_body::KEPT_BYTES {
-        letter.headers = Value::Object(serde_json::Map::new());
+    if json_bytes(&properties.headers) > cut_body::KEPT_BYTES {
+        properties.headers.clear();
     }
+}
+
+/// As the database counts them.
+fn json_bytes(headers: &Headers) -> usize {
+    serde_json::to_string(headers).map_or(0, |text| text.len())
 }
