@@ -18,16 +18,16 @@ pub struct Migration {
 
 /// The migrations that `connection`'s database lacks, oldest first.
 pub async fn pending(connection: &mut Connection) -> Result<Vec<Migration>, Error> {
-    compatibility::refuse_unreleased(connection).await?;
     let known =
         sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "known!""#)
             .fetch_one(&mut *connection)
             .await?;
     let applied: Vec<i64> = if known {
         sqlx::query_scalar("select version from _sqlx_migrations where success")
-            .fetch_all(connection)
+            .fetch_all(&mut *connection)
             .await?
     } else {
+        compatibility::refuse_unreleased(connection).await?;
         Vec::new()
     };
     Ok(MIGRATOR

@@ -1,4 +1,4 @@
-//! Letters on their way into the archive, each once.
+//! Stores dead letters in the archive, each once.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};

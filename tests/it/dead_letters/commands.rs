@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::dead_letters::{broken, bury, dead_letters, env, rows};
 use crate::harness::publisher::command;
 
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+const UNKNOWN_ID: &str = "00000000-0000-0000-0000-000000000000";
 
 #[tokio::test]
 async fn exit_codes_tell_scripts_what_happened() {
@@ -14,9 +14,9 @@ async fn exit_codes_tell_scripts_what_happened() {
     let letters = rows(&dead_letters(&env.settings, &["list"]).await.expect(0));
     let ids: Vec<&str> = letters.iter().filter_map(|letter| letter["id"].as_str()).collect();
     for (arguments, code) in [
-        (&["show", NOBODY][..], 3),
-        (&["bulk-jobs", "show", NOBODY], 3),
-        (&["edit", NOBODY, "--file", "/dev/null", "--reason", "r"], 3),
+        (&["show", UNKNOWN_ID][..], 3),
+        (&["bulk-jobs", "show", UNKNOWN_ID], 3),
+        (&["edit", UNKNOWN_ID, "--file", "/dev/null", "--reason", "r"], 3),
         (&["replay", "--org", "nobody", "--reason", "r", "--yes"], 3),
         (&["export", "--org", "nobody", "--reason", "r"], 3),
         (&["replay", "--all", "--dry-run", "--org", "nobody"], 3),
